@@ -1,0 +1,38 @@
+# make run    the three notebooks, end to end, on photographs that come with scikit-image
+# make test   the tests
+# make lab    JupyterLab on the notebooks
+#
+# Each makes the environment .venv first, if it is not there. PYTHON=python3.12 chooses another Python.
+
+PYTHON ?= python3
+BIN = .venv/bin
+READY = .venv/.ready
+
+.PHONY: run test lab lint notebooks clean
+
+run: $(READY)
+	$(BIN)/python create_data_lists.py --demo
+	$(BIN)/python run_notebooks.py
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lab: $(READY)
+	$(BIN)/jupyter lab
+
+# for developers
+lint: $(READY)
+	$(BIN)/ruff check
+
+notebooks: $(READY)
+	$(BIN)/python create_data_lists.py --demo
+	$(BIN)/python run_notebooks.py --inplace
+
+clean:
+	rm -rf .venv data/lists runs results .pytest_cache .ruff_cache __pycache__ tests/__pycache__
+
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --requirement requirements.txt
+	touch $(READY)

@@ -1,0 +1,297 @@
+"""From folders of pictures to the CSV lists that training and testing read. Run with `--help`.
+
+One CSV file per set, one picture per line: `hr` and `lr` (files, relative to the CSV file; `lr` is empty
+where the low resolution is to be made with `imresize`), `scale`, and `width` and `height` of the high
+resolution after cutting it to a multiple of the scale. Every picture is opened and checked first.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from utils import progress_bar, read_picture, text_table, write_csv
+
+FIELDS = ["hr", "lr", "scale", "width", "height"]
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
+
+# The test sets of the assignment and how the public archives name their folders, below a data folder.
+TEST_SETS = {
+    "DIV2K_valid": ["DIV2K_valid_HR"],
+    "Set5": ["benchmark/Set5", "Set5"],
+    "Set14": ["benchmark/Set14", "Set14"],
+    "B100": ["benchmark/B100", "B100", "BSD100"],
+    "Urban100": ["benchmark/Urban100", "Urban100"],
+}
+TRAINING_SET = "DIV2K_train_HR"
+TRAINING_LISTS = ["train", "demo_train"]
+
+# Where they can be had.
+DIV2K = "http://data.vision.ee.ethz.ch/cvl/DIV2K"
+ARCHIVES = {"DIV2K_valid": f"{DIV2K}/DIV2K_valid_HR.zip and {DIV2K}/DIV2K_valid_LR_bicubic_X4.zip"}
+BENCHMARKS = "https://cv.snu.ac.kr/research/EDSR/benchmark.tar"
+
+# Photographs inside the scikit-image package. The held-out five are what the demo is graded on.
+DEMO_TRAIN = ["motorcycle_left.png", "motorcycle_right.png", "rocket.jpg", "hubble_deep_field.jpg", "ihc.png",
+              "retina.jpg", "brick.png", "grass.png", "gravel.png", "coins.png", "moon.png", "clock_motion.png"]
+DEMO_TEST = ["astronaut.png", "camera.png", "chelsea.png", "coffee.png"]
+
+# What became of one set: the CSV file, the rows in it, and (file, reason) for everything left out.
+Report = namedtuple("Report", "name csv_file rows left_out")
+
+
+def create_data_lists(train=None, tests=None, out="data/lists", scale=4, crop=96, progress=True):
+    """Write one checked list per set.
+
+    Parameters
+    ----------
+    train : path or (path, path), optional
+        Folder of the training pictures, or folders of high and low resolution; written to `train.csv`.
+        Pictures smaller than `crop` are left out.
+    tests : dict of str → path or (path, path), optional
+        The same for each test set, written to `<name>.csv`.
+    out : path
+        Folder for the CSV files.
+    scale : {2, 4, 8}
+        High resolution = scale × low resolution.
+    crop : int
+        Smallest side of a training picture, in high-resolution pixels.
+
+    Returns
+    -------
+    list of Report
+        One per set: name, csv_file, rows, left_out.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        For a folder that is missing, and for a set of which no picture can be used. A list that was
+        there before is left as it was then.
+    """
+    sets = [("train", train, crop)] if train is not None else []
+    sets += [(name, folders, 1) for name, folders in (tests or {}).items()]
+    if not sets:
+        raise ValueError("no set named: give a training folder, a test folder, or both")
+    if scale not in (2, 4, 8):
+        raise ValueError(f"scale must be 2, 4 or 8, not {scale!r}")
+    found = []
+    for name, folders, smallest in sets:  # all folders first: a typing error should not cost minutes
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise ValueError(f"{name!r} cannot name a list; use letters, digits, '_', '-' and '.'")
+        high, low = folders if isinstance(folders, (tuple, list)) else (folders, None)
+        found.append((name, *find_pairs(high, low, scale), smallest))
+    return [_write_list(name, pairs, left_out, Path(out, f"{name}.csv"), scale, smallest, progress)
+            for name, pairs, left_out, smallest in found]
+
+
+def create_demo_lists(out="data/lists", progress=True):
+    """Lists `demo_train` and `demo_test` of the photographs inside scikit-image (nothing is downloaded).
+
+    Parameters, result and errors as for `create_data_lists`; always for scale 4.
+    """
+    import skimage
+
+    folder = Path(skimage.__file__).parent / "data"
+    return [_write_list(name, [(folder / file, None) for file in files], [], Path(out, f"{name}.csv"), 4, 1, progress)
+            for name, files in [("demo_train", DEMO_TRAIN), ("demo_test", DEMO_TEST)]]
+
+
+def find_known_sets(data):
+    """The folders of DIV2K and the test sets below `data`, as arguments for `create_data_lists`."""
+    data = Path(data)
+    if not data.is_dir():
+        raise FileNotFoundError(f"{data}: there is no such folder")
+    train = data / TRAINING_SET if (data / TRAINING_SET).is_dir() else None
+    tests = {name: next(data / folder for folder in folders if (data / folder).is_dir())
+             for name, folders in TEST_SETS.items() if any((data / folder).is_dir() for folder in folders)}
+    if train is None and not tests:
+        known = ", ".join([TRAINING_SET, *(folders[0] for folders in TEST_SETS.values())])
+        raise FileNotFoundError(f"{data}: holds none of the known folders ({known}); "
+                                f"name your own with --train and --test")
+    return train, tests
+
+
+def test_lists(folder="data/lists"):
+    """The CSV files of all test sets in a folder of lists: the known ones first, then others by name."""
+    names = {path.stem: path for path in sorted(Path(folder).glob("*.csv")) if path.stem not in TRAINING_LISTS}
+    return [names.pop(name) for name in TEST_SETS if name in names] + list(names.values())
+
+
+def missing_test_sets(folder="data/lists"):
+    """The known test sets without a list in `folder`, and how to get them, as text (empty if none)."""
+    missing = [name for name in TEST_SETS if not Path(folder, f"{name}.csv").is_file()]
+    return "\n".join(f"{name} has no list. Unpack {ARCHIVES.get(name, BENCHMARKS)} in data/ and run: "
+                     f"python create_data_lists.py --data data" for name in missing)
+
+
+# -------------------------------------------------------------------------------- from folders to pairs
+
+
+def find_pairs(folder, low_folder=None, scale=4):
+    """Pair the high- and low-resolution files of a set by their names.
+
+    Understands `HR/` beside `LR_bicubic/X4/` (EDSR's benchmarks), `…_HR/` beside `…_LR_bicubic/X4/`
+    (DIV2K), `image_SRF_4/` with `…_HR.png` and `…_LR.png` in one folder, two folders named outright,
+    and a folder with high resolution only.
+
+    Returns (pairs, left_out): lists of (hr path, lr path or None) and of (file name, reason).
+    Raises FileNotFoundError when a folder is missing.
+    """
+    folder = Path(folder)
+    if (folder / "HR").is_dir() and low_folder is None:
+        folder, low_folder = folder / "HR", folder / "LR_bicubic" / f"X{scale}"
+    elif (folder / f"image_SRF_{scale}").is_dir():
+        folder = folder / f"image_SRF_{scale}"
+    elif folder.name.endswith("_HR") and low_folder is None:
+        sibling = folder.with_name(folder.name[: -len("HR")] + "LR_bicubic") / f"X{scale}"
+        low_folder = sibling if sibling.is_dir() else None
+    high, left_out = _pictures(folder)
+
+    if low_folder is not None:
+        low, foreign = _pictures(Path(low_folder))
+        partner = {stem: next((name for name in (f"{stem}x{scale}", stem) if name in low), None) for stem in high}
+        expected = {stem: f"{stem}x{scale}.png in {low_folder}" for stem in high}
+        left_out += foreign
+    elif any(stem.endswith("_LR") for stem in high):
+        low = {stem: high.pop(stem) for stem in list(high) if stem.endswith("_LR")}
+        partner = {stem: re.sub("_HR$", "_LR", stem) for stem in high}
+        expected = {stem: f"{partner[stem]}.png" for stem in high}
+        partner = {stem: name if name in low else None for stem, name in partner.items()}
+    else:
+        return [(path, None) for path in high.values()], left_out
+
+    pairs = [(high[stem], low[name]) for stem, name in partner.items() if name]
+    left_out += [(high[stem].name, f"has no low-resolution partner (expected {expected[stem]})")
+                 for stem, name in partner.items() if not name]
+    left_out += [(low[stem].name, "has no high-resolution partner") for stem in low
+                 if stem not in partner.values()]
+    return pairs, left_out
+
+
+def _pictures(folder):
+    """({stem: path} in natural order, [(file name, reason)]) of a folder; hidden files do not count."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder")
+    pictures, left_out = {}, []
+    for path in sorted(folder.iterdir(), key=_natural_order):
+        if path.name.startswith(".") or path.is_dir():
+            continue
+        if path.suffix.lower() not in SUFFIXES:
+            left_out.append((path.name, "is not a picture file"))
+        elif path.stem in pictures:
+            left_out.append((path.name, f"has the same name as {pictures[path.stem].name}"))
+        else:
+            pictures[path.stem] = path
+    return pictures, left_out
+
+
+def _natural_order(path):
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+# ----------------------------------------------------------------------------- from pairs to checked rows
+
+
+def _write_list(name, pairs, left_out, csv_file, scale, smallest, progress):
+    rows, seen = [], {}
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+        checks = pool.map(lambda pair: _check_pair(*pair, scale, smallest), pairs)
+        for (high, low), (size, digest, reason) in zip(pairs, progress_bar(checks, name, progress, total=len(pairs))):
+            if not reason and digest in seen:
+                reason = f"is the same picture as {seen[digest]}"
+            if reason:
+                left_out.append((high.name, reason))
+                continue
+            seen[digest] = high.name
+            rows.append({"hr": _relative(high, csv_file.parent), "lr": low and _relative(low, csv_file.parent),
+                         "scale": scale, "width": size[0], "height": size[1]})
+    report = Report(name, csv_file, rows, left_out)
+    if not rows:
+        raise ValueError(f"{name}: none of its pictures can be used, so {csv_file} was not written\n{_why(report)}")
+    write_csv(csv_file, rows, FIELDS)
+    return report
+
+
+def _check_pair(high_file, low_file, scale, smallest):
+    """((width, height), digest of the pixels, None) or (None, None, what is wrong)."""
+    try:
+        high = read_picture(high_file)
+        low = read_picture(low_file) if low_file else None
+    except (ValueError, OSError) as error:
+        return None, None, re.sub(rf"^{re.escape(str(high_file))}: ", "", str(error))
+    height, width = (side // scale * scale for side in high.shape[:2])
+    if min(height, width) < max(smallest, scale):
+        return None, None, f"is {width}×{height}, too small (at least {max(smallest, scale)} on both sides)"
+    if low is not None and (low.shape[0] * scale, low.shape[1] * scale) != (height, width):
+        return None, None, (f"is {high.shape[1]}×{high.shape[0]}, which is not {scale} times its low resolution "
+                            f"{low_file.name} ({low.shape[1]}×{low.shape[0]})")
+    return (width, height), hashlib.sha256(repr(high.shape).encode() + high.tobytes()).digest(), None
+
+
+def _relative(path, folder):
+    """A path as the list names it: relative, so that lists and pictures can be moved together."""
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive, on Windows
+        return path.resolve().as_posix()
+
+
+def summary(reports):
+    """What was kept, what was left out and why, as text."""
+    table = text_table([[r.name, len(r.rows), len(r.left_out), r.csv_file] for r in reports],
+                       ["list", "kept", "left out", "file"])
+    return "\n\n".join([table, *(_why(report) for report in reports if report.left_out)])
+
+
+def _why(report, most=30):
+    lines = [f"{report.name}, left out:", *(f"  {file} {reason}" for file, reason in report.left_out[:most])]
+    more = len(report.left_out) - most
+    return "\n".join(lines + [f"  … and {more} more"] * (more > 0))
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description="Check the pictures of a training set and of test sets, and write one CSV list for each.",
+        epilog="Example: python create_data_lists.py --data data   (finds DIV2K and the test sets below data/)")
+    parser.add_argument("--data", metavar="DIR", help="folder below which DIV2K and the test sets lie as unpacked")
+    parser.add_argument("--train", nargs="+", metavar=("HR", "LR"),
+                        help="folder of training pictures [and their low resolution]")
+    parser.add_argument("--test", nargs="+", action="append", default=[], metavar=("NAME=HR", "LR"),
+                        help="a test set: its name and folder [and their low resolution]; may be repeated")
+    parser.add_argument("--demo", action="store_true", help="lists of the photographs inside scikit-image")
+    parser.add_argument("--out", default="data/lists", help="folder for the lists (default: %(default)s)")
+    parser.add_argument("--scale", type=int, default=4, choices=(2, 4, 8), help="default: %(default)s")
+    parser.add_argument("--crop", type=int, default=96,
+                        help="leave out training pictures smaller than this (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        train, tests = find_known_sets(options.data) if options.data else (None, {})
+        if options.train:
+            train = _folders(options.train, "--train")
+        for first, *low in options.test:
+            name, equals, high = first.partition("=")
+            if not equals:
+                raise ValueError(f"--test needs NAME=FOLDER, not {first!r}")
+            tests[name] = _folders([high, *low], "--test")
+        if not (options.demo or train or tests):
+            parser.error("name a set: --demo, --data, --train or --test")
+        reports = create_demo_lists(options.out) if options.demo else []
+        if train or tests:
+            reports += create_data_lists(train, tests, options.out, options.scale, options.crop)
+        print("\n" + summary(reports))
+    except (ValueError, OSError) as error:
+        sys.exit(f"create_data_lists.py: error: {error}")
+
+
+def _folders(values, option):
+    if len(values) > 2:
+        raise ValueError(f"{option} takes one folder or two, not {len(values)}")
+    return tuple(values) if len(values) == 2 else values[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""From CSV lists to tensors: random training patches, and whole pictures for testing.
+
+Training pictures are decoded once into a *pack*, a file of raw pixels beside the list that is
+memory-mapped afterwards: every later epoch and run cuts its patches there without decoding anything.
+"""
+
+import csv
+import json
+import os
+import shutil
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from imresize import imresize
+from utils import progress_bar, read_picture, to_rgb, write_whole
+
+# One line of a list: files (lr is None where imresize is to make it), and the size of the high
+# resolution in pixels after cutting it to a multiple of the scale.
+Row = namedtuple("Row", "hr lr width height")
+
+# A whole pair: the picture's name, and uint8 pictures H×W×3 (or H×W when the file is grey).
+Pair = namedtuple("Pair", "name lr hr")
+
+
+# ----------------------------------------------------------------------------------------------- lists
+
+
+def read_list(csv_file, scale=4):
+    """The rows of a list that `create_data_lists.py` wrote.
+
+    Raises FileNotFoundError when the list or a picture in it is missing, and ValueError naming the line
+    and field for anything else that is wrong, such as a list made for another scale.
+    """
+    csv_file = Path(csv_file)
+    if not csv_file.is_file():
+        raise FileNotFoundError(f"{csv_file}: there is no such list; make it with create_data_lists.py")
+    try:
+        with open(csv_file, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            lines = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{csv_file}: not a CSV file ({error})") from error
+    missing = {"hr", "lr", "scale", "width", "height"} - set(reader.fieldnames or [])
+    if missing:
+        raise ValueError(f"{csv_file}: lacks the column {sorted(missing)[0]!r}; make it with create_data_lists.py")
+    if not lines:
+        raise ValueError(f"{csv_file}: lists no picture; make it again with create_data_lists.py")
+    return [_read_row(csv_file, number, line, scale) for number, line in enumerate(lines, 2)]
+
+
+def _read_row(csv_file, number, line, scale):
+    where = f"{csv_file}, line {number}"
+    try:
+        made_for, width, height = (int(line[field]) for field in ("scale", "width", "height"))
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: scale, width and height must be whole numbers") from None
+    if made_for != scale:
+        raise ValueError(f"{where}: the list was made for scale {made_for}, not {scale}; "
+                         f"make one with create_data_lists.py --scale {scale}")
+    if min(width, height) < scale or width % scale or height % scale:
+        raise ValueError(f"{where}: {width}×{height} is not a size that scale {scale} divides")
+    files = [csv_file.parent / line[field] if line[field] else None for field in ("hr", "lr")]
+    if files[0] is None:
+        raise ValueError(f"{where}: names no high-resolution picture (column 'hr')")
+    for file in filter(None, files):
+        if not file.is_file():
+            raise FileNotFoundError(f"{where}: there is no file {file}; if the pictures were moved, "
+                                    f"make the list again with create_data_lists.py")
+    return Row(*files, width, height)
+
+
+def read_pair(row, scale):
+    """The low- and high-resolution pictures of a row; both grey or both RGB."""
+    high = read_picture(row.hr)[: row.height, : row.width]
+    low = read_picture(row.lr) if row.lr else imresize(high, 1 / scale)
+    if high.shape[:2] != (row.height, row.width) or low.shape[:2] != (row.height // scale, row.width // scale):
+        raise ValueError(f"{row.hr}: has another size than its list says; make the list again "
+                         f"with create_data_lists.py")
+    if low.ndim != high.ndim:
+        low, high = to_rgb(low), to_rgb(high)
+    return low, high
+
+
+# --------------------------------------------------------------------------------------------- testing
+
+
+class TestDataset(Dataset):
+    """The whole pictures of a list, decoded one at a time when they are asked for.
+
+    `dataset[i]` is a Pair (name, lr, hr) of uint8 pictures, H×W×3, or H×W where the files are grey: the
+    published tables take grey values as the luma. Errors as for `read_list`, `utils.read_picture`.
+    """
+
+    __test__ = False  # its name makes pytest want to collect it
+
+    def __init__(self, csv_file, scale=4):
+        self.rows, self.scale = read_list(csv_file, scale), scale
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        row = self.rows[index]
+        return Pair(row.hr.stem, *read_pair(row, self.scale))
+
+
+# -------------------------------------------------------------------------------------------- training
+
+
+class TrainDataset(Dataset):
+    """Random patches of the pictures of a list, 100 per picture and epoch as in the assignment.
+
+    `dataset[n]` is a pair of uint8 tensors, 3×crop/scale×crop/scale and 3×crop×crop. An epoch has
+    `len(dataset)` patches, and counting on, n = epoch · len(dataset) + k is patch k of a later epoch.
+    Each patch depends on (seed, n) alone, not on the batch, the worker or what was read before; this is
+    what makes an interrupted training resume exactly. Patches are already in random order, picture
+    after picture without repetition, so a batch holds patches of different pictures.
+
+    Parameters
+    ----------
+    csv_file : path
+        The list. The pack is made beside it at first use.
+    scale, crop : int
+        Scale, and side of the high-resolution patch; a multiple of the scale.
+    patches_per_picture : int
+        Patches per picture and epoch.
+    augment : bool
+        Flip left-right and turn by quarters at random.
+    seed : int
+        Another seed gives other patches.
+
+    Raises FileNotFoundError or ValueError for lists, pictures and settings that cannot be used.
+    """
+
+    def __init__(self, csv_file, scale=4, crop=96, patches_per_picture=100, augment=True, seed=0, progress=True):
+        if crop < scale or crop % scale:
+            raise ValueError(f"crop must be a multiple of the scale ({scale}), not {crop!r}")
+        if patches_per_picture < 1:
+            raise ValueError(f"patches_per_picture must be at least 1, not {patches_per_picture!r}")
+        self.rows = read_list(csv_file, scale)
+        for row in self.rows:
+            if min(row.width, row.height) < crop:
+                raise ValueError(f"{row.hr}: is {row.width}×{row.height}, smaller than the crop of {crop}; leave it "
+                                 f"out with create_data_lists.py --crop {crop}, or choose a smaller crop")
+        self.scale, self.crop, self.augment, self.seed = scale, crop, augment, seed
+        self.patches_per_picture = patches_per_picture
+        self.pack_file = make_pack(csv_file, self.rows, scale, progress)
+        self._epoch, self._plan, self._pictures = None, None, None
+
+    def __len__(self):
+        return len(self.rows) * self.patches_per_picture
+
+    def __getitem__(self, n):
+        low, high = self.__getitems__([n])
+        return low[0], high[0]
+
+    def __getitems__(self, indices):
+        """A whole batch: uint8 tensors N×3×crop/scale×crop/scale and N×3×crop×crop, channels last."""
+        if self._pictures is None:
+            self._pictures = open_pack(self.pack_file, self.rows, self.scale)
+        size = self.crop // self.scale
+        low = np.empty((len(indices), size, size, 3), np.uint8)
+        high = np.empty((len(indices), self.crop, self.crop, 3), np.uint8)
+        for i, n in enumerate(indices):
+            picture, top, left, flip, turns = self._patch(n)
+            small, large = self._pictures[picture]
+            low[i] = _augmented(small[top : top + size, left : left + size], flip, turns)
+            top, left = top * self.scale, left * self.scale
+            high[i] = _augmented(large[top : top + self.crop, left : left + self.crop], flip, turns)
+        return torch.from_numpy(low).permute(0, 3, 1, 2), torch.from_numpy(high).permute(0, 3, 1, 2)
+
+    def _patch(self, n):
+        """(picture, top, left, flip, quarter turns) of patch n; top and left in low resolution."""
+        epoch, k = divmod(n, len(self))
+        if epoch != self._epoch:
+            self._epoch, self._plan = epoch, self._draw(epoch)
+        return self._plan[k]
+
+    def _draw(self, epoch):
+        random = np.random.default_rng([self.seed, epoch])
+        count = len(self.rows)
+        pictures = np.concatenate([random.permutation(count) for _ in range(self.patches_per_picture)])
+        sizes = np.array([(row.height, row.width) for row in self.rows])[pictures]
+        corners = random.integers((sizes - self.crop) // self.scale + 1)
+        flips = random.integers(2, size=len(pictures)) * self.augment
+        turns = random.integers(4, size=len(pictures)) * self.augment
+        return np.column_stack([pictures, corners, flips, turns]).tolist()
+
+    def __getstate__(self):  # sent to worker processes: they map the pack themselves
+        return {**self.__dict__, "_pictures": None, "_plan": None, "_epoch": None}
+
+
+def _augmented(patch, flip, turns):
+    if flip:
+        patch = patch[:, ::-1]
+    return np.rot90(patch, turns) if turns else patch
+
+
+def batches(dataset, batch_size, epoch, start=0, workers=0):
+    """The batches of one epoch of a TrainDataset from number `start` on; a remainder is left away.
+
+    A DataLoader of (low, high) uint8 tensors. Raises ValueError when an epoch has no whole batch.
+    """
+    count = len(dataset) // batch_size
+    if count == 0:
+        raise ValueError(f"batch_size {batch_size} is larger than an epoch of {len(dataset)} patches; choose a "
+                         f"smaller one, or more patches_per_picture")
+    first = epoch * len(dataset)
+    chunks = [range(first + i * batch_size, first + (i + 1) * batch_size) for i in range(start, count)]
+    return DataLoader(dataset, batch_sampler=chunks, collate_fn=_as_it_is, num_workers=workers,
+                      pin_memory=torch.cuda.is_available())
+
+
+def _as_it_is(batch):  # __getitems__ gives whole batches already
+    return batch
+
+
+# ----------------------------------------------------------------------------------------------- packs
+
+
+def make_pack(csv_file, rows, scale, progress=True):
+    """Decode the pictures of a list into one file of raw pixels, unless that was done before.
+
+    The file holds, for one row after the other, the low and the high resolution as H×W×3 bytes. A JSON
+    file beside it says from which files, with which sizes and times; when one of them changes, the pack
+    is made anew. Making it is parallel, and goes on where it was stopped.
+
+    Returns the pack's path. Raises OSError when the disk lacks room, ValueError for a bad picture.
+    """
+    csv_file = Path(csv_file)
+    pack = csv_file.with_name(f"{csv_file.stem}.x{scale}.pack")
+    note = pack.with_name(pack.name + ".json")
+    part = pack.with_name(pack.name + ".part")
+    part_note = pack.with_name(pack.name + ".part.json")
+    plan = json.dumps({"version": 1, "scale": scale, "pictures": [_source(row) for row in rows]}, indent=0)
+    ends = np.cumsum([_pair_bytes(row, scale) for row in rows])
+
+    if pack.is_file() and pack.stat().st_size == ends[-1] and _text(note) == plan:
+        return pack
+    if _text(part_note) != plan:  # what is there comes from other pictures
+        part.unlink(missing_ok=True)
+        with write_whole(part_note) as temporary:
+            temporary.write_text(plan, encoding="utf-8")
+    done = int(np.searchsorted(ends, part.stat().st_size if part.is_file() else 0, side="right"))
+    start = int(ends[done - 1]) if done else 0
+    _require_room(pack.parent, int(ends[-1]) - start, csv_file)
+
+    # The file grows by whole pairs in the order of the list, so its length tells how far it has come.
+    workers = os.cpu_count() or 1
+    with open(part, "ab") as file, ThreadPoolExecutor(workers) as pool, \
+            progress_bar(None, f"packing {csv_file.stem}", progress, total=len(rows), initial=done) as bar:
+        file.truncate(start)  # half a pair, if it was killed while writing one
+        remaining = iter(rows[done:])
+        while window := list(islice(remaining, 2 * workers)):  # not all at once: memory
+            for low, high in pool.map(lambda row: read_pair(row, scale), window):
+                file.write(to_rgb(low).tobytes() + to_rgb(high).tobytes())
+                bar.update()
+            file.flush()
+        os.fsync(file.fileno())
+    note.unlink(missing_ok=True)  # in this order no note ever stands beside another pack than its own
+    os.replace(part, pack)
+    os.replace(part_note, note)
+    return pack
+
+
+def open_pack(pack, rows, scale):
+    """The (low, high) pictures of a pack as memory-mapped H×W×3 arrays, in the order of the list."""
+    pixels = np.memmap(pack, np.uint8, mode="r")
+    pictures, offset = [], 0
+    for row in rows:
+        pair = []
+        for height, width in [(row.height // scale, row.width // scale), (row.height, row.width)]:
+            # as plain arrays: slicing a memmap object costs several times as much
+            pair.append(np.asarray(pixels[offset : offset + height * width * 3]).reshape(height, width, 3))
+            offset += height * width * 3
+        pictures.append(tuple(pair))
+    return pictures
+
+
+def _source(row):
+    def file(path):
+        return path and [os.path.abspath(path), path.stat().st_size, path.stat().st_mtime_ns]
+
+    return [file(row.hr), file(row.lr), row.width, row.height]
+
+
+def _pair_bytes(row, scale):
+    return 3 * row.width * row.height + 3 * (row.width // scale) * (row.height // scale)
+
+
+def _text(path):
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _require_room(folder, wanted, csv_file):
+    free = shutil.disk_usage(folder).free
+    if wanted > free:
+        raise OSError(f"{folder}: packing {csv_file.name} takes {wanted / 1e9:.1f} GB, but only {free / 1e9:.1f} GB "
+                      f"are free; make room, or put the list on another disk (create_data_lists.py --out)")

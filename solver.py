@@ -1,0 +1,709 @@
+"""Training: one epoch of warm-up, one epoch of alternating updates, and the run around them.
+
+    cfg = solver.settings("demo", name="first")    # or "paper"
+    trainer = solver.Trainer(cfg)                  # a new run in runs/first, or the old one resumed
+    trainer.warm_up()                              # the generator alone, MSE
+    trainer.train_adversarially()                  # discriminator and generator in turn
+
+Without a notebook: `python solver.py --help`. Equations and sections are those of arXiv 1609.04802v5.
+"""
+
+import argparse
+import ast
+import json
+import math
+import re
+import signal
+import sys
+import threading
+import time
+from collections import namedtuple
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from easydict import EasyDict
+from filelock import FileLock, Timeout
+
+from datasets import TestDataset, TrainDataset, batches
+from models import Discriminator, Generator, VGGFeatures
+from utils import (PAPER_RESULTS, load_checkpoint, progress_bar, psnr, save_checkpoint, save_generator, save_picture,
+                   ssim, super_resolve, text_table, to_signed, to_unit, write_csv, write_whole)
+
+# ------------------------------------------------------------------------------------------- settings
+
+Check = namedtuple("Check", "holds wanted")
+Setting = namedtuple("Setting", "paper check meaning")
+
+_TEXT = Check(lambda v: isinstance(v, str) and v != "", "a text")
+_NAME = Check(lambda v: isinstance(v, str) and re.fullmatch(r"\w[\w.-]*", v),
+              "a word of letters, digits, '_', '-' and '.'")
+_FILE = Check(lambda v: v is None or isinstance(v, str) and v != "", "a file, or None")
+_COUNT = Check(lambda v: type(v) is int and v >= 1, "a whole number, at least 1")
+_COUNT_0 = Check(lambda v: type(v) is int and v >= 0, "a whole number, at least 0")
+_POSITIVE = Check(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a number above 0")
+_WEIGHT = Check(lambda v: type(v) in (int, float) and 0 <= v < math.inf, "a number, at least 0")
+_LIMIT = Check(lambda v: v is None or _POSITIVE.holds(v), "a number above 0, or None")
+_FLAG = Check(lambda v: type(v) is bool, "True or False")
+_KERNEL = Check(lambda v: type(v) is int and v >= 1 and v % 2 == 1, "an odd whole number")
+
+
+def _one_of(*values):
+    return Check(lambda v: v in values, " or ".join(map(repr, values)))
+
+
+# Every setting: its value in the paper (or the assignment), what it may be, what it means.
+SETTINGS = {
+    "name": Setting("paper", _NAME, "name of the run; its results go to <runs>/<name>/"),
+    "runs": Setting("runs", _TEXT, "folder of all runs"),
+    # data
+    "train_list": Setting("data/lists/train.csv", _TEXT, "list of the training pictures"),
+    "valid_list": Setting("data/lists/DIV2K_valid.csv", _TEXT, "list of the pictures for validation"),
+    "valid_pictures": Setting(10, _COUNT, "how many of them are enlarged after each epoch"),
+    "scale": Setting(4, _one_of(2, 4, 8), "factor of enlargement"),
+    "crop": Setting(96, _COUNT, "side of a training patch, in high-resolution pixels"),
+    "patches_per_picture": Setting(100, _COUNT, "random patches per picture and epoch"),
+    "augment": Setting(True, _FLAG, "flip and turn patches at random"),
+    "batch_size": Setting(16, _COUNT, "patches per update"),
+    # networks
+    "channels": Setting(64, _COUNT, "feature maps of the generator"),
+    "blocks": Setting(16, _COUNT, "residual blocks of the generator"),
+    "batch_norm": Setting(True, _FLAG, "batch norm in the generator"),
+    "first_kernel": Setting(9, _KERNEL, "kernel size of the generator's first convolution"),
+    "last_kernel": Setting(9, _KERNEL, "kernel size of the generator's last convolution"),
+    "discriminator_channels": Setting(64, _COUNT, "feature maps of the discriminator's first convolution"),
+    "discriminator_dense": Setting(1024, _COUNT, "width of the discriminator's dense layer"),
+    # losses
+    "content_loss": Setting("vgg54", Check(lambda v: isinstance(v, str) and re.fullmatch(r"mse|vgg\d\d", v),
+                                           "'mse', or 'vgg54', 'vgg22', … for φ(5,4), φ(2,2), …"),
+                            "content loss of adversarial training"),
+    "vgg_weights": Setting(None, _FILE, "local file of torchvision's VGG19 weights; None downloads them"),
+    "adversarial_weight": Setting(1e-3, _WEIGHT, "weight of the adversarial loss (eq. 3)"),
+    # schedules: 800 pictures × 100 patches / 16 = 5,000 updates per epoch of DIV2K
+    "start_from": Setting(None, _FILE, "checkpoint whose generator the run starts from; None: random weights"),
+    "warmup_epochs": Setting(200, _COUNT_0, "epochs of warm-up (10⁶ updates)"),
+    "warmup_lr": Setting(1e-4, _POSITIVE, "learning rate of the warm-up"),
+    "warmup_schedule": Setting("constant", _one_of("constant", "step", "one_cycle"), "its course, see learning_rate()"),
+    "adversarial_epochs": Setting(40, _COUNT_0, "epochs of alternating updates (2·10⁵ updates)"),
+    "adversarial_lr": Setting(1e-4, _POSITIVE, "learning rate of both networks there"),
+    "adversarial_schedule": Setting("step", _one_of("constant", "step", "one_cycle"), "its course (10⁻⁴, then 10⁻⁵)"),
+    "clip_gradients": Setting(None, _LIMIT, "largest norm of the generator's gradient; None does not clip"),
+    # machine
+    "seed": Setting(0, _COUNT_0, "first weights and all patches follow from it"),
+    "device": Setting("auto", _TEXT, "'cpu', 'cuda', 'mps', or 'auto' for the best there is"),
+    "precision": Setting("auto", _one_of("auto", "fp32", "bf16", "fp16"), "number format of the convolutions"),
+    "workers": Setting(0, _COUNT_0, "processes that cut patches; 0 cuts them in the training process"),
+    "save_minutes": Setting(10, _POSITIVE, "save at least this often within long epochs"),
+}
+
+# A small network and few updates on scikit-image's photographs: minutes on a laptop.
+DEMO = {
+    "name": "demo",
+    "train_list": "data/lists/demo_train.csv",
+    "valid_list": "data/lists/demo_test.csv",
+    "channels": 32, "blocks": 8, "batch_norm": False, "first_kernel": 3, "last_kernel": 3,
+    "discriminator_channels": 16, "discriminator_dense": 128,
+    "crop": 64, "batch_size": 8, "patches_per_picture": 400,
+    "content_loss": "mse",
+    "warmup_epochs": 12, "warmup_lr": 2e-3, "warmup_schedule": "one_cycle", "clip_gradients": 0.1,
+    "adversarial_epochs": 3,
+}
+RECIPES = {"paper": {}, "demo": DEMO}
+
+# A run that has begun cannot change these: its weights, or the patches it has seen, hang on them.
+FIXED = ["train_list", "scale", "crop", "patches_per_picture", "augment", "batch_size", "channels", "blocks",
+         "batch_norm", "first_kernel", "last_kernel", "discriminator_channels", "discriminator_dense",
+         "start_from", "seed"]
+
+
+def settings(recipe="paper", **changes):
+    """The settings of a recipe ("paper" or "demo") with changes, as an EasyDict; checked.
+
+    Raises ValueError that names the recipe or setting that is unknown or has no meaning.
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
+    cfg = EasyDict({name: setting.paper for name, setting in SETTINGS.items()})
+    cfg.update(RECIPES[recipe])
+    cfg.update(changes)
+    check_settings(cfg)
+    return cfg
+
+
+def check_settings(cfg):
+    """Raise ValueError for the first setting that is unknown, missing or has no meaning."""
+    for name in cfg:
+        if name not in SETTINGS:
+            raise ValueError(f"there is no setting {name!r}; the settings are {', '.join(SETTINGS)}")
+    for name, setting in SETTINGS.items():
+        if name not in cfg:
+            raise ValueError(f"the setting {name} is missing; start from solver.settings()")
+        if not setting.check.holds(cfg[name]):
+            raise ValueError(f"{name} must be {setting.check.wanted}, not {cfg[name]!r} ({setting.meaning})")
+    if cfg.crop % cfg.scale:
+        raise ValueError(f"crop must be a multiple of the scale ({cfg.scale}), not {cfg.crop}")
+    if cfg.adversarial_epochs and cfg.crop % 16:
+        raise ValueError(f"crop must be a multiple of 16 for the discriminator, not {cfg.crop}")
+
+
+# -------------------------------------------------------------------------------------- the two epochs
+
+
+def warmup_epoch(generator, optimizer, loader, machine, rate, after_step):
+    """One epoch of warm-up: the generator alone, with the pixel-wise MSE loss (eq. 4).
+
+    Parameters
+    ----------
+    generator, optimizer
+        The network to train and its optimizer.
+    loader : iterable of (low, high)
+        uint8 batches N×3×h×w and N×3×H×W.
+    machine : Machine
+        Device, number format and how to apply a loss.
+    rate : callable () → float
+        The learning rate of the next update.
+    after_step : callable (**losses)
+        Called after every update with the losses as tensors on the device; may end the epoch by raising.
+    """
+    generator.train()
+    for low, high in loader:
+        low, high = machine.inputs(low, high)
+        with machine.autocast():
+            fake = generator(low)
+        loss = F.mse_loss(fake.float(), high)
+        machine.descend(loss, optimizer, rate())
+        after_step(content_loss=loss)
+
+
+def adversarial_epoch(generator, discriminator, g_optimizer, d_optimizer, loader, machine, rate, after_step,
+                      content_loss, adversarial_weight):
+    """One epoch of alternating updates: for every batch first the discriminator, then the generator.
+
+    The discriminator's loss is the cross-entropy of eq. 2, the generator's is
+    content_loss + adversarial_weight · (−log D(G(low))) (eqs. 3 and 6). Parameters as for
+    `warmup_epoch`; `content_loss(fake, high)` takes batches in [-1, 1] and gives one number.
+    """
+    generator.train()
+    discriminator.train()
+    for low, high in loader:
+        low, high = machine.inputs(low, high)
+        learning_rate_now = rate()
+        with machine.autocast():
+            fake = generator(low)
+
+        discriminator.requires_grad_(True)
+        with machine.autocast():
+            real_logits, fake_logits = discriminator(high), discriminator(fake.detach())
+        real_logits, fake_logits = real_logits.float(), fake_logits.float()
+        d_loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()  # −log D(hr) − log(1 − D(sr))
+        machine.descend(d_loss, d_optimizer, learning_rate_now, clip=False)
+
+        discriminator.requires_grad_(False)  # a frozen judge: gradients pass through to the generator only
+        with machine.autocast():
+            content = content_loss(fake, high)
+            logits = discriminator(fake)
+        adversarial = F.softplus(-logits.float()).mean()  # −log D(sr)
+        machine.descend(content + adversarial_weight * adversarial, g_optimizer, learning_rate_now)
+        after_step(content_loss=content, adversarial_loss=adversarial, discriminator_loss=d_loss,
+                   d_real=real_logits.sigmoid().mean(), d_fake=fake_logits.sigmoid().mean())
+
+
+LOSSES = {"warmup": ["content_loss"],
+          "adversarial": ["content_loss", "adversarial_loss", "discriminator_loss", "d_real", "d_fake"]}
+
+
+def make_generator(cfg):
+    """The generator of these settings, with random weights."""
+    return Generator(cfg.scale, cfg.channels, cfg.blocks, cfg.batch_norm, cfg.first_kernel, cfg.last_kernel)
+
+
+def make_discriminator(cfg):
+    """The discriminator of these settings, with random weights."""
+    return Discriminator(cfg.crop, cfg.discriminator_channels, cfg.discriminator_dense)
+
+
+def make_content_loss(name, vgg_weights=None, device="cpu"):
+    """The content loss "mse" (eq. 4) or "vgg<i><j>" (eq. 5) as a function of two batches in [-1, 1].
+
+    Raises what `models.VGGFeatures` raises.
+    """
+    if name == "mse":
+        return lambda fake, high: F.mse_loss(fake.float(), high)
+    features = VGGFeatures(int(name[3]), int(name[4]), vgg_weights).to(device, memory_format=torch.channels_last)
+
+    def vgg_loss(fake, high):
+        with torch.no_grad():
+            wanted = features(high).float()
+        return F.mse_loss(features(fake).float(), wanted)
+
+    return vgg_loss
+
+
+def learning_rate(peak, schedule, progress):
+    """The learning rate at `progress` (0…1) of a phase.
+
+    "constant"; "step": a tenth in the second half (the paper's adversarial training); "one_cycle":
+    up from peak/25 within the first 30 %, then down to almost zero, both as half a cosine (Smith &
+    Topin, arXiv 1708.07120), which gets most out of few updates.
+    """
+    if schedule == "constant":
+        return peak
+    if schedule == "step":
+        return peak if progress < 0.5 else peak / 10
+    low, high, t = (peak / 25, peak, progress / 0.3) if progress < 0.3 else (peak / 1e5, peak, (1 - progress) / 0.7)
+    return low + (high - low) * (1 - math.cos(math.pi * t)) / 2
+
+
+class Machine:
+    """Where and in which number format training computes.
+
+    `device` is "auto" or a torch device; `precision` is "auto" (bf16 where the hardware has it, else
+    fp16 on CUDA, else fp32), "fp32", "bf16" or "fp16". Weights, losses and optimizer stay fp32.
+    """
+
+    def __init__(self, device="auto", precision="auto", clip=None):
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        try:
+            self.device = torch.device(device)
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device {device!r} cannot be used ({error}); choose another or 'auto'") from error
+        if precision == "auto":
+            precision = self._best_precision()
+        self.precision, self.clip = precision, clip
+        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+
+    def _best_precision(self):
+        if self.device.type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        # Without instructions of its own bf16 is slower than fp32 on a CPU. PyTorch has no public question
+        # for that yet; where this one should go away, fp32 is the safe answer.
+        has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        return "bf16" if self.device.type == "cpu" and has_bf16() else "fp32"
+
+    def autocast(self):
+        return torch.autocast(self.device.type, self.dtype, enabled=self.precision != "fp32")
+
+    def inputs(self, low, high):
+        """uint8 batches → float batches on the device, low in [0, 1] and high in [-1, 1]."""
+        low, high = (x.to(self.device, non_blocking=True) for x in (low, high))
+        return to_unit(low), to_signed(high)
+
+    def descend(self, loss, optimizer, rate, clip=True):
+        """One update of the optimizer's weights down the gradient of the loss."""
+        optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        if clip and self.clip:
+            self.scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.clip)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+
+# ----------------------------------------------------------------------------------------- evaluation
+
+
+def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating"):
+    """PSNR and SSIM of a way to enlarge, picture by picture.
+
+    Parameters
+    ----------
+    enlarge : callable
+        uint8 picture → uint8 picture `dataset.scale` times as large: `utils.bicubic`, or
+        `partial(utils.super_resolve, generator)`.
+    dataset : datasets.TestDataset
+        The pictures; `limit` takes the first so many.
+
+    Returns
+    -------
+    list of dict
+        `picture` (name), `psnr` (dB) and `ssim`, by the protocol of `utils.psnr`.
+    """
+    count = min(limit or len(dataset), len(dataset))
+    rows = []
+    for index in progress_bar(range(count), label, progress):
+        pair = dataset[index]
+        picture = enlarge(pair.lr)
+        rows.append({"picture": pair.name, "psnr": psnr(picture, pair.hr, dataset.scale),
+                     "ssim": ssim(picture, pair.hr, dataset.scale)})
+    return rows
+
+
+def mean_scores(rows):
+    """(mean PSNR, mean SSIM) of the rows of `evaluate`."""
+    return float(np.mean([row["psnr"] for row in rows])), float(np.mean([row["ssim"] for row in rows]))
+
+
+def score_sets(methods, csv_files, scale=4, progress=True):
+    """Evaluate several ways to enlarge on several test sets.
+
+    Parameters
+    ----------
+    methods : dict of str → callable
+        Name → what `evaluate` takes.
+    csv_files : list of path
+        The lists of the sets; a set is called after its file.
+
+    Returns
+    -------
+    list of dict
+        `set`, `picture`, `method`, `psnr` (dB), `ssim`: one for each picture and method.
+    """
+    scores = []
+    for csv_file in map(Path, csv_files):
+        dataset = TestDataset(csv_file, scale)
+        for method, enlarge in methods.items():
+            rows = evaluate(enlarge, dataset, None, progress, f"{csv_file.stem}, {method}")
+            scores += [{"set": csv_file.stem, "method": method, **row} for row in rows]
+    return scores
+
+
+def score_table(scores, published=PAPER_RESULTS):
+    """The mean PSNR (dB) / SSIM of each set and method as text, beside published results."""
+    sets, methods = (list(dict.fromkeys(row[key] for row in scores)) for key in ("set", "method"))
+    table = []
+    for name in sets:
+        rows = {method: [r for r in scores if (r["set"], r["method"]) == (name, method)] for method in methods}
+        cells = ["{:.2f} / {:.4f}".format(*mean_scores(rows[method])) for method in methods]
+        paper = ["{:.2f} / {:.4f}".format(*row[name]) if name in row else "" for row in published.values()]
+        table.append([name, len(rows[methods[0]]), *cells, *paper])
+    return text_table(table, ["PSNR / SSIM", "pictures", *methods, *(f"paper: {name}" for name in published)])
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+HISTORY = ["phase", "epoch", "updates", "learning_rate", *LOSSES["adversarial"], "psnr", "ssim", "seconds"]
+
+
+class Stopped(Exception):
+    """Raised at the end of an update to leave an epoch when the user asked to stop."""
+
+
+class Trainer:
+    """A run: networks, optimizers and history, kept in `runs/<name>/` and resumed from there.
+
+    The folder holds `settings.json`, `history.csv`, `samples/<phase>_<epoch>.png` (the first validation
+    picture after each epoch) and `checkpoints/`: `<phase>_<epoch>.pt` and `<phase>.pt` (the newest) with a
+    generator each, and `last.pt` with everything that resuming needs. All randomness follows from
+    (seed, phase, epoch), so a run that was stopped or killed anywhere and resumed ends with the same
+    weights as one that was not.
+
+    Parameters
+    ----------
+    cfg : EasyDict
+        From `settings()`.
+    progress : bool
+        Show progress bars and messages.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        For settings, lists, pictures and checkpoints that cannot be used.
+    """
+
+    def __init__(self, cfg, progress=True):
+        check_settings(cfg)
+        self.cfg, self.progress = EasyDict(cfg), progress
+        self.folder = Path(cfg.runs, cfg.name)
+        self.machine = Machine(cfg.device, cfg.precision, cfg.clip_gradients)
+        self.history, self.phase, self.epoch, self.step, self.sums = [], "warmup", 0, 0, None
+        state = self._old_state()
+        self.train_set = TrainDataset(cfg.train_list, cfg.scale, cfg.crop, cfg.patches_per_picture, cfg.augment,
+                                      cfg.seed, progress)
+        self.valid_set = TestDataset(cfg.valid_list, cfg.scale)
+        self.steps_per_epoch = len(batches(self.train_set, cfg.batch_size, 0))  # and: is there a batch at all?
+
+        torch.manual_seed(cfg.seed)
+        self.generator = self._on_device(make_generator(cfg))
+        self.g_optimizer = self._adam(self.generator)
+        self.discriminator = self.d_optimizer = None  # until adversarial training begins
+        if state:
+            self._restore(state)
+        elif cfg.start_from:
+            self._start_from(cfg.start_from)
+        self._say(f"run {str(self.folder)!r}: {'resumed, ' + self._position() if state else 'new'}, "
+                  f"on {self.machine.device} in {self.machine.precision}")
+
+    # ------------------------------------------------------------------------------------ the two phases
+
+    def warm_up(self, on_epoch=None):
+        """Train the generator alone until `cfg.warmup_epochs` are done; `on_epoch(history)` after each.
+
+        Returns the history, a list of dictionaries. Raises FloatingPointError when the loss is no
+        longer a number, and KeyboardInterrupt, after saving, when the user stops it.
+        """
+        if self.phase == "adversarial":
+            self._say("the warm-up of this run is over; its adversarial training has begun")
+            return self.history
+        return self._train(on_epoch)
+
+    def train_adversarially(self, on_epoch=None):
+        """Train discriminator and generator in turn until `cfg.adversarial_epochs` are done.
+
+        Starts from the weights that the warm-up (or `cfg.start_from`) has left. Returns and raises as
+        `warm_up` does.
+        """
+        if self.phase == "warmup" and self.cfg.adversarial_epochs:
+            if self.step or self.epoch < self.cfg.warmup_epochs:
+                raise ValueError(f"the warm-up of run {self.cfg.name!r} is not finished ({self._position()}): call "
+                                 f"warm_up() first, or set warmup_epochs to {self.epoch}")
+            self.phase, self.epoch = "adversarial", 0
+            self.g_optimizer = self._adam(self.generator)  # a new task: old momentum would mislead
+            self._make_discriminator()
+        return self._train(on_epoch)
+
+    def _train(self, on_epoch):
+        total = self.cfg[f"{self.phase}_epochs"]
+        if self.epoch >= total:
+            self._say(f"{self.phase}: {self.epoch} of {total} epochs are done; for more, raise {self.phase}_epochs")
+            return self.history
+        content_loss = None
+        if self.phase == "adversarial":
+            content_loss = make_content_loss(self.cfg.content_loss, self.cfg.vgg_weights, self.machine.device)
+        with self._locked(), _interruption() as self.interruption:
+            self._write_settings()
+            try:
+                while self.epoch < total:
+                    self._run_epoch(total, content_loss)
+                    if on_epoch:
+                        on_epoch(self.history)
+                    if self.interruption.is_set():
+                        raise Stopped
+            except Stopped:
+                self._say(f"stopped and saved: {self._position()}; run the cell or command again to go on")
+                raise KeyboardInterrupt from None
+        return self.history
+
+    def _run_epoch(self, total, content_loss):
+        began, names = time.monotonic(), LOSSES[self.phase]
+        # Counted through both phases, so that the second does not see the patches of the first again.
+        loader = batches(self.train_set, self.cfg.batch_size, len(self.history), self.step, self.cfg.workers)
+        if self.sums is None:
+            self.sums = torch.zeros(len(names), dtype=torch.float64, device=self._float64_device())
+        bar = progress_bar(None, f"{self.phase} {self.epoch + 1}/{total}", self.progress,
+                           total=self.steps_per_epoch, initial=self.step)
+        last_look = last_save = time.monotonic()
+
+        def after_step(**losses):
+            nonlocal last_look, last_save
+            # Sums stay on the device; reading them makes a GPU wait, so that is done twice a second at most.
+            self.sums += torch.stack([losses[name].detach() for name in names]).to(self.sums)
+            self.step += 1
+            bar.update()
+            now = time.monotonic()
+            if now - last_look > 0.5:
+                means, last_look = self._means(), now
+                bar.set_postfix({name: f"{mean:.4g}" for name, mean in zip(names, means)}, refresh=False)
+            if self.interruption.is_set() or now - last_save > 60 * self.cfg.save_minutes:
+                self._means()  # never save what is not a number
+                self._save()
+                last_save = now
+            if self.interruption.is_set():
+                raise Stopped
+
+        with bar:
+            if self.phase == "warmup":
+                warmup_epoch(self.generator, self.g_optimizer, loader, self.machine, self._rate, after_step)
+            else:
+                adversarial_epoch(self.generator, self.discriminator, self.g_optimizer, self.d_optimizer, loader,
+                                  self.machine, self._rate, after_step, content_loss, self.cfg.adversarial_weight)
+            self._finish_epoch(dict(zip(names, self._means())), began)
+
+    def _finish_epoch(self, means, began):
+        pictures = []
+
+        def enlarge(picture):
+            pictures.append(super_resolve(self.generator, picture))
+            return pictures[-1]
+
+        row = {"phase": self.phase, "epoch": self.epoch + 1, "learning_rate": self._rate(), **means,
+               "updates": len(self.history) * self.steps_per_epoch + self.step}
+        row["psnr"], row["ssim"] = mean_scores(
+            evaluate(enlarge, self.valid_set, self.cfg.valid_pictures, progress=False))
+        row["seconds"] = round(time.monotonic() - began, 3)
+        self.history.append(row)
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, None
+
+        label = f"{self.phase}_{self.epoch:03d}"
+        save_picture(self.folder / "samples" / f"{label}.png", pictures[0])
+        for name in (label, self.phase):
+            save_generator(self._checkpoint(name), self.generator, phase=self.phase, epoch=self.epoch,
+                           psnr=row["psnr"], ssim=row["ssim"])
+        self._save()  # last: if this is not reached, the epoch is done again and all of the above rewritten
+        write_csv(self.folder / "history.csv", self.history, HISTORY)
+
+    def _rate(self):
+        """The learning rate of the next update."""
+        total = max(self.cfg[f"{self.phase}_epochs"] * self.steps_per_epoch - 1, 1)
+        done = min(self.epoch * self.steps_per_epoch + self.step, total)
+        return learning_rate(self.cfg[f"{self.phase}_lr"], self.cfg[f"{self.phase}_schedule"], done / total)
+
+    def _means(self):
+        """Mean losses of the epoch so far, as numbers. Raises FloatingPointError when one is none."""
+        means = (self.sums / max(self.step, 1)).tolist()
+        if not all(map(math.isfinite, means)):
+            raise FloatingPointError(
+                f"training has diverged: a loss of {self.phase} epoch {self.epoch + 1} is no longer a number. "
+                f"Nothing of this epoch was saved over the last good state, so lower {self.phase}_lr (now "
+                f"{self.cfg[f'{self.phase}_lr']:g}) or set clip_gradients (now {self.cfg.clip_gradients}; 0.1 is "
+                f"strong), and run again: training goes on from there")
+        return means
+
+    # -------------------------------------------------------------------------------------- run's folder
+
+    def _save(self):
+        state = {"phase": self.phase, "epoch": self.epoch, "step": self.step,
+                 "sums": None if self.sums is None else self.sums.tolist(), "history": self.history,
+                 "settings": dict(self.cfg), "generator": self.generator.state_dict(),
+                 "generator_settings": self.generator.settings, "g_optimizer": self.g_optimizer.state_dict(),
+                 "scaler": self.machine.scaler.state_dict()}
+        if self.discriminator:
+            state |= {"discriminator": self.discriminator.state_dict(), "d_optimizer": self.d_optimizer.state_dict()}
+        save_checkpoint(self._checkpoint("last"), state)
+
+    def _old_state(self):
+        """The saved state of this run, or None for a new one."""
+        path = self._checkpoint("last")
+        if not path.exists():
+            return None
+        state = load_checkpoint(path)
+        if "g_optimizer" not in state or "settings" not in state:
+            raise ValueError(f"{path}: not a state to resume from; delete {self.folder} or choose another name")
+        old = state["settings"]
+        for name in FIXED:
+            if old.get(name) != self.cfg[name]:
+                raise ValueError(f"run {self.cfg.name!r} was begun with {name} = {old.get(name)!r}, not "
+                                 f"{self.cfg[name]!r}: choose another name, put the setting back, or delete "
+                                 f"{self.folder}")
+        for name, value in self.cfg.items():
+            if old.get(name) != value:
+                self._say(f"{name} was {old.get(name)!r} and is now {value!r}")
+        return state
+
+    def _restore(self, state):
+        self.phase, self.epoch, self.step, self.history = (state[k] for k in ("phase", "epoch", "step", "history"))
+        self.generator.load_state_dict(state["generator"])
+        self.g_optimizer.load_state_dict(state["g_optimizer"])
+        self.machine.scaler.load_state_dict(state["scaler"])
+        if state["sums"] is not None:
+            self.sums = torch.tensor(state["sums"], dtype=torch.float64, device=self._float64_device())
+        if "discriminator" in state:
+            self._make_discriminator()
+            self.discriminator.load_state_dict(state["discriminator"])
+            self.d_optimizer.load_state_dict(state["d_optimizer"])
+        write_csv(self.folder / "history.csv", self.history, HISTORY)  # in case it was killed just before
+
+    def _start_from(self, path):
+        content = load_checkpoint(path)
+        if content["generator_settings"] != self.generator.settings:
+            raise ValueError(f"start_from: the generator in {path} was built with {content['generator_settings']}, "
+                             f"this run's with {self.generator.settings}; make them equal")
+        self.generator.load_state_dict(content["generator"])
+
+    def _write_settings(self):
+        with write_whole(self.folder / "settings.json") as temporary:
+            temporary.write_text(json.dumps(self.cfg, indent=2) + "\n", encoding="utf-8")
+
+    def _checkpoint(self, name):
+        return self.folder / "checkpoints" / f"{name}.pt"
+
+    @contextmanager
+    def _locked(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise ValueError(f"another program is training the run {self.cfg.name!r}; stop it, or choose "
+                             f"another name") from None
+
+    # ------------------------------------------------------------------------------------------- helpers
+
+    def _on_device(self, network):
+        return network.to(self.machine.device, memory_format=torch.channels_last)
+
+    def _adam(self, network):
+        return torch.optim.Adam(network.parameters(), betas=(0.9, 0.999), fused=self.machine.device.type != "mps")
+
+    def _make_discriminator(self):
+        torch.manual_seed(self.cfg.seed + 1)
+        self.discriminator = self._on_device(make_discriminator(self.cfg))
+        self.d_optimizer = self._adam(self.discriminator)
+
+    def _float64_device(self):
+        return "cpu" if self.machine.device.type == "mps" else self.machine.device  # MPS has no float64
+
+    def _position(self):
+        total = self.cfg[f"{self.phase}_epochs"]
+        within = f" and {self.step} of {self.steps_per_epoch} updates" if self.step else ""
+        return f"{self.phase} at {self.epoch} of {total} epochs{within}"
+
+    def _say(self, message):
+        if self.progress:
+            print(message, flush=True)
+
+
+@contextmanager
+def _interruption():
+    """Yields an event that Ctrl-C, or a notebook's stop button, sets.
+
+    So an interruption never breaks into the middle of an update; a second one takes effect at once.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # signals reach the main thread only
+        return
+    usual = signal.getsignal(signal.SIGINT)
+
+    def on_signal(number, frame):
+        if event.is_set() and callable(usual):
+            usual(number, frame)
+        event.set()
+
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+# ---------------------------------------------------------------------------------------- command line
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description="Train a run: warm-up, then adversarial training. A run of the same name is resumed.",
+        epilog="Example: python solver.py --recipe paper --name mine --content_loss mse")
+    parser.add_argument("--recipe", default="paper", choices=RECIPES,
+                        help="settings to start from (default: %(default)s)")
+    for name, setting in SETTINGS.items():
+        parser.add_argument(f"--{name}", metavar="VALUE", type=_value, default=argparse.SUPPRESS,
+                            help=f"{setting.meaning}: {setting.check.wanted} (paper: {setting.paper})")
+    changes = vars(parser.parse_args(arguments))
+    try:
+        trainer = Trainer(settings(changes.pop("recipe"), **changes))
+        trainer.warm_up()
+        trainer.train_adversarially()
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(f"solver.py: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print(f"checkpoints, samples, settings and history are in {trainer.folder}")
+
+
+def _value(text):
+    """A value from the command line: a Python literal where it is one, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+if __name__ == "__main__":
+    main()

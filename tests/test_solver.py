@@ -1,0 +1,322 @@
+"""Training: the two kinds of update, runs that are stopped, killed and resumed, and the command line."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from easydict import EasyDict
+
+import models
+import solver
+import utils
+
+ROOT = Path(__file__).parent.parent
+
+
+def changed(cfg, **changes):
+    return EasyDict({**cfg, **changes})
+
+
+def run(cfg, **changes):
+    """Train a run to its end."""
+    trainer = solver.Trainer(changed(cfg, **changes), progress=False)
+    trainer.warm_up()
+    trainer.train_adversarially()
+    return trainer
+
+
+def weights(folder):
+    state = utils.load_checkpoint(Path(folder) / "checkpoints" / "last.pt")
+    return {f"{network}.{name}": value for network in ("generator", "discriminator")
+            for name, value in state[network].items()}
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ---------------------------------------------------------------------------------------- the two epochs
+
+
+def tiny(seed=0):
+    torch.manual_seed(seed)
+    generator = models.Generator(4, channels=4, blocks=1)
+    discriminator = models.Discriminator(16, channels=2, dense=4)
+    low = torch.randint(0, 256, (3, 3, 4, 4), dtype=torch.uint8)
+    high = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+    return generator, discriminator, low, high
+
+
+def test_a_warm_up_update_is_one_adam_step_on_the_mse():
+    losses = []
+    generator, _, low, high = tiny()
+    solver.warmup_epoch(generator, torch.optim.Adam(generator.parameters()), [(low, high)],
+                        solver.Machine("cpu", "fp32"), lambda: 1e-3, lambda **kw: losses.append(kw))
+    plain, _, low, high = tiny()
+    loss = ((plain(low / 255) - (high / 127.5 - 1)) ** 2).mean()
+    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
+    loss.backward()
+    optimizer.step()
+    assert losses[0]["content_loss"].item() == pytest.approx(loss.item(), rel=1e-6)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(generator.state_dict()[name], value)
+
+
+def test_an_adversarial_update_equals_the_papers_equations_written_out():
+    losses = []
+    generator, discriminator, low, high = tiny()
+    # Plain gradient descent: Adam's first step is the gradient's sign, which is chance where it is almost zero.
+    optimizers = [torch.optim.SGD(n.parameters()) for n in (generator, discriminator)]
+    solver.adversarial_epoch(generator, discriminator, *optimizers, [(low, high)], solver.Machine("cpu", "fp32"),
+                             lambda: 0.1, lambda **kw: losses.append(kw), solver.make_content_loss("mse"), 1e-2)
+
+    g, d, low, high = tiny()
+    g_optimizer, d_optimizer = (torch.optim.SGD(n.parameters(), lr=0.1) for n in (g, d))
+    low, high = low / 255, high / 127.5 - 1
+    fake = g(low)
+    d_loss = -torch.log(torch.sigmoid(d(high))).mean() - torch.log(1 - torch.sigmoid(d(fake.detach()))).mean()
+    d_loss.backward()
+    d_optimizer.step()
+    adversarial = -torch.log(torch.sigmoid(d(fake))).mean()
+    content = F.mse_loss(fake, high)
+    g_optimizer.zero_grad()
+    (content + 1e-2 * adversarial).backward()
+    g_optimizer.step()
+
+    for name, value in dict(discriminator_loss=d_loss, adversarial_loss=adversarial, content_loss=content).items():
+        assert losses[0][name].item() == pytest.approx(value.item(), rel=1e-5)
+    for mine, plain in [(generator, g), (discriminator, d)]:
+        for name, value in plain.state_dict().items():
+            torch.testing.assert_close(mine.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_vgg_loss_is_the_mean_square_between_features(tmp_path):
+    from torchvision.models import vgg19
+
+    torch.save(vgg19().state_dict(), tmp_path / "vgg.pth")
+    loss = solver.make_content_loss("vgg22", tmp_path / "vgg.pth")
+    features = models.VGGFeatures(2, 2, tmp_path / "vgg.pth")
+    fake, high = (torch.rand(1, 3, 16, 16) * 2 - 1).requires_grad_(), torch.rand(1, 3, 16, 16) * 2 - 1
+    value = loss(fake, high)
+    assert value.item() == pytest.approx(F.mse_loss(features(fake), features(high)).item(), rel=1e-5)
+    value.backward()
+    assert fake.grad.abs().sum() > 0
+
+
+def test_learning_rates():
+    assert {solver.learning_rate(1e-4, "constant", t) for t in (0, 0.5, 1)} == {1e-4}
+    assert [solver.learning_rate(1e-4, "step", t) for t in (0, 0.499, 0.5, 1)] == pytest.approx([1e-4] * 2 + [1e-5] * 2)
+    rates = [solver.learning_rate(1.0, "one_cycle", t) for t in np.linspace(0, 1, 101)]
+    assert rates[0] == pytest.approx(1 / 25) and rates[30] == pytest.approx(1) and rates[100] == pytest.approx(1e-5)
+    assert np.argmax(rates) == 30 and np.abs(np.diff(rates)).max() < 0.06
+
+
+def test_training_learns(small_settings):
+    trainer = run(small_settings, warmup_epochs=8, adversarial_epochs=1, patches_per_picture=40, channels=16)
+    warm = [row["content_loss"] for row in trainer.history if row["phase"] == "warmup"]
+    assert warm[-1] < warm[0] / 3
+    assert trainer.history[-2]["psnr"] > trainer.history[0]["psnr"] + 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_the_same(small_settings, precision):
+    options = dict(warmup_epochs=3, adversarial_epochs=1, patches_per_picture=20, channels=8)
+    half = run(small_settings, name="half", precision=precision, **options)
+    full = run(small_settings, name="full", precision="fp32", **options)
+    assert half.history[-1]["content_loss"] == pytest.approx(full.history[-1]["content_loss"], rel=0.1)
+
+
+# ------------------------------------------------------------------------------------------ a run's folder
+
+
+def test_a_run_leaves_what_it_promises(small_settings):
+    trainer = run(small_settings)
+    folder = trainer.folder
+    labels = ["adversarial_001", "adversarial_002", "warmup_001", "warmup_002"]
+    assert sorted(p.stem for p in (folder / "samples").iterdir()) == labels
+    checkpoints = sorted(p.stem for p in (folder / "checkpoints").iterdir())
+    assert checkpoints == sorted([*labels, "adversarial", "warmup", "last"])
+    assert utils.read_history("small", folder.parent)[3]["phase"] == "adversarial"
+    with open(folder / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["phase"], r["epoch"], r["updates"]) for r in rows] == [
+        ("warmup", "1", "5"), ("warmup", "2", "10"), ("adversarial", "1", "15"), ("adversarial", "2", "20")]
+    assert utils.load_checkpoint(folder / "checkpoints" / "last.pt")["settings"] == dict(small_settings)
+    sample = utils.read_picture(folder / "samples" / "warmup_002.png")
+    pair = trainer.valid_set[0]
+    generator = utils.load_generator(folder / "checkpoints" / "warmup.pt")
+    assert np.array_equal(sample, utils.super_resolve(generator, pair.lr))
+    score, = solver.evaluate(partial(utils.super_resolve, generator), trainer.valid_set, progress=False)
+    assert score["psnr"] == pytest.approx(trainer.history[1]["psnr"])
+
+
+def test_a_finished_run_says_so_and_goes_on_when_asked_for_more(small_settings, capsys):
+    run(small_settings)
+    trainer = solver.Trainer(small_settings)
+    trainer.warm_up()
+    trainer.train_adversarially()
+    text = capsys.readouterr().out
+    assert "resumed, adversarial at 2 of 2 epochs" in text and "2 of 2 epochs are done" in text
+    small_settings.adversarial_epochs = 3
+    assert len(solver.Trainer(small_settings, progress=False).train_adversarially()) == 5
+
+
+def test_another_run_can_start_from_its_weights(small_settings):
+    first = run(small_settings, adversarial_epochs=0)
+    start = str(first.folder / "checkpoints" / "warmup.pt")
+    second = solver.Trainer(changed(small_settings, name="second", warmup_epochs=0, start_from=start), progress=False)
+    assert equal(second.generator.state_dict(), first.generator.state_dict())
+    assert len(second.train_adversarially()) == 2
+
+
+def test_settings_that_a_run_hangs_on_cannot_change(small_settings):
+    run(small_settings)
+    with pytest.raises(ValueError, match="run 'small' was begun with batch_size = 4, not 8"):
+        solver.Trainer(changed(small_settings, batch_size=8), progress=False)
+
+
+def test_two_programs_cannot_train_one_run(small_settings):
+    trainer, other = (solver.Trainer(small_settings, progress=False) for _ in range(2))
+
+    def meanwhile(history):
+        with pytest.raises(ValueError, match="another program is training the run 'small'"):
+            other.warm_up()
+        seen.append(1)
+
+    seen = []
+    trainer.warm_up(on_epoch=meanwhile)
+    assert len(seen) == 2
+
+
+def test_the_warm_up_comes_first(small_settings):
+    with pytest.raises(ValueError, match="call warm_up\\(\\) first"):
+        solver.Trainer(small_settings, progress=False).train_adversarially()
+
+
+# -------------------------------------------------------------------------------- stopped, killed, resumed
+
+
+def interrupt_after(trainer, updates):
+    """Send what Ctrl-C and a notebook's stop button send, after so many calls of `descend`."""
+    descend, remaining = trainer.machine.descend, iter(range(updates - 1, -1, -1))
+
+    def counted(*arguments, **options):
+        descend(*arguments, **options)
+        if next(remaining, None) == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer.machine.descend = counted
+
+
+def test_an_interruption_saves_and_the_rest_is_as_if_nothing_had_happened(small_settings):
+    cfg = changed(small_settings, patches_per_picture=30)
+    whole = run(cfg, name="whole")
+    for updates, phase in [(1, "warmup"), (40, "warmup"), (25, "adversarial")]:
+        trainer = solver.Trainer(cfg, progress=False)
+        interrupt_after(trainer, updates)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.warm_up()
+            trainer.train_adversarially()
+        state = utils.load_checkpoint(trainer.folder / "checkpoints" / "last.pt")
+        assert state["phase"] == phase and 0 < state["step"] < 30  # saved within an epoch
+    trainer = run(cfg)
+    assert equal(weights(trainer.folder), weights(whole.folder))
+    for mine, wanted in zip(trainer.history, whole.history):
+        assert {**mine, "seconds": 0} == {**wanted, "seconds": 0}
+
+
+def test_killed_ten_times_the_weights_are_the_same_bit_for_bit(small_settings, tmp_path):
+    """kill -9 at random moments, restarted each time, against one run that was left alone."""
+    random_moments = random.Random(0)
+    options = dict(patches_per_picture=60, warmup_epochs=5, adversarial_epochs=4, save_minutes=0.002)
+    whole = run(small_settings, name="whole", **options)
+    (tmp_path / "train.py").write_text(
+        "import sys, solver\n"
+        "trainer = solver.Trainer(solver.settings('demo', **eval(sys.argv[1])), progress=False)\n"
+        "print('ready', flush=True)\n"
+        "trainer.warm_up(); trainer.train_adversarially()\n")
+    arguments = repr({**small_settings, "name": "killed", **options})
+    kills = starts = 0
+    while True:
+        starts += 1
+        assert starts < 60
+        process = subprocess.Popen([sys.executable, tmp_path / "train.py", arguments], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        ready = process.stdout.readline()
+        assert ready == "ready\n", process.stderr.read()
+        if kills < 10:
+            time.sleep(random_moments.uniform(0.02, 0.25))
+            if process.poll() is None:
+                process.kill()
+                kills += 1
+        process.communicate()
+        if process.returncode == 0:
+            break
+    assert kills == 10
+    folder = Path(small_settings.runs) / "killed"
+    assert equal(weights(folder), weights(whole.folder))
+    history = utils.read_history("killed", small_settings.runs)
+    assert [row["content_loss"] for row in history] == [row["content_loss"] for row in whole.history]
+
+
+def test_divergence_stops_with_an_explanation_and_keeps_the_last_good_state(small_settings):
+    trainer = solver.Trainer(small_settings, progress=False)
+    trainer.warm_up()
+    good = weights_of(trainer)
+    broken = solver.Trainer(changed(small_settings, warmup_epochs=4, warmup_lr=1e30, clip_gradients=None,
+                                    precision="fp32"), progress=False)
+    with pytest.raises(FloatingPointError, match="warmup epoch 3 is no longer.*lower warmup_lr.*clip_gradients"):
+        broken.warm_up()
+    assert equal(weights_of(solver.Trainer(small_settings, progress=False)), good)
+
+
+def weights_of(trainer):
+    return {name: value.clone() for name, value in trainer.generator.state_dict().items()}
+
+
+def test_training_outside_the_main_thread_works(small_settings):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(run(small_settings)))
+    thread.start()
+    thread.join()
+    assert len(results[0].history) == 4
+
+
+# --------------------------------------------------------------------------------- scores, command line
+
+
+def test_score_tables_stand_beside_the_paper(small_lists):
+    csv_file = small_lists / "valid.csv"
+    scores = solver.score_sets({"bicubic": utils.bicubic, "again": utils.bicubic}, [csv_file], progress=False)
+    assert [row["method"] for row in scores] == ["bicubic", "again"] and scores[0]["picture"] == "eye"
+    for row in scores:
+        row["set"] = "Set5"
+    line = solver.score_table(scores).splitlines()[2]
+    psnr, ssim = solver.mean_scores(scores)
+    assert line.split()[:5] == ["Set5", "1", f"{psnr:.2f}", "/", f"{ssim:.4f}"] and "32.05 / 0.9019" in line
+
+
+def test_the_command_line(small_settings, tmp_path):
+    changes = [f"--{name}={value}" for name, value in small_settings.items()
+               if value is not None and name not in ("clip_gradients", "adversarial_epochs")]
+    command = [sys.executable, ROOT / "solver.py", "--recipe", "demo", *changes]
+    done = subprocess.run([*command, "--adversarial_epochs=1"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "warmup 2/2" in done.stdout and (tmp_path / "runs/small/checkpoints/adversarial_001.pt").exists()
+    done = subprocess.run([*command, "--blocks=0"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == ("solver.py: error: blocks must be a whole number, at least 1, not 0 "
+                           "(residual blocks of the generator)\n")
+    done = subprocess.run([sys.executable, ROOT / "solver.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--warmup_lr" in done.stdout

@@ -1,0 +1,212 @@
+"""Pictures, metrics, enlarging, checkpoints, plots."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import create_data_lists
+import models
+import solver
+import utils
+
+ROOT = Path(__file__).parent.parent
+
+# --------------------------------------------------------------------------------------------- pictures
+
+
+def saved(image, tmp_path, name="a.png", **options):
+    image.save(tmp_path / name, **options)
+    return utils.read_picture(tmp_path / name)
+
+
+def test_every_usual_kind_of_picture_is_read(tmp_path, photograph):
+    rgb, grey = Image.fromarray(photograph), Image.fromarray(photograph[..., 0])
+    assert np.array_equal(saved(rgb, tmp_path), photograph)
+    assert np.array_equal(saved(grey, tmp_path), photograph[..., 0])
+    palette = rgb.quantize(64)
+    assert np.array_equal(saved(palette, tmp_path), np.array(palette.convert("RGB")))
+    opaque = rgb.copy()
+    opaque.putalpha(255)
+    assert np.array_equal(saved(opaque, tmp_path), photograph)
+    assert saved(rgb.convert("CMYK"), tmp_path, "a.tif").shape == photograph.shape
+    deep = Image.fromarray(photograph[..., 0].astype(np.uint16) * 257)
+    assert np.array_equal(saved(deep, tmp_path), photograph[..., 0])
+    bits = Image.fromarray(photograph[..., 0] > 99)
+    assert np.array_equal(saved(bits, tmp_path), (photograph[..., 0] > 99) * np.uint8(255))
+
+
+def test_exif_rotation_is_applied(tmp_path, photograph):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90° clockwise to show
+    assert np.array_equal(saved(Image.fromarray(photograph), tmp_path, exif=exif), np.rot90(photograph, -1))
+
+
+def test_a_picture_survives_saving(tmp_path, photograph):
+    utils.save_picture(tmp_path / "new" / "a.png", photograph)
+    assert np.array_equal(utils.read_picture(tmp_path / "new" / "a.png"), photograph)
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(RuntimeError), utils.write_whole(tmp_path / "a.txt") as temporary:
+        temporary.write_text("ne")
+        raise RuntimeError
+    assert (tmp_path / "a.txt").read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_value_ranges_are_inverse_to_each_other():
+    values = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(utils.to_uint8(utils.to_signed(values)), values)
+    assert utils.to_signed(values)[[0, 255]].tolist() == [-1, 1] and utils.to_unit(values)[[0, 255]].tolist() == [0, 1]
+    assert utils.to_uint8(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
+
+
+# ---------------------------------------------------------------------------------------------- metrics
+
+
+@pytest.mark.parametrize("name, folder, wanted", [
+    ("Set5", "Set5", (28.4177, 0.8101)), ("Set14", "Set14", (25.9933, 0.7023)), ("B100", "BSD100", (25.9565, 0.6672))])
+def test_bicubic_equals_the_published_row_to_every_digit(benchmarks, tmp_path, name, folder, wanted):
+    report, = create_data_lists.create_data_lists(None, {name: benchmarks / folder}, tmp_path, progress=False)
+    scores = solver.score_sets({"bicubic": utils.bicubic}, [report.csv_file], progress=False)
+    assert tuple(round(mean, 4) for mean in solver.mean_scores(scores)) == wanted
+
+
+def test_psnr_worked_by_hand():
+    grey = np.full((20, 20), 100, np.uint8)
+    other = grey.copy()
+    other[4:16, 4:16] += 5
+    other[0] = 255  # border: does not count
+    assert utils.psnr(other, grey) == pytest.approx(20 * math.log10(255 / 5))
+    assert utils.psnr(grey, grey) == math.inf
+    white, black = np.full((20, 20, 3), 255, np.uint8), np.zeros((20, 20, 3), np.uint8)
+    assert utils.psnr(white, black) == pytest.approx(20 * math.log10(255 / 219))  # luma 235 and 16
+
+
+def test_ssim_worked_by_hand(photograph):
+    assert utils.ssim(photograph, photograph) == pytest.approx(1)
+    a, b = np.full((30, 30), 100, np.uint8), np.full((30, 30), 120, np.uint8)
+    assert utils.ssim(a, b) == pytest.approx((2 * 100 * 120 + 2.55**2) / (100**2 + 120**2 + 2.55**2))
+    # a picture and its own transpose, computed plainly from the article's equation 13
+    x, y = (utils.luma(p)[4:-4, 4:-4] for p in (photograph[:40, :40], photograph[:40, :40].transpose(1, 0, 2)))
+    g = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(g, g) / g.sum() ** 2
+    values = []
+    for top in range(x.shape[0] - 10):
+        for left in range(x.shape[1] - 10):
+            p, q = (image[top : top + 11, left : left + 11] for image in (x, y))
+            mp, mq = (window * p).sum(), (window * q).sum()
+            vp, vq = (window * p * p).sum() - mp * mp, (window * q * q).sum() - mq * mq
+            c = (window * p * q).sum() - mp * mq
+            values.append((2 * mp * mq + 2.55**2) * (2 * c + 7.65**2)
+                          / ((mp * mp + mq * mq + 2.55**2) * (vp + vq + 7.65**2)))
+    other = np.ascontiguousarray(photograph[:40, :40].transpose(1, 0, 2))
+    assert utils.ssim(photograph[:40, :40], other) == pytest.approx(np.mean(values), abs=1e-6)
+
+
+# -------------------------------------------------------------------------------------------- enlarging
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(1)
+    return models.Generator(4, channels=8, blocks=2)
+
+
+@pytest.mark.parametrize("tile", [30, 40, 64, 200])
+def test_tiles_leave_no_seam(generator, photograph, tile):
+    image = photograph[:70, :93]
+    whole = utils.super_resolve(generator, image, tile=1000)
+    tiled = utils.super_resolve(generator, image, tile=tile)
+    assert whole.shape == (280, 372, 3)
+    assert np.abs(whole.astype(int) - tiled).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (64, 64)])
+def test_any_size_is_enlarged(generator, size):
+    assert utils.super_resolve(generator, np.zeros((*size, 3), np.uint8)).shape == (size[0] * 4, size[1] * 4, 3)
+
+
+def test_grey_stays_grey_and_the_generator_stays_in_its_mode(generator, photograph):
+    generator.train()
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    assert utils.super_resolve(generator, photograph[:20, :30, 0].copy()).shape == (80, 120)
+    assert generator.training
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+
+
+def test_memory_is_bounded_by_the_tile(tmp_path):
+    """With 64 channels, uncut, a single float activation at the full size would take 2.8 GB here."""
+    program = ("import numpy as np, models, utils\n"
+               "generator = models.Generator(blocks=1, first_kernel=3, last_kernel=1, channels=64)\n"
+               "picture = np.zeros((678, 1020, 3), np.uint8)\n"
+               "assert utils.super_resolve(generator, picture).shape == (2712, 4080, 3)\n"
+               "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)")
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 2000  # MB
+
+
+# ------------------------------------------------------------------------------------------ checkpoints
+
+
+class Payload:
+    """Pickled, this creates a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_generator_survives_saving(tmp_path, generator, photograph):
+    utils.save_generator(tmp_path / "g.pt", generator, epoch=3)
+    again = utils.load_generator(tmp_path / "g.pt")
+    image = photograph[:20, :20]
+    assert np.array_equal(utils.super_resolve(again, image), utils.super_resolve(generator, image))
+    assert utils.load_checkpoint(tmp_path / "g.pt")["epoch"] == 3
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_checkpoint_that_carries_code_is_refused_and_the_code_not_run(tmp_path, generator, legacy):
+    content = {"generator": generator.state_dict(), "generator_settings": generator.settings,
+               "note": Payload(tmp_path / "ran")}
+    torch.save(content, tmp_path / "evil.pt", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ValueError, match="evil.pt: refused, because it holds more than tensors"):
+        utils.load_checkpoint(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+# ------------------------------------------------------------------------------------------------ plots
+
+
+def test_plots_show_what_they_are_given(photograph, tmp_path):
+    pair = type("Pair", (), dict(name="x", lr=photograph[:40, :40], hr=photograph[:160, :160]))
+    pictures = utils.enlarge_all(pair, {"G": models.Generator(4, channels=4, blocks=1)})
+    assert list(pictures) == ["low resolution", "bicubic", "G", "original"]
+    captions = utils.score_captions(pictures)
+    assert list(captions) == ["bicubic", "G"]
+    assert captions["bicubic"].startswith(f"{utils.psnr(pictures['bicubic'], pair.hr):.2f} dB")
+    figure = utils.plot_comparison(pictures, captions=captions)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[:4] == ["low resolution\n", f"bicubic\n{captions['bicubic']}", f"G\n{captions['G']}", "original\n"]
+
+
+def test_the_detail_is_where_the_fine_structure_is():
+    picture = np.full((128, 160, 3), 90, np.uint8)
+    picture[80:112:2, 40:72] = 200
+    top, left, side = utils.detail_window(picture, 48)
+    assert side == 48 and 80 - 20 < top <= 80 and 40 - 20 < left <= 40
+
+
+def test_text_tables_are_aligned():
+    lines = utils.text_table([["a", 1], ["long", 22]], ["name", "n"]).splitlines()
+    assert lines == ["name   n", "────  ──", "a      1", "long  22"]
