@@ -43,10 +43,10 @@ def read_list(csv_file, scale=4):
     try:
         with open(csv_file, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            lines = list(reader)
+            fields, lines = reader.fieldnames or [], list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{csv_file}: not a CSV file ({error})") from error
-    missing = {"hr", "lr", "scale", "width", "height"} - set(reader.fieldnames or [])
+    missing = {"hr", "lr", "scale", "width", "height"} - set(fields)
     if missing:
         raise ValueError(f"{csv_file}: lacks the column {sorted(missing)[0]!r}; make it with create_data_lists.py")
     if not lines:

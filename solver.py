@@ -460,6 +460,8 @@ class Trainer:
 
     def _train(self, on_epoch):
         total = self.cfg[f"{self.phase}_epochs"]
+        if on_epoch and self.history:
+            on_epoch(self.history)  # the curves so far
         if self.epoch >= total:
             self._say(f"{self.phase}: {self.epoch} of {total} epochs are done; for more, raise {self.phase}_epochs")
             return self.history

@@ -310,10 +310,11 @@ def load_checkpoint(path):
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise ValueError(f"{path}: refused, because it holds more than tensors and plain values; loading "
                              f"it could run code. Use a checkpoint that this kit saved") from error
-        raise ValueError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"{path}: not a readable checkpoint ({reason})") from error
     if not isinstance(content, dict) or "generator" not in content or "generator_settings" not in content:
         raise ValueError(f"{path}: not a checkpoint of this kit (no generator in it)")
     return content

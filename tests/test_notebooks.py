@@ -1,0 +1,74 @@
+"""The notebooks, executed for real as `make run` does, with the demo's training cut short."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
+SHORT = "patches_per_picture=20, channels=8, blocks=1, warmup_epochs=2, adversarial_epochs=1"
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """A folder in which the three notebooks were run, and what the runner printed."""
+    folder = tmp_path_factory.mktemp("course")
+    for file in [*ROOT.glob("*.py"), *ROOT.glob("*.ipynb")]:
+        shutil.copy(file, folder)
+    with open(folder / "solver.py", "a", encoding="utf-8") as file:
+        file.write(f"\n\nDEMO.update({SHORT})\n")
+    done = subprocess.run([sys.executable, "run_notebooks.py"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder, done.stdout
+
+
+def test_they_run_without_errors_and_end_with_the_table(executed):
+    folder, printed = executed
+    assert "All 3 notebooks ran without an error" in printed
+    table, places = printed.split("All 3 notebooks")[1], printed.splitlines()[-3:]
+    assert "demo_test" in table and "bicubic" in table and "warm-up" in table and "GAN" in table
+    assert [line.split()[0] for line in places] == ["executed", "checkpoints", "pictures"]
+    assert "warmup 2/2" in printed  # progress all the way
+
+
+def test_they_leave_what_the_text_promises(executed):
+    folder, _ = executed
+    for name in NOTEBOOKS:
+        notebook = nbformat.read(folder / "results" / "notebooks" / name, as_version=4)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in code)
+        assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+    assert len(list((folder / "results" / "pictures" / "demo_test").glob("*.png"))) == 6 * 4
+    assert len((folder / "results" / "scores.csv").read_text().splitlines()) == 1 + 3 * 4
+    assert (folder / "runs" / "basic" / "checkpoints" / "adversarial.pt").is_file()
+
+
+def test_running_again_resumes(executed):
+    folder, _ = executed
+    done = subprocess.run([sys.executable, "run_notebooks.py", "train.ipynb"], cwd=folder, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "resumed, adversarial at 1 of 1 epochs" in done.stdout
+
+
+def test_a_failing_cell_is_reported(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("raise ValueError('what is wrong')")])
+    nbformat.write(notebook, tmp_path / "bad.ipynb")
+    done = subprocess.run([sys.executable, ROOT / "run_notebooks.py", "bad.ipynb"], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and "what is wrong" in done.stderr
+    assert (tmp_path / "results" / "notebooks" / "bad.ipynb").is_file()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_they_are_committed_with_the_outputs_of_a_run(name):
+    path = ROOT / name
+    assert path.stat().st_size < 3_000_000
+    code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert not [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
