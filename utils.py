@@ -484,8 +484,9 @@ def plot_comparison(pictures, detail=96, captions=None):
 
     *_, original = pictures.values()
     top, left, side = detail_window(original, detail)
-    figure, axes = plt.subplots(2, len(pictures), layout="constrained", squeeze=False,
-                                figsize=(3.2 * len(pictures), 3.2 * (original.shape[0] / original.shape[1] + 1.1)))
+    ratio = original.shape[0] / original.shape[1]
+    figure, axes = plt.subplots(2, len(pictures), layout="constrained", squeeze=False, height_ratios=[ratio, 1],
+                                figsize=(3.2 * len(pictures), 3.2 * (ratio + 1) + 0.5))
     for column, (title, picture) in zip(axes.T, pictures.items()):
         factor = original.shape[0] // picture.shape[0]
         picture = to_rgb(picture).repeat(factor, axis=0).repeat(factor, axis=1)
