@@ -14,6 +14,7 @@ from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from download import ARCHIVES, download
 from utils import progress_bar, read_picture, text_table, write_csv
 
 FIELDS = ["hr", "lr", "scale", "width", "height"]
@@ -29,11 +30,6 @@ TEST_SETS = {
 }
 TRAINING_SET = "DIV2K_train_HR"
 TRAINING_LISTS = ["train", "demo_train"]
-
-# Where they can be had.
-DIV2K = "http://data.vision.ee.ethz.ch/cvl/DIV2K"
-ARCHIVES = {"DIV2K_valid": f"{DIV2K}/DIV2K_valid_HR.zip and {DIV2K}/DIV2K_valid_LR_bicubic_X4.zip"}
-BENCHMARKS = "https://cv.snu.ac.kr/research/EDSR/benchmark.tar"
 
 # Photographs inside the scikit-image package, and its colour wheel, because they are short of colours. The
 # held-out four are what the demo is graded on.
@@ -125,9 +121,13 @@ def test_lists(folder="data/lists"):
 
 def missing_test_sets(folder="data/lists"):
     """The known test sets without a list in `folder`, and how to get them, as text (empty if none)."""
-    missing = [name for name in TEST_SETS if not Path(folder, f"{name}.csv").is_file()]
-    return "\n".join(f"{name} has no list. Unpack {ARCHIVES.get(name, BENCHMARKS)} in data/ and run: "
-                     f"python create_data_lists.py --data data" for name in missing)
+    lines = []
+    for archive, names in [("div2k", ["DIV2K_valid"]), ("benchmarks", [n for n in TEST_SETS if n != "DIV2K_valid"])]:
+        missing = [name for name in names if not Path(folder, f"{name}.csv").is_file()]
+        if missing:
+            lines.append(f"no list of {', '.join(missing)}. To get it: "
+                         f"python create_data_lists.py --download {archive} --data data")
+    return "\n".join(lines)
 
 
 # -------------------------------------------------------------------------------- from folders to pairs
@@ -258,8 +258,11 @@ def _why(report, most=30):
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description="Check the pictures of a training set and of test sets, and write one CSV list for each.",
-        epilog="Example: python create_data_lists.py --data data   (finds DIV2K and the test sets below data/)")
+        epilog="Example: python create_data_lists.py --download div2k benchmarks --data data")
     parser.add_argument("--data", metavar="DIR", help="folder below which DIV2K and the test sets lie as unpacked")
+    parser.add_argument("--download", nargs="+", metavar="WHAT", choices=ARCHIVES, default=[],
+                        help="first fetch what is not there yet: " + ", ".join(ARCHIVES))
+    parser.add_argument("--source", metavar="PLACE", help="address of a mirror, or local folder, with the archives")
     parser.add_argument("--train", nargs="+", metavar=("HR", "LR"),
                         help="folder of training pictures [and their low resolution]")
     parser.add_argument("--test", nargs="+", action="append", default=[], metavar=("NAME=HR", "LR"),
@@ -271,6 +274,9 @@ def main(arguments=None):
                         help="leave out training pictures smaller than this (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
+        if options.download:
+            options.data = options.data or "data"
+            download(options.download, options.data, options.source)
         train, tests = find_known_sets(options.data) if options.data else (None, {})
         if options.train:
             train = _folders(options.train, "--train")
