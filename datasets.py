@@ -151,36 +151,77 @@ class TrainDataset(Dataset):
         self.scale, self.crop, self.augment, self.seed = scale, crop, augment, seed
         self.patches_per_picture = patches_per_picture
         self.pack_file = make_pack(csv_file, self.rows, scale, progress)
-        self._epoch, self._plan, self._pictures = None, None, None
+        self._epoch = self._plan = self._pictures = self._on_device = None
 
     def __len__(self):
         return len(self.rows) * self.patches_per_picture
+
+    @property
+    def bytes(self):
+        """Size of the pack."""
+        return self.pack_file.stat().st_size
+
+    @property
+    def is_on_device(self):
+        return self._on_device is not None
 
     def __getitem__(self, n):
         low, high = self.__getitems__([n])
         return low[0], high[0]
 
     def __getitems__(self, indices):
-        """A whole batch: uint8 tensors N×3×crop/scale×crop/scale and N×3×crop×crop, channels last."""
+        """A whole batch: uint8 tensors N×3×crop/scale×crop/scale and N×3×crop×crop.
+
+        On the device that holds the pack after `keep_on`, else on the CPU.
+        """
+        plan = self._patches(indices)
+        if self._on_device is not None:
+            return self._gather(plan, 1), self._gather(plan, self.scale)
         if self._pictures is None:
             self._pictures = open_pack(self.pack_file, self.rows, self.scale)
-        size = self.crop // self.scale
-        low = np.empty((len(indices), size, size, 3), np.uint8)
-        high = np.empty((len(indices), self.crop, self.crop, 3), np.uint8)
-        for i, n in enumerate(indices):
-            picture, top, left, flip, turns = self._patch(n)
+        size, crop = self.crop // self.scale, self.crop
+        low = np.empty((len(indices), 3, size, size), np.uint8)
+        high = np.empty((len(indices), 3, crop, crop), np.uint8)
+        for i, (picture, top, left, flip, turns) in enumerate(plan.tolist()):
             small, large = self._pictures[picture]
             low[i] = _augmented(small[top : top + size, left : left + size], flip, turns)
             top, left = top * self.scale, left * self.scale
-            high[i] = _augmented(large[top : top + self.crop, left : left + self.crop], flip, turns)
-        return torch.from_numpy(low).permute(0, 3, 1, 2), torch.from_numpy(high).permute(0, 3, 1, 2)
+            high[i] = _augmented(large[top : top + crop, left : left + crop], flip, turns)
+        return torch.from_numpy(low), torch.from_numpy(high)
 
-    def _patch(self, n):
-        """(picture, top, left, flip, quarter turns) of patch n; top and left in low resolution."""
-        epoch, k = divmod(n, len(self))
-        if epoch != self._epoch:
-            self._epoch, self._plan = epoch, self._draw(epoch)
-        return self._plan[k]
+    def keep_on(self, device):
+        """Copy the whole pack to a device; from then on batches are cut there, the same as on the CPU."""
+        pixels = torch.from_file(str(self.pack_file), size=self.bytes, dtype=torch.uint8).to(device)
+        ends = np.cumsum([_pair_bytes(row, self.scale) for row in self.rows])
+        widths = np.array([row.width for row in self.rows])
+        high_starts = ends - np.array([3 * row.width * row.height for row in self.rows])
+        low_starts = np.concatenate([[0], ends[:-1]])
+        # First byte and width of every picture, and for each flip and turn where a patch's pixels come from.
+        self._on_device = pixels, {
+            1: (low_starts, widths // self.scale, _origins(self.crop // self.scale, device)),
+            self.scale: (high_starts, widths, _origins(self.crop, device))}
+
+    def _gather(self, plan, factor):
+        """The patches of a plan from the pack on the device: low resolution for factor 1, else high."""
+        pixels, tables = self._on_device
+        starts, widths, origins = tables[factor]
+        picture, top, left, flip, turns = plan.T
+        width = widths[picture]
+        corner = starts[picture] + 3 * factor * (top * width + left)
+        corner, width, way = torch.from_numpy(np.stack([corner, width, 4 * flip + turns])).to(pixels.device)
+        y, x = origins[way].unbind(1)  # N×size×size each
+        first_byte = corner[:, None, None] + 3 * (y * width[:, None, None] + x)
+        return pixels[first_byte[:, None] + torch.arange(3, device=pixels.device)[:, None, None]]
+
+    def _patches(self, indices):
+        """N×5 whole numbers: picture, top, left (in low resolution), flip and quarter turns of patches."""
+        epochs, k = np.divmod(np.asarray(indices, np.int64), len(self))
+        plan = np.empty((len(k), 5), np.int64)
+        for epoch in np.unique(epochs):  # one, but for unusual samplers
+            if epoch != self._epoch:
+                self._epoch, self._plan = epoch, self._draw(epoch)
+            plan[epochs == epoch] = self._plan[k[epochs == epoch]]
+        return plan
 
     def _draw(self, epoch):
         random = np.random.default_rng([self.seed, epoch])
@@ -190,16 +231,24 @@ class TrainDataset(Dataset):
         corners = random.integers((sizes - self.crop) // self.scale + 1)
         flips = random.integers(2, size=len(pictures)) * self.augment
         turns = random.integers(4, size=len(pictures)) * self.augment
-        return np.column_stack([pictures, corners, flips, turns]).tolist()
+        return np.column_stack([pictures, corners, flips, turns])
 
     def __getstate__(self):  # sent to worker processes: they map the pack themselves
         return {**self.__dict__, "_pictures": None, "_plan": None, "_epoch": None}
 
 
 def _augmented(patch, flip, turns):
+    """A patch H×W×C, flipped left-right, then turned by quarters against the clock, as C×H×W."""
     if flip:
         patch = patch[:, ::-1]
-    return np.rot90(patch, turns) if turns else patch
+    return (np.rot90(patch, turns) if turns else patch).transpose(2, 0, 1)
+
+
+def _origins(size, device):
+    """8×2×size×size: row and column from which each pixel comes, for 4 · flip + turns."""
+    place = np.moveaxis(np.indices((size, size)), 0, 2)
+    ways = [_augmented(place, flip, turns) for flip in (0, 1) for turns in range(4)]
+    return torch.from_numpy(np.stack(ways)).to(device)
 
 
 def batches(dataset, batch_size, epoch, start=0, workers=0):
@@ -213,8 +262,9 @@ def batches(dataset, batch_size, epoch, start=0, workers=0):
                          f"smaller one, or more patches_per_picture")
     first = epoch * len(dataset)
     chunks = [range(first + i * batch_size, first + (i + 1) * batch_size) for i in range(start, count)]
-    return DataLoader(dataset, batch_sampler=chunks, collate_fn=_as_it_is, num_workers=workers,
-                      pin_memory=torch.cuda.is_available())
+    on_device = dataset.is_on_device
+    return DataLoader(dataset, batch_sampler=chunks, collate_fn=_as_it_is, num_workers=0 if on_device else workers,
+                      pin_memory=torch.cuda.is_available() and not on_device)
 
 
 def _as_it_is(batch):  # __getitems__ gives whole batches already

@@ -94,6 +94,7 @@ SETTINGS = {
     "seed": Setting(0, _COUNT_0, "first weights and all patches follow from it"),
     "device": Setting("auto", _TEXT, "'cpu', 'cuda', 'mps', or 'auto' for the best there is"),
     "precision": Setting("auto", _one_of("auto", "fp32", "bf16", "fp16"), "number format of the convolutions"),
+    "data_on_gpu": Setting("auto", _one_of("auto", True, False), "keep the training pictures in GPU memory"),
     "workers": Setting(0, _COUNT_0, "processes that cut patches; 0 cuts them in the training process"),
     "save_minutes": Setting(10, _POSITIVE, "save at least this often within long epochs"),
 }
@@ -290,8 +291,12 @@ class Machine:
 
     def inputs(self, low, high):
         """uint8 batches → float batches on the device, low in [0, 1] and high in [-1, 1]."""
-        low, high = (x.to(self.device, non_blocking=True) for x in (low, high))
+        low, high = (x.to(self.device, non_blocking=True, memory_format=torch.channels_last) for x in (low, high))
         return to_unit(low), to_signed(high)
+
+    def has_room_for(self, size):
+        """Whether a GPU can give away `size` bytes and keep more than half of its free memory."""
+        return self.device.type == "cuda" and size < torch.cuda.mem_get_info(self.device)[0] / 2
 
     def descend(self, loss, optimizer, rate, clip=True):
         """One update of the optimizer's weights down the gradient of the loss."""
@@ -416,6 +421,9 @@ class Trainer:
         state = self._old_state()
         self.train_set = TrainDataset(cfg.train_list, cfg.scale, cfg.crop, cfg.patches_per_picture, cfg.augment,
                                       cfg.seed, progress)
+        if self.machine.device.type != "cpu" and (
+                self.machine.has_room_for(self.train_set.bytes) if cfg.data_on_gpu == "auto" else cfg.data_on_gpu):
+            self.train_set.keep_on(self.machine.device)
         self.valid_set = TestDataset(cfg.valid_list, cfg.scale)
         self.steps_per_epoch = len(batches(self.train_set, cfg.batch_size, 0))  # and: is there a batch at all?
 

@@ -133,12 +133,12 @@ def to_batch(picture):
 
 def to_unit(batch):
     """uint8 tensor → float32 in [0, 1]: the range of low-resolution input."""
-    return batch.float() / 255
+    return batch.to(torch.float32, copy=True).mul_(1 / 255)
 
 
 def to_signed(batch):
     """uint8 tensor → float32 in [-1, 1]: the range of high-resolution targets."""
-    return batch.float() / 127.5 - 1
+    return batch.to(torch.float32, copy=True).mul_(1 / 127.5).sub_(1)
 
 
 def to_uint8(batch):

@@ -3,8 +3,10 @@
 import csv
 import multiprocessing
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +167,7 @@ def test_flips_and_turns_keep_the_pair_aligned(train_set):
         low, high = train_set[n]
         again = imresize(high, 1 / 4).float()  # inside, the reduced patch is the patch of the reduced picture
         assert (again - low.float()).abs()[:, 2:-2, 2:-2].max() <= 1
-        seen.add(tuple(train_set._patch(n)[3:]))
+        seen.add(tuple(train_set._patches([n])[0, 3:]))
     assert len(seen) == 8
 
 
@@ -176,8 +178,15 @@ def test_a_batch_equals_its_patches_and_an_epoch_spreads_over_the_pictures(train
     for i, n in enumerate([3, 7, 25]):
         assert torch.equal(low[i], train_set[n][0]) and torch.equal(high[i], train_set[n][1])
     for start in range(0, 40, 4):  # any four in a row come from four pictures
-        assert sorted(train_set._patch(n)[0] for n in range(start, start + 4)) == [0, 1, 2, 3]
+        assert sorted(train_set._patches(range(start, start + 4))[:, 0]) == [0, 1, 2, 3]
     assert not torch.equal(train_set[0][0], train_set[20][0])
+
+
+def test_a_pack_on_the_device_gives_the_same_batches(small_lists, train_set):
+    resident = datasets.TrainDataset(small_lists / "train.csv", 4, 32, 5, progress=False)
+    resident.keep_on("cpu")  # any device: the arithmetic is the same
+    for one, other in zip(datasets.batches(train_set, 10, epoch=2), datasets.batches(resident, 10, epoch=2)):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
 
 def test_seeds_give_other_patches_and_the_same_seed_the_same(small_lists):
@@ -253,6 +262,29 @@ def test_an_interrupted_pack_is_continued(tmp_path, photograph, monkeypatch):
     monkeypatch.setattr(datasets, "read_pair", lambda row, scale: calls.append(row) or read(row, scale))
     assert datasets.make_pack(tmp_path / "train.csv", rows, 4, progress=False).read_bytes() == expected
     assert 0 < len(calls) < 40  # what was packed before was kept
+
+
+def test_a_pack_killed_ten_times_is_the_same_as_one_made_in_one_go(tmp_path, photograph):
+    for i in range(110):
+        utils.save_picture(tmp_path / "p" / f"{i}.png", np.ascontiguousarray(np.roll(photograph, 4 * i, axis=1)))
+    make(tmp_path / "p", None, tmp_path)
+    rows = datasets.read_list(tmp_path / "train.csv")
+    pack = datasets.make_pack(tmp_path / "train.csv", rows, 4, progress=False)
+    expected, part = pack.read_bytes(), pack.with_name(pack.name + ".part")
+    pack.unlink()
+    moments, kills = random.Random(0), 0
+    while not pack.exists():
+        process = subprocess.Popen([sys.executable, "-c", "import sys, datasets; f = sys.argv[1]; "
+                                    "datasets.make_pack(f, datasets.read_list(f), 4, progress=False)",
+                                    tmp_path / "train.csv"], cwd=ROOT)
+        if kills < 10:  # when a little more is packed than the last time
+            wanted = len(expected) * (kills + moments.random()) / 11
+            while process.poll() is None and not (part.exists() and part.stat().st_size > wanted):
+                time.sleep(0.0005)
+            kills += process.poll() is None
+            process.kill()
+        process.wait()
+    assert kills == 10 and pack.read_bytes() == expected and not part.exists()
 
 
 def test_a_full_disk_is_named_before_anything_is_written(tmp_path, photograph, monkeypatch):
