@@ -2,7 +2,8 @@
 
 One CSV file per set, one picture per line: `hr` and `lr` (files, relative to the CSV file; `lr` is empty
 where the low resolution is to be made with `imresize`), `scale`, and `width` and `height` of the high
-resolution after cutting it to a multiple of the scale. Every picture is opened and checked first.
+resolution after cutting it to a multiple of the scale; `left` and `top` say where it is cut (faces only).
+Every picture is opened and checked first.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 from download import ARCHIVES, download
 from utils import progress_bar, read_picture, text_table, write_csv
 
-FIELDS = ["hr", "lr", "scale", "width", "height"]
+FIELDS = ["hr", "lr", "scale", "width", "height", "left", "top"]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
 
 # The test sets of the assignment and how the public archives name their folders, below a data folder.
@@ -29,7 +30,7 @@ TEST_SETS = {
     "Urban100": ["benchmark/Urban100", "Urban100"],
 }
 TRAINING_SET = "DIV2K_train_HR"
-TRAINING_LISTS = ["train", "demo_train"]
+TRAINING_LISTS = ["train", "demo_train", "celeba_train"]
 
 # Photographs inside the scikit-image package, and its colour wheel, because they are short of colours. The
 # held-out four are what the demo is graded on.
@@ -86,16 +87,43 @@ def create_data_lists(train=None, tests=None, out="data/lists", scale=4, crop=96
             for name, pairs, left_out, smallest in found]
 
 
-def create_demo_lists(out="data/lists", progress=True):
+def create_demo_lists(out="data/lists", scale=4, progress=True):
     """Lists `demo_train` and `demo_test` of the photographs inside scikit-image (nothing is downloaded).
 
-    Parameters, result and errors as for `create_data_lists`; always for scale 4.
+    Parameters, result and errors as for `create_data_lists`.
     """
     import skimage
 
     folder = Path(skimage.__file__).parent / "data"
-    return [_write_list(name, [(folder / file, None) for file in files], [], Path(out, f"{name}.csv"), 4, 1, progress)
+    return [_write_list(name, [(folder / file, None) for file in files], [], Path(out, f"{name}.csv"), scale, 1,
+                        progress)
             for name, files in [("demo_train", DEMO_TRAIN), ("demo_test", DEMO_TEST)]]
+
+
+def create_face_lists(folder, out="data/lists", scale=4, count=10661, test=5, size=128, progress=True):
+    """Lists `celeba_train` and `celeba_test` of the first `count` pictures of a folder of faces.
+
+    The last `test` of them are for testing, the others for training; of each picture the square of `size`
+    pixels in its middle is used. Meant for CelebA's `img_align_celeba`, made for any pictures as large.
+    Result and errors as for `create_data_lists`.
+    """
+    pictures, left_out = _pictures(Path(folder))
+    faces = list(pictures.values())[:count]
+    if len(faces) <= test:
+        raise ValueError(f"{folder}: holds {len(faces)} pictures, too few to keep {test} for testing")
+    return [_write_list(name, [(file, None) for file in files], reasons, Path(out, f"{name}.csv"), scale, 1, progress,
+                        size)
+            for name, files, reasons in [("celeba_train", faces[:-test], left_out), ("celeba_test", faces[-test:], [])]]
+
+
+def create_recipe_lists(recipe, data, scale=4, out="data/lists"):
+    """The lists that a recipe of `solver.RECIPES` trains with, from the folder where its pictures lie."""
+    if recipe == "demo":
+        return create_demo_lists(out, scale)
+    if recipe == "celeba":
+        faces = Path(data, "img_align_celeba")
+        return create_face_lists(faces if faces.is_dir() else data, out, scale)
+    return create_data_lists(*find_known_sets(data), out, scale)
 
 
 def find_known_sets(data):
@@ -198,11 +226,12 @@ def _natural_order(path):
 # ----------------------------------------------------------------------------- from pairs to checked rows
 
 
-def _write_list(name, pairs, left_out, csv_file, scale, smallest, progress):
+def _write_list(name, pairs, left_out, csv_file, scale, smallest, progress, square=None):
     rows, seen = [], {}
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
-        checks = pool.map(lambda pair: _check_pair(*pair, scale, smallest), pairs)
-        for (high, low), (size, digest, reason) in zip(pairs, progress_bar(checks, name, progress, total=len(pairs))):
+        checks = pool.map(lambda pair: _check_pair(*pair, scale, smallest, square), pairs)
+        checks = progress_bar(checks, name, progress, total=len(pairs))
+        for (high, low), (rectangle, digest, reason) in zip(pairs, checks):
             if not reason and digest in seen:
                 reason = f"is the same picture as {seen[digest]}"
             if reason:
@@ -210,7 +239,7 @@ def _write_list(name, pairs, left_out, csv_file, scale, smallest, progress):
                 continue
             seen[digest] = high.name
             rows.append({"hr": _relative(high, csv_file.parent), "lr": low and _relative(low, csv_file.parent),
-                         "scale": scale, "width": size[0], "height": size[1]})
+                         "scale": scale, **rectangle})
     report = Report(name, csv_file, rows, left_out)
     if not rows:
         raise ValueError(f"{name}: none of its pictures can be used, so {csv_file} was not written\n{_why(report)}")
@@ -218,20 +247,26 @@ def _write_list(name, pairs, left_out, csv_file, scale, smallest, progress):
     return report
 
 
-def _check_pair(high_file, low_file, scale, smallest):
-    """((width, height), digest of the pixels, None) or (None, None, what is wrong)."""
+def _check_pair(high_file, low_file, scale, smallest, square):
+    """(rectangle to use, digest of the pixels, None) or (None, None, what is wrong).
+
+    The rectangle is the whole picture cut to a multiple of the scale, or the `square` in its middle.
+    """
     try:
         high = read_picture(high_file)
         low = read_picture(low_file) if low_file else None
     except (ValueError, OSError) as error:
         return None, None, re.sub(rf"^{re.escape(str(high_file))}: ", "", str(error))
-    height, width = (side // scale * scale for side in high.shape[:2])
-    if min(height, width) < max(smallest, scale):
-        return None, None, f"is {width}×{height}, too small (at least {max(smallest, scale)} on both sides)"
+    smallest = square or max(smallest, scale)
+    if min(high.shape[:2]) < smallest:
+        return None, None, f"is {high.shape[1]}×{high.shape[0]}, too small (at least {smallest} on both sides)"
+    height, width = ((square or side) // scale * scale for side in high.shape[:2])
+    top, left = ((side - square) // 2 if square else 0 for side in high.shape[:2])
     if low is not None and (low.shape[0] * scale, low.shape[1] * scale) != (height, width):
         return None, None, (f"is {high.shape[1]}×{high.shape[0]}, which is not {scale} times its low resolution "
                             f"{low_file.name} ({low.shape[1]}×{low.shape[0]})")
-    return (width, height), hashlib.sha256(repr(high.shape).encode() + high.tobytes()).digest(), None
+    rectangle = {"width": width, "height": height, "left": left, "top": top}
+    return rectangle, hashlib.sha256(repr(high.shape).encode() + high.tobytes()).digest(), None
 
 
 def _relative(path, folder):
@@ -268,6 +303,9 @@ def main(arguments=None):
     parser.add_argument("--test", nargs="+", action="append", default=[], metavar=("NAME=HR", "LR"),
                         help="a test set: its name and folder [and their low resolution]; may be repeated")
     parser.add_argument("--demo", action="store_true", help="lists of the photographs inside scikit-image")
+    parser.add_argument("--faces", metavar="DIR",
+                        help="folder of faces (CelebA's img_align_celeba), for the recipe celeba")
+    parser.add_argument("--count", type=int, default=10661, help="how many of the faces (default: %(default)s)")
     parser.add_argument("--out", default="data/lists", help="folder for the lists (default: %(default)s)")
     parser.add_argument("--scale", type=int, default=4, choices=(2, 4, 8), help="default: %(default)s")
     parser.add_argument("--crop", type=int, default=96,
@@ -285,9 +323,11 @@ def main(arguments=None):
             if not equals:
                 raise ValueError(f"--test needs NAME=FOLDER, not {first!r}")
             tests[name] = _folders([high, *low], "--test")
-        if not (options.demo or train or tests):
-            parser.error("name a set: --demo, --data, --train or --test")
-        reports = create_demo_lists(options.out) if options.demo else []
+        if not (options.demo or options.faces or train or tests):
+            parser.error("name a set: --demo, --data, --train, --test or --faces")
+        reports = create_demo_lists(options.out, options.scale) if options.demo else []
+        if options.faces:
+            reports += create_face_lists(options.faces, options.out, options.scale, options.count)
         if train or tests:
             reports += create_data_lists(train, tests, options.out, options.scale, options.crop)
         print("\n" + summary(reports))

@@ -5,6 +5,7 @@ memory-mapped afterwards: every later epoch and run cuts its patches there witho
 """
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -15,14 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from imresize import imresize
 from utils import progress_bar, read_picture, to_rgb, write_whole
 
-# One line of a list: files (lr is None where imresize is to make it), and the size of the high
-# resolution in pixels after cutting it to a multiple of the scale.
-Row = namedtuple("Row", "hr lr width height")
+# One line of a list: files (lr is None where imresize is to make it), and the rectangle of the high
+# resolution that is used, in pixels; its sides are multiples of the scale.
+Row = namedtuple("Row", "hr lr width height left top")
 
 # A whole pair: the picture's name, and uint8 pictures H×W×3 (or H×W when the file is grey).
 Pair = namedtuple("Pair", "name lr hr")
@@ -57,14 +59,17 @@ def read_list(csv_file, scale=4):
 def _read_row(csv_file, number, line, scale):
     where = f"{csv_file}, line {number}"
     try:
-        made_for, width, height = (int(line[field]) for field in ("scale", "width", "height"))
+        made_for, width, height, left, top = (
+            int(line.get(field, 0)) for field in ("scale", "width", "height", "left", "top"))
     except (TypeError, ValueError):
-        raise ValueError(f"{where}: scale, width and height must be whole numbers") from None
+        raise ValueError(f"{where}: scale, width, height, left and top must be whole numbers") from None
     if made_for != scale:
         raise ValueError(f"{where}: the list was made for scale {made_for}, not {scale}; "
                          f"make one with create_data_lists.py --scale {scale}")
     if min(width, height) < scale or width % scale or height % scale:
         raise ValueError(f"{where}: {width}×{height} is not a size that scale {scale} divides")
+    if min(left, top) < 0 or (left or top) and line["lr"]:
+        raise ValueError(f"{where}: left and top must be 0 or more, and 0 where there is a low-resolution file")
     files = [csv_file.parent / line[field] if line[field] else None for field in ("hr", "lr")]
     if files[0] is None:
         raise ValueError(f"{where}: names no high-resolution picture (column 'hr')")
@@ -72,12 +77,12 @@ def _read_row(csv_file, number, line, scale):
         if not file.is_file():
             raise FileNotFoundError(f"{where}: there is no file {file}; if the pictures were moved, "
                                     f"make the list again with create_data_lists.py")
-    return Row(*files, width, height)
+    return Row(*files, width, height, left, top)
 
 
 def read_pair(row, scale):
     """The low- and high-resolution pictures of a row; both grey or both RGB."""
-    high = read_picture(row.hr)[: row.height, : row.width]
+    high = read_picture(row.hr)[row.top : row.top + row.height, row.left : row.left + row.width]
     low = read_picture(row.lr) if row.lr else imresize(high, 1 / scale)
     if high.shape[:2] != (row.height, row.width) or low.shape[:2] != (row.height // scale, row.width // scale):
         raise ValueError(f"{row.hr}: has another size than its list says; make the list again "
@@ -130,15 +135,21 @@ class TrainDataset(Dataset):
         Scale, and side of the high-resolution patch; a multiple of the scale.
     patches_per_picture : int
         Patches per picture and epoch.
-    augment : bool
-        Flip left-right and turn by quarters at random.
+    flip, turn : bool
+        Flip left-right, and turn by quarters, at random.
+    colour_jitter : float
+        Largest random change of saturation, brightness, contrast and hue of the high resolution, as shares
+        of 1; the low resolution is then made from it by `imresize`. 0 changes nothing.
+    jpeg_noise : float
+        Share of the patches whose low resolution goes through JPEG, of a random quality from 50 to 94.
     seed : int
         Another seed gives other patches.
 
     Raises FileNotFoundError or ValueError for lists, pictures and settings that cannot be used.
     """
 
-    def __init__(self, csv_file, scale=4, crop=96, patches_per_picture=100, augment=True, seed=0, progress=True):
+    def __init__(self, csv_file, scale=4, crop=96, patches_per_picture=100, flip=True, turn=True, colour_jitter=0.0,
+                 jpeg_noise=0.0, seed=0, progress=True):
         if crop < scale or crop % scale:
             raise ValueError(f"crop must be a multiple of the scale ({scale}), not {crop!r}")
         if patches_per_picture < 1:
@@ -148,10 +159,10 @@ class TrainDataset(Dataset):
             if min(row.width, row.height) < crop:
                 raise ValueError(f"{row.hr}: is {row.width}×{row.height}, smaller than the crop of {crop}; leave it "
                                  f"out with create_data_lists.py --crop {crop}, or choose a smaller crop")
-        self.scale, self.crop, self.augment, self.seed = scale, crop, augment, seed
-        self.patches_per_picture = patches_per_picture
+        self.scale, self.crop, self.patches_per_picture, self.seed = scale, crop, patches_per_picture, seed
+        self.flip, self.turn, self.colour_jitter, self.jpeg_noise = flip, turn, colour_jitter, jpeg_noise
         self.pack_file = make_pack(csv_file, self.rows, scale, progress)
-        self._epoch = self._plan = self._pictures = self._on_device = None
+        self._epoch = self._drawn = self._pictures = self._on_device = None
 
     def __len__(self):
         return len(self.rows) * self.patches_per_picture
@@ -174,14 +185,24 @@ class TrainDataset(Dataset):
 
         On the device that holds the pack after `keep_on`, else on the CPU.
         """
-        plan = self._patches(indices)
-        if self._on_device is not None:
-            return self._gather(plan, 1), self._gather(plan, self.scale)
+        plan, chances = self._patches(indices)
+        low, high = self._cut(plan) if self._on_device is None else self._gather(plan)
+        if self.colour_jitter:
+            changes = (2 * chances[:, :4] - 1) * self.colour_jitter
+            high = torch.stack([_jittered(patch, *change) for patch, change in zip(high, changes)])
+            low = imresize(high, 1 / self.scale)
+        if self.jpeg_noise:
+            low = torch.stack([_through_jpeg(patch, 50 + int(45 * quality)) if chance < self.jpeg_noise else patch
+                               for patch, (chance, quality) in zip(low, chances[:, 4:])])
+        return low, high
+
+    def _cut(self, plan):
+        """The patches of a plan from the memory-mapped pack."""
         if self._pictures is None:
             self._pictures = open_pack(self.pack_file, self.rows, self.scale)
         size, crop = self.crop // self.scale, self.crop
-        low = np.empty((len(indices), 3, size, size), np.uint8)
-        high = np.empty((len(indices), 3, crop, crop), np.uint8)
+        low = np.empty((len(plan), 3, size, size), np.uint8)
+        high = np.empty((len(plan), 3, crop, crop), np.uint8)
         for i, (picture, top, left, flip, turns) in enumerate(plan.tolist()):
             small, large = self._pictures[picture]
             low[i] = _augmented(small[top : top + size, left : left + size], flip, turns)
@@ -201,8 +222,11 @@ class TrainDataset(Dataset):
             1: (low_starts, widths // self.scale, _origins(self.crop // self.scale, device)),
             self.scale: (high_starts, widths, _origins(self.crop, device))}
 
-    def _gather(self, plan, factor):
-        """The patches of a plan from the pack on the device: low resolution for factor 1, else high."""
+    def _gather(self, plan):
+        """The patches of a plan from the pack on the device."""
+        return self._gather_one(plan, 1), self._gather_one(plan, self.scale)
+
+    def _gather_one(self, plan, factor):
         pixels, tables = self._on_device
         starts, widths, origins = tables[factor]
         picture, top, left, flip, turns = plan.T
@@ -214,14 +238,16 @@ class TrainDataset(Dataset):
         return pixels[first_byte[:, None] + torch.arange(3, device=pixels.device)[:, None, None]]
 
     def _patches(self, indices):
-        """N×5 whole numbers: picture, top, left (in low resolution), flip and quarter turns of patches."""
+        """What was drawn for patches: N×5 whole numbers (picture, top and left in low resolution, flip, quarter
+        turns), and N×6 numbers in [0, 1) for colours and JPEG."""
         epochs, k = np.divmod(np.asarray(indices, np.int64), len(self))
-        plan = np.empty((len(k), 5), np.int64)
-        for epoch in np.unique(epochs):  # one, but for unusual samplers
+        plan, chances = np.empty((len(k), 5), np.int64), np.empty((len(k), 6))
+        for epoch in np.unique(epochs):  # one, or two where a batch begins in one epoch and ends in the next
             if epoch != self._epoch:
-                self._epoch, self._plan = epoch, self._draw(epoch)
-            plan[epochs == epoch] = self._plan[k[epochs == epoch]]
-        return plan
+                self._epoch, self._drawn = epoch, self._draw(epoch)
+            for values, drawn in zip((plan, chances), self._drawn):
+                values[epochs == epoch] = drawn[k[epochs == epoch]]
+        return plan, chances
 
     def _draw(self, epoch):
         random = np.random.default_rng([self.seed, epoch])
@@ -229,12 +255,12 @@ class TrainDataset(Dataset):
         pictures = np.concatenate([random.permutation(count) for _ in range(self.patches_per_picture)])
         sizes = np.array([(row.height, row.width) for row in self.rows])[pictures]
         corners = random.integers((sizes - self.crop) // self.scale + 1)
-        flips = random.integers(2, size=len(pictures)) * self.augment
-        turns = random.integers(4, size=len(pictures)) * self.augment
-        return np.column_stack([pictures, corners, flips, turns])
+        flips = random.integers(2, size=len(pictures)) * self.flip
+        turns = random.integers(4, size=len(pictures)) * self.turn
+        return np.column_stack([pictures, corners, flips, turns]), random.random((len(pictures), 6))
 
     def __getstate__(self):  # sent to worker processes: they map the pack themselves
-        return {**self.__dict__, "_pictures": None, "_plan": None, "_epoch": None}
+        return {**self.__dict__, "_pictures": None, "_drawn": None, "_epoch": None}
 
 
 def _augmented(patch, flip, turns):
@@ -251,17 +277,34 @@ def _origins(size, device):
     return torch.from_numpy(np.stack(ways)).to(device)
 
 
-def batches(dataset, batch_size, epoch, start=0, workers=0):
-    """The batches of one epoch of a TrainDataset from number `start` on; a remainder is left away.
+def _jittered(patch, saturation, brightness, contrast, hue):
+    """A uint8 patch 3×H×W with its colours changed a little, each by a share between -1 and 1 (hue: of the circle)."""
+    from torchvision.transforms import functional  # here: it costs a second that most training need not pay
 
-    A DataLoader of (low, high) uint8 tensors. Raises ValueError when an epoch has no whole batch.
+    patch = functional.adjust_saturation(patch, 1 + saturation)
+    patch = (patch.float() + 255 * brightness).round_().clamp_(0, 255).to(torch.uint8)
+    patch = functional.adjust_contrast(patch, 1 + contrast)
+    return functional.adjust_hue(patch, float(np.clip(hue, -0.5, 0.5)))
+
+
+def _through_jpeg(patch, quality):
+    """A uint8 patch 3×H×W after JPEG compression."""
+    file = io.BytesIO()
+    Image.fromarray(patch.permute(1, 2, 0).contiguous().cpu().numpy()).save(file, "JPEG", quality=quality)
+    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).to(patch.device)
+
+
+def batches(dataset, batch_size, first=0, count=None, workers=0):
+    """`count` batches of a TrainDataset from batch number `first` on, counted through all epochs.
+
+    Without `count`: as many as fit into an epoch. A DataLoader of (low, high) uint8 tensors.
+    Raises ValueError when an epoch has no whole batch.
     """
-    count = len(dataset) // batch_size
-    if count == 0:
+    if len(dataset) < batch_size:
         raise ValueError(f"batch_size {batch_size} is larger than an epoch of {len(dataset)} patches; choose a "
                          f"smaller one, or more patches_per_picture")
-    first = epoch * len(dataset)
-    chunks = [range(first + i * batch_size, first + (i + 1) * batch_size) for i in range(start, count)]
+    count = len(dataset) // batch_size if count is None else count
+    chunks = [range(i * batch_size, (i + 1) * batch_size) for i in range(first, first + count)]
     on_device = dataset.is_on_device
     return DataLoader(dataset, batch_sampler=chunks, collate_fn=_as_it_is, num_workers=0 if on_device else workers,
                       pin_memory=torch.cuda.is_available() and not on_device)
@@ -337,7 +380,7 @@ def _source(row):
     def file(path):
         return path and [os.path.abspath(path), path.stat().st_size, path.stat().st_mtime_ns]
 
-    return [file(row.hr), file(row.lr), row.width, row.height]
+    return [file(row.hr), file(row.lr), *row[2:]]
 
 
 def _pair_bytes(row, scale):

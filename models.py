@@ -14,18 +14,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from imresize import imresize
+
 
 class ResidualBlock(nn.Module):
     """k3n64s1 → BN → PReLU → k3n64s1 → BN, and the block's input added back. N×C×H×W in and out."""
 
-    def __init__(self, channels, batch_norm):
+    def __init__(self, channels, norm, activation, bias=True):
         super().__init__()
         self.body = nn.Sequential(
-            conv(channels, channels, 3),
-            *norm(channels, batch_norm),
-            nn.PReLU(),
-            conv(channels, channels, 3),
-            *norm(channels, batch_norm),
+            conv(channels, channels, 3, bias=bias), *norm(channels), activation(channels),
+            conv(channels, channels, 3, bias=bias), *norm(channels),
         )
 
     def forward(self, x):
@@ -33,7 +32,9 @@ class ResidualBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """SRResNet, the generator of the paper's figure 4. 1,549,462 parameters with the default settings.
+    """SRResNet, the generator of the paper's figure 4, and its relatives.
+
+    With the default settings it is the paper's, with 1,549,462 parameters at scale 4.
 
     Parameters
     ----------
@@ -45,34 +46,55 @@ class Generator(nn.Module):
         Batch norm in the residual part, as in the paper. Small networks learn faster without.
     first_kernel, last_kernel : int
         Kernel sizes of the first and the last convolution (both 9 in the paper).
+    activation : {"prelu", "prelu_channels", "relu"}
+        PReLU with one slope per layer (the paper) or per feature map (Keras' `shared_axes`), or ReLU.
+    tanh : bool
+        End with tanh. The paper's figure has none.
+    signed_input : bool
+        Let the first convolution see the low resolution in [-1, 1] instead of [0, 1].
+    first_norm : bool
+        Batch norm after the first convolution, too.
+    block_bias : bool
+        Bias in the convolutions of the residual blocks.
+    bn_momentum, trunk_bn_momentum, bn_eps : float
+        Of batch norm in the blocks, and of the one behind them. PyTorch's momentum is the share of the
+        new batch: what Keras and Paddle call 0.8 is 0.2 here.
 
     Forward: N×3×H×W in [0, 1] → N×3×(scale·H)×(scale·W), trained towards [-1, 1], not clipped.
     """
 
-    def __init__(self, scale=4, channels=64, blocks=16, batch_norm=True, first_kernel=9, last_kernel=9):
+    def __init__(self, scale=4, channels=64, blocks=16, batch_norm=True, first_kernel=9, last_kernel=9,
+                 activation="prelu", tanh=False, signed_input=False, first_norm=False, block_bias=True,
+                 bn_momentum=0.1, trunk_bn_momentum=0.1, bn_eps=1e-5):
         super().__init__()
+        self.settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         if scale not in (2, 4, 8):
             raise ValueError(f"scale must be 2, 4 or 8, not {scale!r}")
         for name, value in dict(channels=channels, blocks=blocks).items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive whole number, not {value!r}")
-        self.settings = dict(scale=scale, channels=channels, blocks=blocks, batch_norm=batch_norm,
-                             first_kernel=first_kernel, last_kernel=last_kernel)
-        self.scale = scale
-        self.first = nn.Sequential(conv(3, channels, first_kernel), nn.PReLU())
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+        self.scale, self.signed_input = scale, signed_input
+        act = ACTIVATIONS[activation]
+
+        def norm(features, momentum=bn_momentum):
+            return [nn.BatchNorm2d(features, bn_eps, momentum)] if batch_norm else []
+
+        self.first = nn.Sequential(conv(3, channels, first_kernel), *(norm(channels, trunk_bn_momentum) * first_norm),
+                                   act(channels))
         self.residual = nn.Sequential(
-            *(ResidualBlock(channels, batch_norm) for _ in range(blocks)),
-            conv(channels, channels, 3),
-            *norm(channels, batch_norm),
+            *(ResidualBlock(channels, norm, act, block_bias) for _ in range(blocks)),
+            conv(channels, channels, 3), *norm(channels, trunk_bn_momentum),
         )
         self.upsample = nn.Sequential(*(
-            nn.Sequential(conv(channels, 4 * channels, 3), nn.PixelShuffle(2), nn.PReLU())
+            nn.Sequential(conv(channels, 4 * channels, 3), nn.PixelShuffle(2), act(channels))
             for _ in range(int(math.log2(scale)))
         ))
-        self.last = conv(channels, 3, last_kernel)
+        self.last = nn.Sequential(conv(channels, 3, last_kernel), *[nn.Tanh()] * tanh)
 
     def forward(self, low):
-        x = self.first(low)
+        x = self.first(2 * low - 1 if self.signed_input else low)
         x = x + self.residual(x)  # the long skip connection
         return self.last(self.upsample(x))
 
@@ -102,33 +124,81 @@ class Discriminator(nn.Module):
         Feature maps of the first convolution; the last has eight times as many.
     dense : int
         Width of the first dense layer.
+    batch_norm : bool
+        Batch norm after the second and later convolutions.
+    flatten : bool
+        Whether the dense layers see all positions together, as in the paper, or act at each position of the
+        last feature map (Keras' Dense without Flatten), which gives one logit for each.
+    bn_momentum, bn_eps : float
+        As for `Generator`.
 
-    Forward: N×3×crop×crop in [-1, 1] → N×1 logits. The paper's final sigmoid belongs to the loss
-    (binary cross-entropy with logits), which is the same function and numerically safe.
+    Forward: N×3×crop×crop in [-1, 1] → N×1 logits, or N×1×crop/16×crop/16 without `flatten`. The sigmoid
+    belongs to the loss (cross-entropy with logits), which is the same function and numerically safe.
     """
 
-    def __init__(self, crop=96, channels=64, dense=1024):
+    def __init__(self, crop=96, channels=64, dense=1024, batch_norm=True, flatten=True, bn_momentum=0.1, bn_eps=1e-5):
         super().__init__()
         if not isinstance(crop, int) or crop < 16 or crop % 16:
             raise ValueError(f"crop must be a multiple of 16, because the discriminator halves "
                              f"the picture four times, not {crop!r}")
-        self.settings = dict(crop=crop, channels=channels, dense=dense)
         layers = [conv(3, channels, 3), nn.LeakyReLU(0.2)]
         width = channels
         for maps, stride in [(1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2)]:
-            layers += [conv(width, maps * channels, 3, stride), nn.BatchNorm2d(maps * channels),
-                       nn.LeakyReLU(0.2)]
+            layers += [conv(width, maps * channels, 3, stride),
+                       *[nn.BatchNorm2d(maps * channels, bn_eps, bn_momentum)] * batch_norm, nn.LeakyReLU(0.2)]
             width = maps * channels
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(width * (crop // 16) ** 2, dense),
-            nn.LeakyReLU(0.2),
-            nn.Linear(dense, 1),
-        )
+        if flatten:
+            head = [nn.Flatten(), nn.Linear(width * (crop // 16) ** 2, dense), nn.LeakyReLU(0.2), nn.Linear(dense, 1)]
+        else:  # a dense layer at each position is a 1×1 convolution
+            head = [conv(width, dense, 1), nn.LeakyReLU(0.2), conv(dense, 1, 1)]
+        self.classifier = nn.Sequential(*head)
 
     def forward(self, picture):
         return self.classifier(self.features(picture))
+
+
+class StridedDiscriminator(nn.Module):
+    """The discriminator of the Paddle recipe: 4×4 convolutions of stride 2 up to 2048 maps, residual end.
+
+    64, 128, …, 2048, 1024 and 512 maps, each convolution with TensorFlow's "same" padding, batch norm (not
+    after the first) and LeakyReLU 0.2; then a residual 3×3 convolution and one dense layer. The source
+    declares two more convolutions and a dense layer whose results it never uses; they are left out.
+
+    Parameters as for `Discriminator`. Forward: N×3×crop×crop in [-1, 1] → N×1 logits.
+    """
+
+    def __init__(self, crop=384, channels=64, bn_momentum=0.01, bn_eps=1e-3):
+        super().__init__()
+        if not isinstance(crop, int) or crop < 1:
+            raise ValueError(f"crop must be a positive whole number, not {crop!r}")
+        layers, width = [SameConv2d(3, channels, 4, 2), nn.LeakyReLU(0.2)], channels
+        for maps in (2, 4, 8, 16, 32, 16, 8):
+            layers += [SameConv2d(width, maps * channels, 4, 2), nn.BatchNorm2d(maps * channels, bn_eps, bn_momentum),
+                       nn.LeakyReLU(0.2)]
+            width = maps * channels
+            crop = math.ceil(crop / 2)
+        crop = math.ceil(crop / 2)
+        self.features = nn.Sequential(*layers)
+        self.residual = nn.Sequential(conv(width, width, 3), nn.BatchNorm2d(width, bn_eps, bn_momentum),
+                                      nn.LeakyReLU(0.2))
+        self.classifier = nn.Sequential(nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(width * crop**2, 1))
+
+    def forward(self, picture):
+        x = self.features(picture)
+        return self.classifier(x + self.residual(x))
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's "same" padding: the output has ceil(size / stride) rows and columns."""
+
+    def forward(self, x):
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        padding = []
+        for size in (x.shape[-1], x.shape[-2]):
+            missing = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+            padding += [missing // 2, missing - missing // 2]
+        return super().forward(nn.functional.pad(x, padding))
 
 
 class VGGFeatures(nn.Module):
@@ -139,39 +209,47 @@ class VGGFeatures(nn.Module):
     Parameters
     ----------
     i, j : int
-        φ(5,4) and φ(2,2) are the paper's VGG54 and VGG22.
+        φ(5,4) and φ(2,2) are the paper's VGG54 and VGG22. Without j: the map after the i-th pooling.
     weights : str or path, optional
         A local weights file in torchvision's format (`vgg19-dcbb9e9d.pth`). Without it torchvision
         downloads that file once (548 MB) into its cache.
+    rescale : float
+        Factor on the features. 1/12.75 brings the VGG loss to the size of the MSE loss (section 3.2).
+    normalise : bool
+        Bring pictures to the colours that VGG was trained with; without, it sees [-1, 1] as it is.
+    size : int, optional
+        Resize pictures to this side first.
 
-    Forward: N×3×H×W in [-1, 1] → N×C×H'×W', the features divided by 12.75, the factor with which the
-    paper brings the VGG loss to the size of the MSE loss (section 3.2).
+    Forward: N×3×H×W in [-1, 1] → N×C×H'×W'.
 
     Raises ValueError for a layer that VGG19 does not have or a file with other weights, and
     ConnectionError with the way out when the download fails.
     """
 
     CONVOLUTIONS = (2, 2, 4, 4, 4)  # before each of the five poolings
-    RESCALE = 1 / 12.75
 
-    def __init__(self, i=5, j=4, weights=None):
+    def __init__(self, i=5, j=4, weights=None, rescale=1 / 12.75, normalise=True, size=None):
         super().__init__()
-        if i not in range(1, 6) or j not in range(1, self.CONVOLUTIONS[i - 1] + 1):
+        if i not in range(1, 6) or j is not None and j not in range(1, self.CONVOLUTIONS[i - 1] + 1):
             raise ValueError(f"VGG19 has no layer φ({i},{j}): i runs from 1 to 5, and j from 1 to "
                              f"{', '.join(map(str, self.CONVOLUTIONS))} respectively")
         from torchvision.models import vgg19  # here: it costs a second that MSE training need not pay
 
         # A pooling follows (2 × its convolutions) layers, so φ(i,j) ends 2j layers behind pooling i-1.
-        end = sum(2 * n + 1 for n in self.CONVOLUTIONS[: i - 1]) + 2 * j
+        end = sum(2 * n + 1 for n in self.CONVOLUTIONS[: i - 1 if j else i]) + 2 * (j or 0)
         network = vgg19()
         network.load_state_dict(_vgg19_weights(weights, network.state_dict()))
         self.layers = network.features[:end].eval().requires_grad_(False)
+        self.rescale, self.normalise, self.size = rescale, normalise, size
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 
     def forward(self, picture):
-        x = ((picture + 1) / 2 - self.mean) / self.std  # the range and colours VGG was trained with
-        return self.layers(x) * self.RESCALE
+        if self.size:
+            picture = imresize(picture, output_shape=(self.size, self.size))
+        if self.normalise:
+            picture = ((picture + 1) / 2 - self.mean) / self.std
+        return self.layers(picture) * self.rescale
 
 
 def _vgg19_weights(path, wanted):
@@ -197,13 +275,17 @@ def _vgg19_weights(path, wanted):
     return state
 
 
-def conv(inputs, outputs, kernel, stride=1):
-    """A convolution that keeps height and width (divided by the stride), with bias."""
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2)
+def conv(inputs, outputs, kernel, stride=1, bias=True):
+    """A convolution that keeps height and width (divided by the stride)."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
 
 
-def norm(channels, batch_norm):
-    return [nn.BatchNorm2d(channels)] if batch_norm else []
+# What follows a convolution with so many feature maps.
+ACTIVATIONS = {
+    "prelu": lambda channels: nn.PReLU(),
+    "prelu_channels": nn.PReLU,
+    "relu": lambda channels: nn.ReLU(),
+}
 
 
 def layer_table(network, *shape):

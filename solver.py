@@ -1,6 +1,6 @@
 """Training: one epoch of warm-up, one epoch of alternating updates, and the run around them.
 
-    cfg = solver.settings("demo", name="first")    # or "paper"
+    cfg = solver.settings("demo", name="first")    # or "paper", "celeba", "paddle", "paperspace"
     trainer = solver.Trainer(cfg)                  # a new run in runs/first, or the old one resumed
     trainer.warm_up()                              # the generator alone, MSE
     trainer.train_adversarially()                  # discriminator and generator in turn
@@ -27,10 +27,11 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from filelock import FileLock, Timeout
 
+import create_data_lists
 from datasets import TestDataset, TrainDataset, batches
-from models import Discriminator, Generator, VGGFeatures
-from utils import (PAPER_RESULTS, load_checkpoint, progress_bar, psnr, save_checkpoint, save_generator, save_picture,
-                   ssim, super_resolve, text_table, to_signed, to_unit, write_csv, write_whole)
+from models import Discriminator, Generator, StridedDiscriminator, VGGFeatures
+from utils import (PAPER_RESULTS, load_checkpoint, progress_bar, psnr, read_picture, save_checkpoint, save_generator,
+                   save_picture, ssim, super_resolve, text_table, to_signed, to_unit, write_csv, write_whole)
 
 # ------------------------------------------------------------------------------------------- settings
 
@@ -43,6 +44,8 @@ _NAME = Check(lambda v: isinstance(v, str) and re.fullmatch(r"\w[\w.-]*", v),
 _FILE = Check(lambda v: v is None or isinstance(v, str) and v != "", "a file, or None")
 _COUNT = Check(lambda v: type(v) is int and v >= 1, "a whole number, at least 1")
 _COUNT_0 = Check(lambda v: type(v) is int and v >= 0, "a whole number, at least 0")
+_COUNT_OR_NONE = Check(lambda v: v is None or _COUNT.holds(v), "a whole number, at least 1, or None")
+_SHARE = Check(lambda v: type(v) in (int, float) and 0 <= v <= 1, "a number from 0 to 1")
 _POSITIVE = Check(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a number above 0")
 _WEIGHT = Check(lambda v: type(v) in (int, float) and 0 <= v < math.inf, "a number, at least 0")
 _LIMIT = Check(lambda v: v is None or _POSITIVE.holds(v), "a number above 0, or None")
@@ -65,31 +68,58 @@ SETTINGS = {
     "scale": Setting(4, _one_of(2, 4, 8), "factor of enlargement"),
     "crop": Setting(96, _COUNT, "side of a training patch, in high-resolution pixels"),
     "patches_per_picture": Setting(100, _COUNT, "random patches per picture and epoch"),
-    "augment": Setting(True, _FLAG, "flip and turn patches at random"),
+    "updates_per_epoch": Setting(None, _COUNT_OR_NONE, "length of an epoch in updates; None: all its patches once"),
     "batch_size": Setting(16, _COUNT, "patches per update"),
-    # networks
+    "flip": Setting(True, _FLAG, "flip patches left-right at random"),
+    "turn": Setting(True, _FLAG, "turn patches by quarters at random"),
+    "colour_jitter": Setting(0, _SHARE, "largest random change of saturation, brightness, contrast and hue"),
+    "jpeg_noise": Setting(0, _SHARE, "share of the low-resolution patches that go through JPEG"),
+    # generator
     "channels": Setting(64, _COUNT, "feature maps of the generator"),
     "blocks": Setting(16, _COUNT, "residual blocks of the generator"),
-    "batch_norm": Setting(True, _FLAG, "batch norm in the generator"),
-    "first_kernel": Setting(9, _KERNEL, "kernel size of the generator's first convolution"),
-    "last_kernel": Setting(9, _KERNEL, "kernel size of the generator's last convolution"),
+    "batch_norm": Setting(True, _FLAG, "batch norm in the generator's residual part"),
+    "first_norm": Setting(False, _FLAG, "batch norm after its first convolution, too"),
+    "block_bias": Setting(True, _FLAG, "bias in the convolutions of its residual blocks"),
+    "first_kernel": Setting(9, _KERNEL, "kernel size of its first convolution"),
+    "last_kernel": Setting(9, _KERNEL, "kernel size of its last convolution"),
+    "activation": Setting("prelu", _one_of("prelu", "prelu_channels", "relu"), "its activations"),
+    "tanh": Setting(False, _FLAG, "tanh at its end"),
+    "signed_input": Setting(False, _FLAG, "low resolution in [-1, 1] instead of [0, 1]"),
+    "bn_momentum": Setting(0.1, _SHARE, "share of the new batch in batch norm's averages (1 - Keras' momentum)"),
+    "trunk_bn_momentum": Setting(0.1, _SHARE, "the same for the batch norm outside the generator's blocks"),
+    "bn_eps": Setting(1e-5, _POSITIVE, "batch norm's epsilon"),
+    # discriminator
+    "discriminator": Setting("srgan", _one_of("srgan", "strided"), "which of models.py's two"),
     "discriminator_channels": Setting(64, _COUNT, "feature maps of the discriminator's first convolution"),
-    "discriminator_dense": Setting(1024, _COUNT, "width of the discriminator's dense layer"),
-    # losses
-    "content_loss": Setting("vgg54", Check(lambda v: isinstance(v, str) and re.fullmatch(r"mse|vgg\d\d", v),
-                                           "'mse', or 'vgg54', 'vgg22', … for φ(5,4), φ(2,2), …"),
+    "discriminator_dense": Setting(1024, _COUNT, "width of its dense layer (srgan)"),
+    "discriminator_batch_norm": Setting(True, _FLAG, "batch norm in it (srgan)"),
+    "discriminator_flatten": Setting(True, _FLAG, "one verdict per picture, or one per position (srgan)"),
+    # losses and updates
+    "content_loss": Setting("vgg54", Check(lambda v: isinstance(v, str) and re.fullmatch(r"mse|vgg\d\d|pool[1-5]", v),
+                                           "'mse', 'vgg54', 'vgg22', … for φ(5,4), φ(2,2), …, or 'pool5', …"),
                             "content loss of adversarial training"),
     "vgg_weights": Setting(None, _FILE, "local file of torchvision's VGG19 weights; None downloads them"),
+    "vgg_rescale": Setting(1 / 12.75, _POSITIVE, "factor on the VGG features"),
+    "vgg_normalise": Setting(True, _FLAG, "show VGG pictures in ImageNet's colours, not in [-1, 1]"),
+    "vgg_size": Setting(None, _COUNT_OR_NONE, "show VGG pictures resized to this side; None: as they are"),
     "adversarial_weight": Setting(1e-3, _WEIGHT, "weight of the adversarial loss (eq. 3)"),
+    "updates": Setting("alternating", _one_of("alternating", "simultaneous"),
+                       "discriminator first, or both networks from the same forward pass"),
+    "adam_eps": Setting(1e-8, _POSITIVE, "epsilon of Adam (its betas are 0.9 and 0.999)"),
+    "clip_gradients": Setting(None, _LIMIT, "largest norm of the generator's gradient; None does not clip"),
     # schedules: 800 pictures × 100 patches / 16 = 5,000 updates per epoch of DIV2K
     "start_from": Setting(None, _FILE, "checkpoint whose generator the run starts from; None: random weights"),
     "warmup_epochs": Setting(200, _COUNT_0, "epochs of warm-up (10⁶ updates)"),
     "warmup_lr": Setting(1e-4, _POSITIVE, "learning rate of the warm-up"),
     "warmup_schedule": Setting("constant", _one_of("constant", "step", "one_cycle"), "its course, see learning_rate()"),
-    "adversarial_epochs": Setting(40, _COUNT_0, "epochs of alternating updates (2·10⁵ updates)"),
+    "adversarial_epochs": Setting(40, _COUNT_0, "epochs of adversarial training (2·10⁵ updates)"),
     "adversarial_lr": Setting(1e-4, _POSITIVE, "learning rate of both networks there"),
     "adversarial_schedule": Setting("step", _one_of("constant", "step", "one_cycle"), "its course (10⁻⁴, then 10⁻⁵)"),
-    "clip_gradients": Setting(None, _LIMIT, "largest norm of the generator's gradient; None does not clip"),
+    # what is kept
+    "sample_pictures": Setting(1, _COUNT, "validation pictures whose enlargements are kept as PNG"),
+    "sample_every": Setting(1, _COUNT, "after every so many epochs"),
+    "checkpoint_every": Setting(1, _COUNT, "epochs between the numbered checkpoints"),
+    "keep_checkpoints": Setting(None, _COUNT_OR_NONE, "how many of these are kept; None: all"),
     # machine
     "seed": Setting(0, _COUNT_0, "first weights and all patches follow from it"),
     "device": Setting("auto", _TEXT, "'cpu', 'cuda', 'mps', or 'auto' for the best there is"),
@@ -99,38 +129,83 @@ SETTINGS = {
     "save_minutes": Setting(10, _POSITIVE, "save at least this often within long epochs"),
 }
 
-# A small network and few updates on scikit-image's photographs: minutes on a laptop.
-DEMO = {
-    "name": "demo",
-    "train_list": "data/lists/demo_train.csv",
-    "valid_list": "data/lists/demo_test.csv",
-    "channels": 32, "blocks": 8, "batch_norm": False, "first_kernel": 3, "last_kernel": 3,
-    "discriminator_channels": 16, "discriminator_dense": 128,
-    "crop": 64, "batch_size": 8, "patches_per_picture": 400,
-    "content_loss": "mse",
-    "warmup_epochs": 12, "warmup_lr": 2e-3, "warmup_schedule": "one_cycle", "clip_gradients": 0.1,
-    "adversarial_epochs": 3,
+# What the other recipes change. Where the text of a source and its code disagree, its code is followed; what
+# it leaves open is marked (open) and as in the paper, or in the code it was derived from.
+RECIPES = {
+    "paper": {},
+    # The CelebA case study (TensorFlow). Its text has batch norm in the residual blocks, its code has not.
+    "celeba": dict(
+        train_list="data/lists/celeba_train.csv", valid_list="data/lists/celeba_test.csv",
+        crop=128, patches_per_picture=1, batch_size=30, turn=False, colour_jitter=0.05,
+        batch_norm=False, block_bias=False, activation="prelu_channels", tanh=True, signed_input=True,
+        discriminator_batch_norm=False, discriminator_flatten=False,
+        content_loss="vgg54", vgg_rescale=1.0, vgg_normalise=False, updates="simultaneous",
+        warmup_epochs=0, adversarial_epochs=60, adversarial_schedule="constant",
+        sample_pictures=5, checkpoint_every=20,
+    ),
+    # The Paddle reproduction. Its code takes VGG's map after the fifth pooling, of pictures in [-1, 1].
+    # Batch size, learning rates and epochs are open: those of tensorlayer's SRGAN, whose code it follows.
+    "paddle": dict(
+        crop=384, patches_per_picture=1, flip=False, turn=False,
+        first_kernel=3, last_kernel=1, first_norm=True, activation="relu", tanh=True, signed_input=True,
+        bn_momentum=0.01, trunk_bn_momentum=0.01, bn_eps=1e-3,
+        discriminator="strided",
+        content_loss="pool5", vgg_rescale=1.0, vgg_normalise=False, vgg_size=224,
+        warmup_epochs=100, adversarial_epochs=2000,
+        sample_every=10, checkpoint_every=10,
+    ),
+    # The Keras article on DIV2K. It starts from a trained SRResNet: name one in start_from and set
+    # warmup_epochs to 0, or let the warm-up make it (its length is open). 100 updates count as an epoch,
+    # because that is how often it validates and saves.
+    "paperspace": dict(
+        updates_per_epoch=100, jpeg_noise=0.5,
+        activation="prelu_channels", tanh=True, bn_momentum=0.2, trunk_bn_momentum=0.01, bn_eps=1e-3,
+        updates="simultaneous", adam_eps=1e-7,
+        warmup_epochs=10000, adversarial_epochs=2000,
+        keep_checkpoints=3,
+    ),
+    # The paper's way with a small network on scikit-image's photographs: minutes on a laptop.
+    "demo": dict(
+        train_list="data/lists/demo_train.csv", valid_list="data/lists/demo_test.csv",
+        crop=64, batch_size=8, patches_per_picture=400,
+        channels=32, blocks=8, batch_norm=False, first_kernel=3, last_kernel=3,
+        discriminator_channels=16, discriminator_dense=128,
+        content_loss="mse", clip_gradients=0.1,
+        warmup_epochs=12, warmup_lr=2e-3, warmup_schedule="one_cycle", adversarial_epochs=3,
+    ),
 }
-RECIPES = {"paper": {}, "demo": DEMO}
+
+GENERATOR = ["scale", "channels", "blocks", "batch_norm", "first_kernel", "last_kernel", "activation", "tanh",
+             "signed_input", "first_norm", "block_bias", "bn_momentum", "trunk_bn_momentum", "bn_eps"]
+PATCHES = ["train_list", "crop", "patches_per_picture", "updates_per_epoch", "batch_size", "flip", "turn",
+           "colour_jitter", "jpeg_noise"]
 
 # A run that has begun cannot change these: its weights, or the patches it has seen, hang on them.
-FIXED = ["train_list", "scale", "crop", "patches_per_picture", "augment", "batch_size", "channels", "blocks",
-         "batch_norm", "first_kernel", "last_kernel", "discriminator_channels", "discriminator_dense",
-         "start_from", "seed"]
+FIXED = [*GENERATOR, *PATCHES, *(name for name in SETTINGS if name.startswith("discriminator")), "start_from", "seed"]
 
 
 def settings(recipe="paper", **changes):
-    """The settings of a recipe ("paper" or "demo") with changes, as an EasyDict; checked.
+    """The settings of a recipe (one of `RECIPES`) with changes, as an EasyDict; checked.
+
+    The run is named after the recipe, unless the changes give another name.
 
     Raises ValueError that names the recipe or setting that is unknown or has no meaning.
     """
     if recipe not in RECIPES:
         raise ValueError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
     cfg = EasyDict({name: setting.paper for name, setting in SETTINGS.items()})
-    cfg.update(RECIPES[recipe])
+    cfg.update(RECIPES[recipe], name=recipe)
     cfg.update(changes)
     check_settings(cfg)
     return cfg
+
+
+def recipe_table(recipes=("paper", "celeba", "paddle", "paperspace")):
+    """The settings in which recipes differ, side by side, as text."""
+    columns = [settings(recipe) for recipe in recipes]
+    rows = [[name, *(cfg[name] if not isinstance(cfg[name], float) else f"{cfg[name]:.4g}" for cfg in columns)]
+            for name in SETTINGS if len({str(cfg[name]) for cfg in columns}) > 1]
+    return text_table(rows, ["setting", *recipes])
 
 
 def check_settings(cfg):
@@ -145,7 +220,7 @@ def check_settings(cfg):
             raise ValueError(f"{name} must be {setting.check.wanted}, not {cfg[name]!r} ({setting.meaning})")
     if cfg.crop % cfg.scale:
         raise ValueError(f"crop must be a multiple of the scale ({cfg.scale}), not {cfg.crop}")
-    if cfg.adversarial_epochs and cfg.crop % 16:
+    if cfg.adversarial_epochs and cfg.discriminator == "srgan" and cfg.crop % 16:
         raise ValueError(f"crop must be a multiple of 16 for the discriminator, not {cfg.crop}")
 
 
@@ -179,12 +254,14 @@ def warmup_epoch(generator, optimizer, loader, machine, rate, after_step):
 
 
 def adversarial_epoch(generator, discriminator, g_optimizer, d_optimizer, loader, machine, rate, after_step,
-                      content_loss, adversarial_weight):
-    """One epoch of alternating updates: for every batch first the discriminator, then the generator.
+                      content_loss, adversarial_weight, alternating=True):
+    """One epoch of adversarial training: for every batch first the discriminator, then the generator.
 
     The discriminator's loss is the cross-entropy of eq. 2, the generator's is
     content_loss + adversarial_weight · (−log D(G(low))) (eqs. 3 and 6). Parameters as for
-    `warmup_epoch`; `content_loss(fake, high)` takes batches in [-1, 1] and gives one number.
+    `warmup_epoch`; `content_loss(fake, high)` takes batches in [-1, 1] and gives one number. Without
+    `alternating` the generator is judged by the discriminator as it was before its update: both
+    networks are updated from the same forward pass.
     """
     generator.train()
     discriminator.train()
@@ -196,17 +273,22 @@ def adversarial_epoch(generator, discriminator, g_optimizer, d_optimizer, loader
 
         discriminator.requires_grad_(True)
         with machine.autocast():
-            real_logits, fake_logits = discriminator(high), discriminator(fake.detach())
+            real_logits, fake_logits = discriminator(high), discriminator(fake.detach() if alternating else fake)
         real_logits, fake_logits = real_logits.float(), fake_logits.float()
         d_loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()  # −log D(hr) − log(1 − D(sr))
-        machine.descend(d_loss, d_optimizer, learning_rate_now, clip=False)
+        if alternating:
+            machine.descend(d_loss, d_optimizer, learning_rate_now, clip=False)
+            discriminator.requires_grad_(False)  # a frozen judge: gradients pass through to the generator only
 
-        discriminator.requires_grad_(False)  # a frozen judge: gradients pass through to the generator only
         with machine.autocast():
             content = content_loss(fake, high)
-            logits = discriminator(fake)
+            logits = discriminator(fake) if alternating else fake_logits
         adversarial = F.softplus(-logits.float()).mean()  # −log D(sr)
-        machine.descend(content + adversarial_weight * adversarial, g_optimizer, learning_rate_now)
+        g_loss = content + adversarial_weight * adversarial
+        if alternating:
+            machine.descend(g_loss, g_optimizer, learning_rate_now)
+        else:
+            machine.descend_both(d_loss, d_optimizer, g_loss, g_optimizer, learning_rate_now)
         after_step(content_loss=content, adversarial_loss=adversarial, discriminator_loss=d_loss,
                    d_real=real_logits.sigmoid().mean(), d_fake=fake_logits.sigmoid().mean())
 
@@ -215,24 +297,35 @@ LOSSES = {"warmup": ["content_loss"],
           "adversarial": ["content_loss", "adversarial_loss", "discriminator_loss", "d_real", "d_fake"]}
 
 
+def make_train_set(cfg, progress=True):
+    """The training patches of these settings."""
+    return TrainDataset(cfg.train_list, cfg.scale, cfg.crop, cfg.patches_per_picture, cfg.flip, cfg.turn,
+                        cfg.colour_jitter, cfg.jpeg_noise, cfg.seed, progress)
+
+
 def make_generator(cfg):
     """The generator of these settings, with random weights."""
-    return Generator(cfg.scale, cfg.channels, cfg.blocks, cfg.batch_norm, cfg.first_kernel, cfg.last_kernel)
+    return Generator(**{name: cfg[name] for name in GENERATOR})
 
 
 def make_discriminator(cfg):
     """The discriminator of these settings, with random weights."""
-    return Discriminator(cfg.crop, cfg.discriminator_channels, cfg.discriminator_dense)
+    if cfg.discriminator == "strided":
+        return StridedDiscriminator(cfg.crop, cfg.discriminator_channels, cfg.bn_momentum, cfg.bn_eps)
+    return Discriminator(cfg.crop, cfg.discriminator_channels, cfg.discriminator_dense, cfg.discriminator_batch_norm,
+                         cfg.discriminator_flatten, cfg.bn_momentum, cfg.bn_eps)
 
 
-def make_content_loss(name, vgg_weights=None, device="cpu"):
-    """The content loss "mse" (eq. 4) or "vgg<i><j>" (eq. 5) as a function of two batches in [-1, 1].
+def make_content_loss(cfg, device="cpu"):
+    """The content loss of these settings (eq. 4 or 5) as a function of two batches in [-1, 1].
 
     Raises what `models.VGGFeatures` raises.
     """
-    if name == "mse":
+    if cfg.content_loss == "mse":
         return lambda fake, high: F.mse_loss(fake.float(), high)
-    features = VGGFeatures(int(name[3]), int(name[4]), vgg_weights).to(device, memory_format=torch.channels_last)
+    i, j = cfg.content_loss[3:] if cfg.content_loss.startswith("vgg") else (cfg.content_loss[4], 0)
+    features = VGGFeatures(int(i), int(j) or None, cfg.vgg_weights, cfg.vgg_rescale, cfg.vgg_normalise, cfg.vgg_size)
+    features.to(device, memory_format=torch.channels_last)
 
     def vgg_loss(fake, high):
         with torch.no_grad():
@@ -302,13 +395,26 @@ class Machine:
         """One update of the optimizer's weights down the gradient of the loss."""
         optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        self._step(optimizer, rate, clip)
+        self.scaler.update()
+
+    def descend_both(self, d_loss, d_optimizer, g_loss, g_optimizer, rate):
+        """One update of two networks, each down the gradient of its own loss, from one forward pass."""
+        for loss, optimizer in [(d_loss, d_optimizer), (g_loss, g_optimizer)]:
+            optimizer.zero_grad(set_to_none=True)
+            own = [weight for group in optimizer.param_groups for weight in group["params"]]
+            self.scaler.scale(loss).backward(inputs=own, retain_graph=loss is d_loss)
+        for optimizer in (d_optimizer, g_optimizer):
+            self._step(optimizer, rate, clip=optimizer is g_optimizer)
+        self.scaler.update()
+
+    def _step(self, optimizer, rate, clip):
         for group in optimizer.param_groups:
             group["lr"] = rate
         if clip and self.clip:
             self.scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.clip)
         self.scaler.step(optimizer)
-        self.scaler.update()
 
 
 # ----------------------------------------------------------------------------------------- evaluation
@@ -393,11 +499,12 @@ class Stopped(Exception):
 class Trainer:
     """A run: networks, optimizers and history, kept in `runs/<name>/` and resumed from there.
 
-    The folder holds `settings.json`, `history.csv`, `samples/<phase>_<epoch>.png` (the first validation
-    picture after each epoch) and `checkpoints/`: `<phase>_<epoch>.pt` and `<phase>.pt` (the newest) with a
-    generator each, and `last.pt` with everything that resuming needs. All randomness follows from
-    (seed, phase, epoch), so a run that was stopped or killed anywhere and resumed ends with the same
-    weights as one that was not.
+    The folder holds `settings.json`, `history.csv`, `samples/` (the first validation pictures in `input/`,
+    `original/` and, enlarged, in `<phase>_<epoch>/`) and `checkpoints/`: `<phase>_<epoch>.pt`,
+    `<phase>.pt` (the newest) and `<phase>_best.pt` (the highest PSNR) with a generator each, and `last.pt`
+    with everything that resuming needs. All randomness follows from the seed and the number of the
+    update, so a run that was stopped or killed anywhere and resumed ends with the same weights as one
+    that was not.
 
     Parameters
     ----------
@@ -419,13 +526,12 @@ class Trainer:
         self.machine = Machine(cfg.device, cfg.precision, cfg.clip_gradients)
         self.history, self.phase, self.epoch, self.step, self.sums = [], "warmup", 0, 0, None
         state = self._old_state()
-        self.train_set = TrainDataset(cfg.train_list, cfg.scale, cfg.crop, cfg.patches_per_picture, cfg.augment,
-                                      cfg.seed, progress)
+        self.train_set = make_train_set(cfg, progress)
         if self.machine.device.type != "cpu" and (
                 self.machine.has_room_for(self.train_set.bytes) if cfg.data_on_gpu == "auto" else cfg.data_on_gpu):
             self.train_set.keep_on(self.machine.device)
         self.valid_set = TestDataset(cfg.valid_list, cfg.scale)
-        self.steps_per_epoch = len(batches(self.train_set, cfg.batch_size, 0))  # and: is there a batch at all?
+        self.steps_per_epoch = cfg.updates_per_epoch or len(batches(self.train_set, cfg.batch_size))
 
         torch.manual_seed(cfg.seed)
         self.generator = self._on_device(make_generator(cfg))
@@ -466,6 +572,10 @@ class Trainer:
             self._make_discriminator()
         return self._train(on_epoch)
 
+    def sample(self, phase, epoch, index=0):
+        """What the generator made of a validation picture after an epoch, from the run's folder (uint8)."""
+        return read_picture(self.folder / "samples" / f"{phase}_{epoch:03d}" / f"{self.valid_set[index].name}.png")
+
     def _train(self, on_epoch):
         total = self.cfg[f"{self.phase}_epochs"]
         if on_epoch and self.history:
@@ -475,7 +585,7 @@ class Trainer:
             return self.history
         content_loss = None
         if self.phase == "adversarial":
-            content_loss = make_content_loss(self.cfg.content_loss, self.cfg.vgg_weights, self.machine.device)
+            content_loss = make_content_loss(self.cfg, self.machine.device)
         with self._locked(), _interruption() as self.interruption:
             self._write_settings()
             try:
@@ -493,7 +603,8 @@ class Trainer:
     def _run_epoch(self, total, content_loss):
         began, names = time.monotonic(), LOSSES[self.phase]
         # Counted through both phases, so that the second does not see the patches of the first again.
-        loader = batches(self.train_set, self.cfg.batch_size, len(self.history), self.step, self.cfg.workers)
+        first = len(self.history) * self.steps_per_epoch + self.step
+        loader = batches(self.train_set, self.cfg.batch_size, first, self.steps_per_epoch - self.step, self.cfg.workers)
         if self.sums is None:
             self.sums = torch.zeros(len(names), dtype=torch.float64, device=self._float64_device())
         bar = progress_bar(None, f"{self.phase} {self.epoch + 1}/{total}", self.progress,
@@ -522,7 +633,8 @@ class Trainer:
                 warmup_epoch(self.generator, self.g_optimizer, loader, self.machine, self._rate, after_step)
             else:
                 adversarial_epoch(self.generator, self.discriminator, self.g_optimizer, self.d_optimizer, loader,
-                                  self.machine, self._rate, after_step, content_loss, self.cfg.adversarial_weight)
+                                  self.machine, self._rate, after_step, content_loss, self.cfg.adversarial_weight,
+                                  self.cfg.updates == "alternating")
             self._finish_epoch(dict(zip(names, self._means())), began)
 
     def _finish_epoch(self, means, began):
@@ -540,13 +652,35 @@ class Trainer:
         self.history.append(row)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, None
 
-        label = f"{self.phase}_{self.epoch:03d}"
-        save_picture(self.folder / "samples" / f"{label}.png", pictures[0])
-        for name in (label, self.phase):
-            save_generator(self._checkpoint(name), self.generator, phase=self.phase, epoch=self.epoch,
-                           psnr=row["psnr"], ssim=row["ssim"])
+        self._keep_samples(pictures)
+        self._keep_generator(row)
         self._save()  # last: if this is not reached, the epoch is done again and all of the above rewritten
         write_csv(self.folder / "history.csv", self.history, HISTORY)
+
+    def _keep_samples(self, pictures):
+        if self.epoch % self.cfg.sample_every and self.epoch < self.cfg[f"{self.phase}_epochs"]:
+            return
+        samples = self.folder / "samples"
+        for index, picture in enumerate(pictures[: self.cfg.sample_pictures]):
+            pair = self.valid_set[index]
+            save_picture(samples / f"{self.phase}_{self.epoch:03d}" / f"{pair.name}.png", picture)
+            for folder, original in [("input", pair.lr), ("original", pair.hr)]:
+                if not (samples / folder / f"{pair.name}.png").exists():
+                    save_picture(samples / folder / f"{pair.name}.png", original)
+
+    def _keep_generator(self, row):
+        names = [self.phase]
+        if self.epoch % self.cfg.checkpoint_every == 0 or self.epoch == self.cfg[f"{self.phase}_epochs"]:
+            names.append(f"{self.phase}_{self.epoch:03d}")
+        if row["psnr"] == max(old["psnr"] for old in self.history if old["phase"] == self.phase):
+            names.append(f"{self.phase}_best")
+        for name in names:
+            save_generator(self._checkpoint(name), self.generator, phase=self.phase, epoch=self.epoch,
+                           psnr=row["psnr"], ssim=row["ssim"])
+        if self.cfg.keep_checkpoints:
+            numbered = self.folder.glob(f"checkpoints/{self.phase}_[0-9]*.pt")
+            for path in sorted(numbered, key=lambda p: int(p.stem.split("_")[1]))[: -self.cfg.keep_checkpoints]:
+                path.unlink()
 
     def _rate(self):
         """The learning rate of the next update."""
@@ -639,7 +773,8 @@ class Trainer:
         return network.to(self.machine.device, memory_format=torch.channels_last)
 
     def _adam(self, network):
-        return torch.optim.Adam(network.parameters(), betas=(0.9, 0.999), fused=self.machine.device.type != "mps")
+        return torch.optim.Adam(network.parameters(), betas=(0.9, 0.999), eps=self.cfg.adam_eps,
+                                fused=self.machine.device.type != "mps")
 
     def _make_discriminator(self):
         torch.manual_seed(self.cfg.seed + 1)
@@ -692,12 +827,18 @@ def main(arguments=None):
         epilog="Example: python solver.py --recipe paper --name mine --content_loss mse")
     parser.add_argument("--recipe", default="paper", choices=RECIPES,
                         help="settings to start from (default: %(default)s)")
+    parser.add_argument("--data", metavar="DIR", help="folder with the recipe's pictures as unpacked (DIV2K, "
+                        "img_align_celeba, …), to make its lists from when they are not there yet")
     for name, setting in SETTINGS.items():
         parser.add_argument(f"--{name}", metavar="VALUE", type=_value, default=argparse.SUPPRESS,
                             help=f"{setting.meaning}: {setting.check.wanted} (paper: {setting.paper})")
     changes = vars(parser.parse_args(arguments))
     try:
-        trainer = Trainer(settings(changes.pop("recipe"), **changes))
+        recipe, data = changes.pop("recipe"), changes.pop("data")
+        cfg = settings(recipe, **changes)
+        if not (Path(cfg.train_list).exists() and Path(cfg.valid_list).exists()) and (data or recipe == "demo"):
+            print(create_data_lists.summary(create_data_lists.create_recipe_lists(recipe, data, cfg.scale)))
+        trainer = Trainer(cfg)
         trainer.warm_up()
         trainer.train_adversarially()
     except (ValueError, OSError, FloatingPointError) as error:

@@ -457,11 +457,11 @@ def enlarge_all(pair, generators):
     return pictures | {"original": pair.hr}
 
 
-def score_captions(pictures):
+def score_captions(pictures, border=4):
     """PSNR and SSIM against the last picture for all others of its size, as captions for `plot_comparison`."""
     *_, original = pictures.values()
     same = {title: p for title, p in pictures.items() if p.shape == original.shape and p is not original}
-    return {title: f"{psnr(p, original):.2f} dB / {ssim(p, original):.3f}" for title, p in same.items()}
+    return {title: f"{psnr(p, original, border):.2f} dB / {ssim(p, original, border):.3f}" for title, p in same.items()}
 
 
 def plot_comparison(pictures, detail=96, captions=None):
@@ -496,6 +496,28 @@ def plot_comparison(pictures, detail=96, captions=None):
         column[1].imshow(picture[top : top + side, left : left + side], interpolation="nearest")
         for axis in column:
             axis.set_axis_off()
+    plt.close(figure)
+    return figure
+
+
+def plot_samples(folder, epochs):
+    """The pictures that a run keeps in `samples/`: input, some epochs, original; one row per picture.
+
+    `folder` is the run's `samples` folder, `epochs` names folders in it such as "adversarial_060".
+    Returns a matplotlib.figure.Figure. Raises FileNotFoundError for an epoch that has no pictures.
+    """
+    import matplotlib.pyplot as plt
+
+    columns = ["input", *epochs, "original"]
+    names = sorted(path.name for path in Path(folder, "original").glob("*.png"))
+    figure, axes = plt.subplots(len(names), len(columns), layout="constrained", squeeze=False,
+                                figsize=(2.4 * len(columns), 2.4 * len(names)))
+    for row, name in zip(axes, names):
+        for axis, column in zip(row, columns):
+            axis.imshow(to_rgb(read_picture(Path(folder, column, name))))
+            axis.set_axis_off()
+    for axis, column in zip(axes[0], columns):
+        axis.set_title(column, fontsize=10)
     plt.close(figure)
     return figure
 

@@ -120,7 +120,7 @@ def test_from_archives_to_lists_with_one_command(server, tmp_path, capsys):
     lists = {p.stem: p.read_text() for p in (tmp_path / "lists").glob("*.csv")}
     assert set(lists) == {"train", *create_data_lists.TEST_SETS}
     assert lists["train"].splitlines()[1] == ("../data/DIV2K_train_HR/0001.png,"
-                                              "../data/DIV2K_train_LR_bicubic/X4/0001x4.png,4,100,96")
+                                              "../data/DIV2K_train_LR_bicubic/X4/0001x4.png,4,100,96,0,0")
     assert "benchmark/B100/HR/101085.png" in lists["B100"] and ",4,40,40" in lists["B100"]
     left = {name.split("/")[0] for name in files(tmp_path / "data")}
     assert left == {"DIV2K_train_HR", "DIV2K_train_LR_bicubic", "DIV2K_valid_HR", "DIV2K_valid_LR_bicubic", "benchmark"}

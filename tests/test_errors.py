@@ -117,7 +117,7 @@ LISTS = {
     "without a column": ("hr,lr,scale,width\na.png,,4,64\n", "lacks the column 'height'"),
     "of another scale": (HEADER + "a.png,,2,64,64\n", "line 2: the list was made for scale 2, not 4"),
     "with a missing picture": (HEADER + "a.png,,4,64,64\nb.png,,4,64,64\n", "line 3: there is no file"),
-    "with words for numbers": (HEADER + "a.png,,4,wide,64\n", "line 2: scale, width and height must be whole numbers"),
+    "with words for numbers": (HEADER + "a.png,,4,wide,64\n", "line 2: scale, width, height, left and top must be"),
     "with an impossible size": (HEADER + "a.png,,4,63,64\n", "line 2: 63×64 is not a size that scale 4 divides"),
     "without a file name": (HEADER + ",,4,64,64\n", "line 2: names no high-resolution picture"),
     "with a short line": (HEADER + "a.png\n", "line 2"),
@@ -147,7 +147,7 @@ def test_a_training_picture_smaller_than_the_crop(tmp_path):
     check(lambda: datasets.TrainDataset(tmp_path / "list.csv", progress=False), tmp_path,
           "a.png", "64×64, smaller than the crop of 96", "--crop 96")
     dataset = datasets.TrainDataset(tmp_path / "list.csv", crop=32, patches_per_picture=3, progress=False)
-    check(lambda: datasets.batches(dataset, 4, 0), tmp_path, "batch_size 4 is larger than an epoch of 3 patches")
+    check(lambda: datasets.batches(dataset, 4), tmp_path, "batch_size 4 is larger than an epoch of 3 patches")
 
 
 def test_folders_of_which_no_list_can_be_made(tmp_path):
@@ -185,7 +185,7 @@ SETTINGS = [
     ({"blocks": 1.5}, "blocks"),
     ({"batch_norm": "yes"}, "batch_norm must be True or False"),
     ({"first_kernel": 4}, "first_kernel must be an odd whole number"),
-    ({"content_loss": "vgg"}, "content_loss must be 'mse', or 'vgg54'"),
+    ({"content_loss": "vgg"}, "content_loss must be 'mse', 'vgg54'"),
     ({"warmup_lr": 0}, "warmup_lr must be a number above 0"),
     ({"warmup_lr": float("nan")}, "warmup_lr must be a number above 0"),
     ({"warmup_schedule": "cosine"}, "warmup_schedule must be 'constant' or 'step' or 'one_cycle'"),
@@ -207,7 +207,7 @@ def test_bad_settings_that_only_the_machine_can_tell(tmp_path, small_settings):
     def train(**changes):
         return lambda: solver.Trainer(type(small_settings)({**small_settings, **changes}), progress=False)
 
-    check(lambda: solver.settings("papr"), tmp_path, "there is no recipe 'papr'", "paper, demo")
+    check(lambda: solver.settings("papr"), tmp_path, "there is no recipe 'papr'", "paper, celeba, paddle")
     check(train(device="cuda:77"), tmp_path, "device 'cuda:77' cannot be used")
     check(train(device="gpu"), tmp_path, "device 'gpu' cannot be used")
     check(train(valid_list="nowhere.csv"), tmp_path, "nowhere.csv: there is no such list")

@@ -146,7 +146,7 @@ def train_set(small_lists):
 
 
 def test_patches_are_aligned_pairs_of_their_pictures(small_lists):
-    plain = datasets.TrainDataset(small_lists / "train.csv", 4, 32, 5, augment=False, progress=False)
+    plain = datasets.TrainDataset(small_lists / "train.csv", 4, 32, 5, flip=False, turn=False, progress=False)
     rows = datasets.read_list(small_lists / "train.csv")
     pairs = [datasets.read_pair(row, 4) for row in rows]
     found = set()
@@ -167,7 +167,7 @@ def test_flips_and_turns_keep_the_pair_aligned(train_set):
         low, high = train_set[n]
         again = imresize(high, 1 / 4).float()  # inside, the reduced patch is the patch of the reduced picture
         assert (again - low.float()).abs()[:, 2:-2, 2:-2].max() <= 1
-        seen.add(tuple(train_set._patches([n])[0, 3:]))
+        seen.add(tuple(train_set._patches([n])[0][0, 3:]))
     assert len(seen) == 8
 
 
@@ -178,14 +178,14 @@ def test_a_batch_equals_its_patches_and_an_epoch_spreads_over_the_pictures(train
     for i, n in enumerate([3, 7, 25]):
         assert torch.equal(low[i], train_set[n][0]) and torch.equal(high[i], train_set[n][1])
     for start in range(0, 40, 4):  # any four in a row come from four pictures
-        assert sorted(train_set._patches(range(start, start + 4))[:, 0]) == [0, 1, 2, 3]
+        assert sorted(train_set._patches(range(start, start + 4))[0][:, 0]) == [0, 1, 2, 3]
     assert not torch.equal(train_set[0][0], train_set[20][0])
 
 
 def test_a_pack_on_the_device_gives_the_same_batches(small_lists, train_set):
     resident = datasets.TrainDataset(small_lists / "train.csv", 4, 32, 5, progress=False)
     resident.keep_on("cpu")  # any device: the arithmetic is the same
-    for one, other in zip(datasets.batches(train_set, 10, epoch=2), datasets.batches(resident, 10, epoch=2)):
+    for one, other in zip(datasets.batches(train_set, 10, 3, 4), datasets.batches(resident, 10, 3, 4)):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
 
@@ -198,16 +198,17 @@ def test_seeds_give_other_patches_and_the_same_seed_the_same(small_lists):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_of_an_epoch_can_begin_anywhere(train_set, workers):
-    whole = list(datasets.batches(train_set, 6, epoch=1))
-    assert len(whole) == 3  # 20 patches: a remainder of two is left away
-    rest = list(datasets.batches(train_set, 6, epoch=1, start=1, workers=workers))
-    assert len(rest) == 2 and all(torch.equal(a, b) for x, y in zip(whole[1:], rest) for a, b in zip(x, y))
+    whole = list(datasets.batches(train_set, 6))
+    assert len(whole) == 3  # of 20 patches
+    rest = list(datasets.batches(train_set, 6, first=1, count=5, workers=workers))
+    assert len(rest) == 5 and torch.equal(rest[2][0][2], train_set[20][0])  # on into the next epoch
+    assert all(torch.equal(a, b) for x, y in zip(whole[1:], rest[:2]) for a, b in zip(x, y))
 
 
 def test_processes_can_be_spawned(train_set):
-    loader = datasets.batches(train_set, 6, epoch=0, workers=1)
+    loader = datasets.batches(train_set, 6, workers=1)
     loader.multiprocessing_context = multiprocessing.get_context("spawn")
-    assert torch.equal(next(iter(loader))[1], next(iter(datasets.batches(train_set, 6, epoch=0)))[1])
+    assert torch.equal(next(iter(loader))[1], next(iter(datasets.batches(train_set, 6)))[1])
 
 
 def test_it_works_with_an_ordinary_data_loader(train_set):
@@ -303,4 +304,4 @@ def test_test_pictures_stay_grey_when_they_are_grey(tmp_path, photograph):
     assert pair.hr.shape == (40, 40) and pair.lr.shape == (10, 10)
     with open(tmp_path / "grey.csv", newline="") as file:
         row, = csv.DictReader(file)
-    assert row == {"hr": "p/grey.png", "lr": "", "scale": "4", "width": "40", "height": "40"}
+    assert row == {"hr": "p/grey.png", "lr": "", "scale": "4", "width": "40", "height": "40", "left": "0", "top": "0"}

@@ -49,6 +49,9 @@ def equal(a, b):
 # ---------------------------------------------------------------------------------------- the two epochs
 
 
+MSE = EasyDict(content_loss="mse")
+
+
 def tiny(seed=0):
     torch.manual_seed(seed)
     generator = models.Generator(4, channels=4, blocks=1)
@@ -58,14 +61,14 @@ def tiny(seed=0):
     return generator, discriminator, low, high
 
 
-def test_a_warm_up_update_is_one_adam_step_on_the_mse():
+def test_a_warm_up_update_is_one_step_down_the_gradient_of_the_mse():
     losses = []
     generator, _, low, high = tiny()
-    solver.warmup_epoch(generator, torch.optim.Adam(generator.parameters()), [(low, high)],
-                        solver.Machine("cpu", "fp32"), lambda: 1e-3, lambda **kw: losses.append(kw))
+    solver.warmup_epoch(generator, torch.optim.SGD(generator.parameters()), [(low, high)],
+                        solver.Machine("cpu", "fp32"), lambda: 0.1, lambda **kw: losses.append(kw))
     plain, _, low, high = tiny()
     loss = ((plain(low / 255) - (high / 127.5 - 1)) ** 2).mean()
-    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
     loss.backward()
     optimizer.step()
     assert losses[0]["content_loss"].item() == pytest.approx(loss.item(), rel=1e-6)
@@ -79,7 +82,7 @@ def test_an_adversarial_update_equals_the_papers_equations_written_out():
     # Plain gradient descent: Adam's first step is the gradient's sign, which is chance where it is almost zero.
     optimizers = [torch.optim.SGD(n.parameters()) for n in (generator, discriminator)]
     solver.adversarial_epoch(generator, discriminator, *optimizers, [(low, high)], solver.Machine("cpu", "fp32"),
-                             lambda: 0.1, lambda **kw: losses.append(kw), solver.make_content_loss("mse"), 1e-2)
+                             lambda: 0.1, lambda **kw: losses.append(kw), solver.make_content_loss(MSE), 1e-2)
 
     g, d, low, high = tiny()
     g_optimizer, d_optimizer = (torch.optim.SGD(n.parameters(), lr=0.1) for n in (g, d))
@@ -105,7 +108,8 @@ def test_the_vgg_loss_is_the_mean_square_between_features(tmp_path):
     from torchvision.models import vgg19
 
     torch.save(vgg19().state_dict(), tmp_path / "vgg.pth")
-    loss = solver.make_content_loss("vgg22", tmp_path / "vgg.pth")
+    cfg = solver.settings("paper", content_loss="vgg22", vgg_weights=str(tmp_path / "vgg.pth"))
+    loss = solver.make_content_loss(cfg)
     features = models.VGGFeatures(2, 2, tmp_path / "vgg.pth")
     fake, high = (torch.rand(1, 3, 16, 16) * 2 - 1).requires_grad_(), torch.rand(1, 3, 16, 16) * 2 - 1
     value = loss(fake, high)
@@ -144,16 +148,16 @@ def test_a_run_leaves_what_it_promises(small_settings):
     trainer = run(small_settings)
     folder = trainer.folder
     labels = ["adversarial_001", "adversarial_002", "warmup_001", "warmup_002"]
-    assert sorted(p.stem for p in (folder / "samples").iterdir()) == labels
+    assert sorted(p.stem for p in (folder / "samples").iterdir()) == sorted([*labels, "input", "original"])
     checkpoints = sorted(p.stem for p in (folder / "checkpoints").iterdir())
-    assert checkpoints == sorted([*labels, "adversarial", "warmup", "last"])
+    assert checkpoints == sorted([*labels, "adversarial", "adversarial_best", "warmup", "warmup_best", "last"])
     assert utils.read_history("small", folder.parent)[3]["phase"] == "adversarial"
     with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(r["phase"], r["epoch"], r["updates"]) for r in rows] == [
         ("warmup", "1", "5"), ("warmup", "2", "10"), ("adversarial", "1", "15"), ("adversarial", "2", "20")]
     assert utils.load_checkpoint(folder / "checkpoints" / "last.pt")["settings"] == dict(small_settings)
-    sample = utils.read_picture(folder / "samples" / "warmup_002.png")
+    sample = utils.read_picture(folder / "samples" / "warmup_002" / "eye.png")
     pair = trainer.valid_set[0]
     generator = utils.load_generator(folder / "checkpoints" / "warmup.pt")
     assert np.array_equal(sample, utils.super_resolve(generator, pair.lr))
