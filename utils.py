@@ -488,8 +488,7 @@ def plot_comparison(pictures, detail=96, captions=None):
     figure, axes = plt.subplots(2, len(pictures), layout="constrained", squeeze=False, height_ratios=[ratio, 1],
                                 figsize=(3.2 * len(pictures), 3.2 * (ratio + 1) + 0.5))
     for column, (title, picture) in zip(axes.T, pictures.items()):
-        factor = original.shape[0] // picture.shape[0]
-        picture = to_rgb(picture).repeat(factor, axis=0).repeat(factor, axis=1)
+        picture = _magnified(picture, original)
         column[0].imshow(picture)
         column[0].set_title(f"{title}\n{(captions or {}).get(title, '')}", fontsize=10)
         column[0].add_patch(plt.Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor="red"))
@@ -498,6 +497,37 @@ def plot_comparison(pictures, detail=96, captions=None):
             axis.set_axis_off()
     plt.close(figure)
     return figure
+
+
+def plot_rows(rows, detail=128):
+    """A row of pictures for each of several runs, all showing the same magnified detail.
+
+    `rows` is a dict of str → dict of str → picture, each as for `plot_comparison`.
+    Returns a matplotlib.figure.Figure.
+    """
+    import matplotlib.pyplot as plt
+
+    *_, original = next(iter(rows.values())).values()
+    top, left, side = detail_window(original, detail)
+    titles = list(next(iter(rows.values())))
+    figure, axes = plt.subplots(len(rows), len(titles), layout="constrained", squeeze=False,
+                                figsize=(3 * len(titles), 3 * len(rows)))
+    for line, (name, pictures) in zip(axes, rows.items()):
+        for axis, picture in zip(line, pictures.values()):
+            picture = _magnified(picture, original)[top : top + side, left : left + side]
+            axis.imshow(picture, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, fontsize=12)
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize=11)
+    plt.close(figure)
+    return figure
+
+
+def _magnified(picture, original):
+    """A picture as RGB, its pixels repeated until it is as large as the original."""
+    factor = original.shape[0] // picture.shape[0]
+    return to_rgb(picture).repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def plot_samples(folder, epochs):

@@ -334,3 +334,17 @@ def test_the_table_of_recipes_names_what_differs():
     assert lines["setting"] == SYSTEMS and lines["crop"] == ["96", "128", "384", "96"]
     assert lines["updates"] == ["alternating", "simultaneous", "alternating", "simultaneous"]
     assert "seed" not in lines
+
+
+def test_the_comparison_of_the_recipes(small_lists, tmp_path):
+    import compare_recipes
+
+    table = compare_recipes.compare(
+        tmp_path / "out", str(tmp_path / "runs"), train_list=str(small_lists / "train.csv"), crop=32,
+        valid_list=str(small_lists / "valid.csv"), updates_per_epoch=2, channels=4, blocks=1,
+        discriminator_channels=2, discriminator_dense=4, batch_size=4, device="cpu")
+    assert table.splitlines()[0].split()[-5:] == ["bicubic", *SYSTEMS]
+    files = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert files == ["curves.png", "pictures.png", "scores.csv", "table.txt"]
+    for recipe in SYSTEMS:  # the same number of updates for all
+        assert utils.read_history(f"compare_{recipe}", tmp_path / "runs")[-1]["updates"] == 20
