@@ -91,7 +91,7 @@ class Generator(nn.Module):
             nn.Sequential(conv(channels, 4 * channels, 3), nn.PixelShuffle(2), act(channels))
             for _ in range(int(math.log2(scale)))
         ))
-        self.last = nn.Sequential(conv(channels, 3, last_kernel), *[nn.Tanh()] * tanh)
+        self.last = nn.Sequential(ThinConv2d(channels, 3, last_kernel, padding=last_kernel // 2), *[nn.Tanh()] * tanh)
 
     def forward(self, low):
         x = self.first(2 * low - 1 if self.signed_input else low)
@@ -280,9 +280,52 @@ def conv(inputs, outputs, kernel, stride=1, bias=True):
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
 
 
+class ThinConv2d(nn.Conv2d):
+    """A convolution with few outputs and a large kernel, such as the generator's last, quick on CPUs.
+
+    There, k×k kernels with 3 outputs leave most of the vector units idle. So it is done in two steps with
+    the same sum: first k×1 kernels with 3·k outputs, one for each column of the kernel, then each of
+    these is shifted to its column and added up, by a 1×k convolution of ones and zeros.
+    """
+
+    def forward(self, x):
+        outputs, inputs, k, _ = self.weight.shape
+        if x.device.type != "cpu" or k < 5:
+            return super().forward(x)
+        columns = self.weight.permute(3, 0, 1, 2).reshape(k * outputs, inputs, k, 1)
+        kernel = torch.zeros(outputs, k * outputs, 1, k)
+        for j in range(k):
+            kernel[:, j * outputs : (j + 1) * outputs, 0, j] = torch.eye(outputs)
+        x = nn.functional.conv2d(x, columns, padding=(k // 2, 0))
+        return nn.functional.conv2d(x, kernel.to(x), self.bias, padding=(0, k // 2))
+
+
+class PReLU(nn.PReLU):
+    """nn.PReLU with one slope, with a quicker backward pass on CPUs."""
+
+    def forward(self, x):
+        return _SlopeForAll.apply(x, self.weight) if x.device.type == "cpu" else super().forward(x)
+
+
+class _SlopeForAll(torch.autograd.Function):
+    """max(x, 0) + slope · min(x, 0): PyTorch's own backward pass sums the slope's gradient many times slower."""
+
+    @staticmethod
+    def forward(ctx, x, slope):
+        ctx.save_for_backward(x, slope)
+        return nn.functional.leaky_relu(x, slope.item())
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, slope = ctx.saved_tensors
+        of_x = torch.ops.aten.leaky_relu_backward(gradient, x, slope.item(), False)
+        of_slope = (gradient * x.clamp(max=0)).sum(dtype=slope.dtype)
+        return of_x, of_slope.view_as(slope)
+
+
 # What follows a convolution with so many feature maps.
 ACTIVATIONS = {
-    "prelu": lambda channels: nn.PReLU(),
+    "prelu": lambda channels: PReLU(),
     "prelu_channels": nn.PReLU,
     "relu": lambda channels: nn.ReLU(),
 }

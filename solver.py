@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 import create_data_lists
 from datasets import TestDataset, TrainDataset, batches
 from models import Discriminator, Generator, StridedDiscriminator, VGGFeatures
-from utils import (PAPER_RESULTS, load_checkpoint, progress_bar, psnr, read_picture, save_checkpoint, save_generator,
+from utils import (PAPER_RESULTS, has_bf16, load_checkpoint, progress_bar, psnr, read_picture, save_checkpoint, save_generator,
                    save_picture, ssim, super_resolve, text_table, to_signed, to_unit, write_csv, write_whole)
 
 # ------------------------------------------------------------------------------------------- settings
@@ -372,12 +372,9 @@ class Machine:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
 
     def _best_precision(self):
-        if self.device.type == "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-        # Without instructions of its own bf16 is slower than fp32 on a CPU. PyTorch has no public question
-        # for that yet; where this one should go away, fp32 is the safe answer.
-        has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        return "bf16" if self.device.type == "cpu" and has_bf16() else "fp32"
+        if has_bf16(self.device):
+            return "bf16"
+        return "fp16" if self.device.type == "cuda" else "fp32"
 
     def autocast(self):
         return torch.autocast(self.device.type, self.dtype, enabled=self.precision != "fp32")

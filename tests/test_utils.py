@@ -154,6 +154,46 @@ def test_memory_is_bounded_by_the_tile(tmp_path):
     assert int(done.stdout) < 2000  # MB
 
 
+def test_when_memory_runs_out_smaller_tiles_are_tried(generator, photograph, monkeypatch):
+    image, seen = photograph[:70, :93], []
+    wanted = utils.super_resolve(generator, image)
+
+    def forward(self, low, forward=models.Generator.forward):
+        seen.append(low.shape[-1])
+        if low.shape[-1] > 60:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(self, low)
+
+    monkeypatch.setattr(models.Generator, "forward", forward)
+    assert np.abs(utils.super_resolve(generator, image, tile=200).astype(int) - wanted).max() <= 1
+    assert max(seen) > 60 and seen[-1] <= 60
+
+
+def test_batch_norm_is_folded_away_without_a_trace(photograph):
+    torch.manual_seed(2)
+    trained = models.Generator(4, channels=8, blocks=2, first_norm=True)
+    for module in trained.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values, low, high in [(module.running_mean, -1, 1), (module.running_var, 0.5, 2), (module.bias, -1, 1)]:
+                torch.nn.init.uniform_(values, low, high)
+    image = photograph[:40, :50]
+    with torch.no_grad():
+        plain = utils.to_uint8(trained.eval()(utils.to_unit(utils.to_batch(image))))[0].permute(1, 2, 0).numpy()
+    exact = utils.super_resolve(trained, image, precision="fp32")
+    assert np.abs(exact.astype(int) - plain).max() <= 1 and (exact == plain).mean() > 0.999
+    rounded = utils.super_resolve(trained, image, precision="bf16")
+    assert np.abs(rounded.astype(int) - plain).mean() < 1
+
+
+def test_a_folder_is_enlarged_in_one_call(generator, photograph, tmp_path):
+    for name in ("a.png", "b.png"):
+        utils.save_picture(tmp_path / "in" / name, photograph[:20, :30])
+    (tmp_path / "in" / "notes.txt").write_text("hello")
+    written, left_out = utils.super_resolve_folder(generator, tmp_path / "in", tmp_path / "out", progress=False)
+    assert [path.name for path in written] == ["a.png", "b.png"] and [name for name, _ in left_out] == ["notes.txt"]
+    assert np.array_equal(utils.read_picture(written[1]), utils.super_resolve(generator, photograph[:20, :30]))
+
+
 # ------------------------------------------------------------------------------------------ checkpoints
 
 
