@@ -294,17 +294,20 @@ def _through_jpeg(patch, quality):
     return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).to(patch.device)
 
 
-def batches(dataset, batch_size, first=0, count=None, workers=0):
+def batches(dataset, batch_size, first=0, count=None, workers=0, part=0, parts=1):
     """`count` batches of a TrainDataset from batch number `first` on, counted through all epochs.
 
-    Without `count`: as many as fit into an epoch. A DataLoader of (low, high) uint8 tensors.
-    Raises ValueError when an epoch has no whole batch.
+    Without `count`: as many as fit into an epoch. Of each batch only part number `part` of `parts` is
+    taken, which several processes share without overlap. A DataLoader of (low, high) uint8 tensors.
+    Raises ValueError when an epoch has no whole batch, or a batch cannot be shared evenly.
     """
+    if batch_size % parts:
+        raise ValueError(f"batch_size {batch_size} cannot be shared by {parts} processes; choose a multiple")
     if len(dataset) < batch_size:
         raise ValueError(f"batch_size {batch_size} is larger than an epoch of {len(dataset)} patches; choose a "
                          f"smaller one, or more patches_per_picture")
     count = len(dataset) // batch_size if count is None else count
-    chunks = [range(i * batch_size, (i + 1) * batch_size) for i in range(first, first + count)]
+    chunks = [range(i * batch_size + part, (i + 1) * batch_size, parts) for i in range(first, first + count)]
     on_device = dataset.is_on_device
     return DataLoader(dataset, batch_sampler=chunks, collate_fn=_as_it_is, num_workers=0 if on_device else workers,
                       pin_memory=torch.cuda.is_available() and not on_device)

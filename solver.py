@@ -5,13 +5,15 @@
     trainer.warm_up()                              # the generator alone, MSE
     trainer.train_adversarially()                  # discriminator and generator in turn
 
-Without a notebook: `python solver.py --help`. Equations and sections are those of arXiv 1609.04802v5.
+Without a notebook: `python solver.py --help`; with several GPUs of one machine:
+`torchrun --nproc-per-node=2 solver.py --recipe paper`. Equations and sections are those of arXiv 1609.04802v5.
 """
 
 import argparse
 import ast
 import json
 import math
+import os
 import re
 import signal
 import sys
@@ -23,15 +25,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from easydict import EasyDict
 from filelock import FileLock, Timeout
+from torch.nn.parallel import DistributedDataParallel
 
 import create_data_lists
 from datasets import TestDataset, TrainDataset, batches
 from models import Discriminator, Generator, StridedDiscriminator, VGGFeatures
-from utils import (PAPER_RESULTS, has_bf16, load_checkpoint, progress_bar, psnr, read_picture, save_checkpoint, save_generator,
-                   save_picture, ssim, super_resolve, text_table, to_signed, to_unit, write_csv, write_whole)
+from utils import (PAPER_RESULTS, has_bf16, load_checkpoint, progress_bar, psnr, read_picture, save_checkpoint,
+                   save_generator, save_picture, ssim, super_resolve, text_table, to_signed, to_unit, write_csv,
+                   write_whole)
 
 # ------------------------------------------------------------------------------------------- settings
 
@@ -282,7 +287,8 @@ def adversarial_epoch(generator, discriminator, g_optimizer, d_optimizer, loader
 
         with machine.autocast():
             content = content_loss(fake, high)
-            logits = discriminator(fake) if alternating else fake_logits
+            # (without the wrapper of several processes, which counts on gradients for the discriminator)
+            logits = getattr(discriminator, "module", discriminator)(fake) if alternating else fake_logits
         adversarial = F.softplus(-logits.float()).mean()  # −log D(sr)
         g_loss = content + adversarial_weight * adversarial
         if alternating:
@@ -355,9 +361,16 @@ class Machine:
 
     `device` is "auto" or a torch device; `precision` is "auto" (bf16 where the hardware has it, else
     fp16 on CUDA, else fp32), "fp32", "bf16" or "fp16". Weights, losses and optimizer stay fp32.
+
+    Under `torchrun` each process makes its own; `rank` and `world` count them, and `share` wraps a network
+    so that its gradients are averaged over all.
     """
 
     def __init__(self, device="auto", precision="auto", clip=None):
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if device == "auto" and self.world > 1 and torch.cuda.is_available():
+            device = f"cuda:{os.environ['LOCAL_RANK']}"
+            torch.cuda.set_device(device)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         try:
@@ -365,6 +378,8 @@ class Machine:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device {device!r} cannot be used ({error}); choose another or 'auto'") from error
+        if self.world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         if precision == "auto":
             precision = self._best_precision()
         self.precision, self.clip = precision, clip
@@ -383,6 +398,24 @@ class Machine:
         """uint8 batches → float batches on the device, low in [0, 1] and high in [-1, 1]."""
         low, high = (x.to(self.device, non_blocking=True, memory_format=torch.channels_last) for x in (low, high))
         return to_unit(low), to_signed(high)
+
+    def share(self, network):
+        """The network, or with several processes one that averages its gradients over them."""
+        return DistributedDataParallel(network, broadcast_buffers=False) if self.world > 1 else network
+
+    def total(self, tensor):
+        """The sum of a tensor over all processes."""
+        if self.world > 1:
+            tensor = tensor.clone()
+            dist.all_reduce(tensor)
+        return tensor
+
+    def from_first(self, make):
+        """What `make()` gives in the first process, in all of them; the others wait for it."""
+        result = [make() if self.rank == 0 else None]
+        if self.world > 1:
+            dist.broadcast_object_list(result, device=self.device)
+        return result[0]
 
     def has_room_for(self, size):
         """Whether a GPU can give away `size` bytes and keep more than half of its free memory."""
@@ -518,12 +551,13 @@ class Trainer:
 
     def __init__(self, cfg, progress=True):
         check_settings(cfg)
-        self.cfg, self.progress = EasyDict(cfg), progress
-        self.folder = Path(cfg.runs, cfg.name)
+        self.cfg, self.folder = EasyDict(cfg), Path(cfg.runs, cfg.name)
         self.machine = Machine(cfg.device, cfg.precision, cfg.clip_gradients)
+        self.progress = progress and self.machine.rank == 0
         self.history, self.phase, self.epoch, self.step, self.sums = [], "warmup", 0, 0, None
         state = self._old_state()
-        self.train_set = make_train_set(cfg, progress)
+        self.machine.from_first(lambda: make_train_set(cfg, self.progress).bytes)  # one process makes the pack
+        self.train_set = make_train_set(cfg, self.progress)
         if self.machine.device.type != "cpu" and (
                 self.machine.has_room_for(self.train_set.bytes) if cfg.data_on_gpu == "auto" else cfg.data_on_gpu):
             self.train_set.keep_on(self.machine.device)
@@ -584,10 +618,12 @@ class Trainer:
         if self.phase == "adversarial":
             content_loss = make_content_loss(self.cfg, self.machine.device)
         with self._locked(), _interruption() as self.interruption:
-            self._write_settings()
+            if self.machine.rank == 0:
+                self._write_settings()
             try:
+                networks = [network and self.machine.share(network) for network in (self.generator, self.discriminator)]
                 while self.epoch < total:
-                    self._run_epoch(total, content_loss)
+                    self._run_epoch(total, content_loss, *networks)
                     if on_epoch:
                         on_epoch(self.history)
                     if self.interruption.is_set():
@@ -597,11 +633,12 @@ class Trainer:
                 raise KeyboardInterrupt from None
         return self.history
 
-    def _run_epoch(self, total, content_loss):
+    def _run_epoch(self, total, content_loss, generator, discriminator):
         began, names = time.monotonic(), LOSSES[self.phase]
         # Counted through both phases, so that the second does not see the patches of the first again.
         first = len(self.history) * self.steps_per_epoch + self.step
-        loader = batches(self.train_set, self.cfg.batch_size, first, self.steps_per_epoch - self.step, self.cfg.workers)
+        loader = batches(self.train_set, self.cfg.batch_size, first, self.steps_per_epoch - self.step, self.cfg.workers,
+                         self.machine.rank, self.machine.world)
         if self.sums is None:
             self.sums = torch.zeros(len(names), dtype=torch.float64, device=self._float64_device())
         bar = progress_bar(None, f"{self.phase} {self.epoch + 1}/{total}", self.progress,
@@ -616,27 +653,35 @@ class Trainer:
             bar.update()
             now = time.monotonic()
             if now - last_look > 0.5:
-                means, last_look = self._means(), now
+                last_look, means = now, self._checked((self.sums / self.step).tolist())
                 bar.set_postfix({name: f"{mean:.4g}" for name, mean in zip(names, means)}, refresh=False)
-            if self.interruption.is_set() or now - last_save > 60 * self.cfg.save_minutes:
-                self._means()  # never save what is not a number
+            stop, save = self._agree(self.interruption.is_set(), now - last_save > 60 * self.cfg.save_minutes)
+            if stop or save:
                 self._save()
                 last_save = now
-            if self.interruption.is_set():
+            if stop:
                 raise Stopped
 
         with bar:
             if self.phase == "warmup":
-                warmup_epoch(self.generator, self.g_optimizer, loader, self.machine, self._rate, after_step)
+                warmup_epoch(generator, self.g_optimizer, loader, self.machine, self._rate, after_step)
             else:
-                adversarial_epoch(self.generator, self.discriminator, self.g_optimizer, self.d_optimizer, loader,
+                adversarial_epoch(generator, discriminator, self.g_optimizer, self.d_optimizer, loader,
                                   self.machine, self._rate, after_step, content_loss, self.cfg.adversarial_weight,
                                   self.cfg.updates == "alternating")
-            self._finish_epoch(dict(zip(names, self._means())), began)
+            means, pictures = dict(zip(names, self._means())), []
+            row = self.machine.from_first(lambda: self._validated(means, pictures, began))
+        self.history.append(row)
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, None
+        if self.machine.rank == 0:
+            self._keep_samples(pictures)
+            self._keep_generator(row)
+        self._save()  # last: if this is not reached, the epoch is done again and all of the above rewritten
+        if self.machine.rank == 0:
+            write_csv(self.folder / "history.csv", self.history, HISTORY)
 
-    def _finish_epoch(self, means, began):
-        pictures = []
-
+    def _validated(self, means, pictures, began):
+        """The row of history for this epoch; the enlarged validation pictures are added to `pictures`."""
         def enlarge(picture):
             pictures.append(super_resolve(self.generator, picture))
             return pictures[-1]
@@ -645,14 +690,16 @@ class Trainer:
                "updates": len(self.history) * self.steps_per_epoch + self.step}
         row["psnr"], row["ssim"] = mean_scores(
             evaluate(enlarge, self.valid_set, self.cfg.valid_pictures, progress=False))
-        row["seconds"] = round(time.monotonic() - began, 3)
-        self.history.append(row)
-        self.epoch, self.step, self.sums = self.epoch + 1, 0, None
+        return {**row, "seconds": round(time.monotonic() - began, 3)}
 
-        self._keep_samples(pictures)
-        self._keep_generator(row)
-        self._save()  # last: if this is not reached, the epoch is done again and all of the above rewritten
-        write_csv(self.folder / "history.csv", self.history, HISTORY)
+    def _agree(self, stop, save):
+        """Whether to stop and to save: what any process wants, all do, and after the same update."""
+        if self.machine.world > 1:
+            if self.step % 20:
+                return False, False  # asking costs time
+            stop, save = self.machine.total(torch.tensor([stop, save], dtype=torch.float32,
+                                                         device=self.machine.device)).tolist()
+        return bool(stop), bool(save)
 
     def _keep_samples(self, pictures):
         if self.epoch % self.cfg.sample_every and self.epoch < self.cfg[f"{self.phase}_epochs"]:
@@ -686,8 +733,10 @@ class Trainer:
         return learning_rate(self.cfg[f"{self.phase}_lr"], self.cfg[f"{self.phase}_schedule"], done / total)
 
     def _means(self):
-        """Mean losses of the epoch so far, as numbers. Raises FloatingPointError when one is none."""
-        means = (self.sums / max(self.step, 1)).tolist()
+        """Mean losses of the epoch so far over all processes. Raises FloatingPointError when one is no number."""
+        return self._checked((self.machine.total(self.sums) / self.machine.world / max(self.step, 1)).tolist())
+
+    def _checked(self, means):
         if not all(map(math.isfinite, means)):
             raise FloatingPointError(
                 f"training has diverged: a loss of {self.phase} epoch {self.epoch + 1} is no longer a number. "
@@ -699,8 +748,14 @@ class Trainer:
     # -------------------------------------------------------------------------------------- run's folder
 
     def _save(self):
+        sums = None
+        if self.sums is not None:
+            self._means()  # never save what is no number
+            sums = (self.machine.total(self.sums) / self.machine.world).tolist()
+        if self.machine.rank > 0:
+            return
         state = {"phase": self.phase, "epoch": self.epoch, "step": self.step,
-                 "sums": None if self.sums is None else self.sums.tolist(), "history": self.history,
+                 "sums": sums, "history": self.history,
                  "settings": dict(self.cfg), "generator": self.generator.state_dict(),
                  "generator_settings": self.generator.settings, "g_optimizer": self.g_optimizer.state_dict(),
                  "scaler": self.machine.scaler.state_dict()}
@@ -738,7 +793,8 @@ class Trainer:
             self._make_discriminator()
             self.discriminator.load_state_dict(state["discriminator"])
             self.d_optimizer.load_state_dict(state["d_optimizer"])
-        write_csv(self.folder / "history.csv", self.history, HISTORY)  # in case it was killed just before
+        if self.machine.rank == 0:
+            write_csv(self.folder / "history.csv", self.history, HISTORY)  # in case it was killed just before
 
     def _start_from(self, path):
         content = load_checkpoint(path)
@@ -756,6 +812,9 @@ class Trainer:
 
     @contextmanager
     def _locked(self):
+        if self.machine.rank > 0:
+            yield
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=0):
@@ -834,6 +893,8 @@ def main(arguments=None):
         recipe, data = changes.pop("recipe"), changes.pop("data")
         cfg = settings(recipe, **changes)
         if not (Path(cfg.train_list).exists() and Path(cfg.valid_list).exists()) and (data or recipe == "demo"):
+            if "WORLD_SIZE" in os.environ:
+                raise ValueError("several processes cannot make the lists; make them first with create_data_lists.py")
             print(create_data_lists.summary(create_data_lists.create_recipe_lists(recipe, data, cfg.scale)))
         trainer = Trainer(cfg)
         trainer.warm_up()
@@ -842,7 +903,10 @@ def main(arguments=None):
         sys.exit(f"solver.py: error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    print(f"checkpoints, samples, settings and history are in {trainer.folder}")
+    if trainer.machine.rank == 0:
+        print(f"checkpoints, samples, settings and history are in {trainer.folder}")
+    if trainer.machine.world > 1:
+        dist.destroy_process_group()
 
 
 def _value(text):

@@ -297,6 +297,43 @@ def test_training_outside_the_main_thread_works(small_settings):
     assert len(results[0].history) == 4
 
 
+# -------------------------------------------------------------------------------------- several processes
+
+
+def in_two_processes(cfg, name, tmp_path, **changes):
+    """Train a run by `torchrun` on two processes of the CPU."""
+    settings = {**changed(cfg, name=name), **changes}
+    arguments = [f"--{key}={value}" for key, value in settings.items() if value is not None]
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
+                           ROOT / "solver.py", "--recipe", "demo", *arguments], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return utils.read_history(name, cfg.runs)
+
+
+def test_two_processes_train_as_one_does_and_one_can_go_on(small_settings, tmp_path):
+    cfg = changed(small_settings, precision="fp32", warmup_epochs=3, warmup_schedule="constant", warmup_lr=1e-4,
+                  adversarial_epochs=0, patches_per_picture=10)
+    whole = run(cfg, name="whole").history
+    two = in_two_processes(cfg, "two", tmp_path, warmup_epochs=2)
+    assert len(two) == 2
+    resumed = run(cfg, name="two").history  # from two processes to one
+    for mine, wanted in zip(resumed, whole):
+        assert mine["content_loss"] == pytest.approx(wanted["content_loss"], rel=1e-4)
+        assert mine["psnr"] == pytest.approx(wanted["psnr"], abs=0.01)
+    assert len(resumed) == 3
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_two_processes_train_adversarially(small_settings, tmp_path, updates):
+    # without batch norm, whose statistics each process has for itself, the losses are those of one process
+    cfg = changed(small_settings, precision="fp32", warmup_epochs=0, adversarial_epochs=2, updates=updates,
+                  discriminator_batch_norm=False, patches_per_picture=10)
+    for mine, wanted in zip(in_two_processes(cfg, "two", tmp_path), run(cfg, name="one").history):
+        for loss in solver.LOSSES["adversarial"]:
+            assert mine[loss] == pytest.approx(wanted[loss], rel=1e-3)
+
+
 # --------------------------------------------------------------------------------- scores, command line
 
 
