@@ -1,29 +1,37 @@
 """Measure the kit on this machine, each part beside the plain way of doing the same, in one run.
 
-    python benchmark.py data
+    python benchmark.py [data|train|enlarge|all]
 
 A table goes to the screen and the same figures as JSON to `results/benchmark.json`. Machines differ and
 are noisy: quote ratios, and the machine's name.
 """
 
 import argparse
+import copy
 import json
 import platform
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import skimage
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
 import create_data_lists
 import datasets
+import models
+import solver
 import utils
+from imresize import imresize
 
 PHOTOGRAPHS = ["astronaut.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "chelsea.png"]
 
@@ -74,7 +82,7 @@ def make_pictures(folder, count):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path, compress_level=1 if count > 16 else 6)
         low = folder / "DIV2K_train_LR_bicubic" / "X4" / f"{i + 1:04}x4.png"
-        utils.save_picture(low, datasets.imresize(picture, 0.25))
+        utils.save_picture(low, imresize(picture, 0.25))
     create_data_lists.create_data_lists(folder / "DIV2K_train_HR", out=folder, progress=False)
     return folder / "train.csv"
 
@@ -129,7 +137,162 @@ def benchmark_data():
     return ["data (2040×1356 PNGs, batch 16, crop 96)", "plain", "kit", "ratio"], rows
 
 
-BENCHMARKS = {"data": benchmark_data}
+# -------------------------------------------------------------------------------------- plain and kit
+
+
+def in_turn(plain, kit, rounds=5):
+    """Median seconds of two functions, called in turn because the machine's speed drifts, after one call each."""
+    times = [[], []]
+    for i in range(rounds + 1):
+        for function, seconds in zip((plain, kit), times):
+            began = time.perf_counter()
+            function()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if i:
+                seconds.append(time.perf_counter() - began)
+    return [float(np.median(seconds)) for seconds in times]
+
+
+def matrix_product(dtype):
+    """GFLOP/s of a product of two square matrices of random numbers: the ceiling of everything below."""
+    size = 8192 if DEVICE.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(2))
+    return 2 * size**3 / min(in_turn(lambda: a @ b, lambda: a @ b)) / 1e9
+
+
+def plain_network(network):
+    """The same network from PyTorch's own layers only, fp32, in the default memory layout."""
+    network = copy.deepcopy(network)
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, models.ThinConv2d):
+                setattr(module, name, nn.Conv2d(child.in_channels, child.out_channels, child.kernel_size,
+                                                padding=child.padding).to(DEVICE))
+                getattr(module, name).load_state_dict(child.state_dict())
+            elif isinstance(child, models.PReLU):
+                setattr(module, name, nn.PReLU().to(DEVICE))
+    return network
+
+
+def row(label, plain, kit, operations, ceiling):
+    """Milliseconds of both, their ratio, and the share of the matrix product's speed that the kit reaches."""
+    return label, 1000 * plain, 1000 * kit, plain / kit, 100 * operations / kit / 1e9 / ceiling
+
+
+def operations_of(function):
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+HEADER = ["plain (ms)", "kit (ms)", "ratio", "% of matrix product"]
+
+
+def ceilings():
+    fp32, best = matrix_product(torch.float32), matrix_product(solver.Machine().dtype)
+    print(f"matrix product: {fp32:,.0f} GFLOP/s in fp32, {best:,.0f} in {solver.Machine().precision}", flush=True)
+    return best
+
+
+def benchmark_train():
+    ceiling, batch = ceilings(), 16
+    cfg = solver.settings("paper")
+    torch.manual_seed(0)
+    low = torch.randint(0, 256, (batch, 3, 24, 24), dtype=torch.uint8)
+    high = torch.randint(0, 256, (batch, 3, 96, 96), dtype=torch.uint8)
+    machine = solver.Machine()
+
+    with tempfile.TemporaryDirectory() as folder:  # random weights take as long as ImageNet's
+        from torchvision.models import vgg19
+
+        cfg.vgg_weights = str(Path(folder, "vgg19.pth"))
+        torch.save(vgg19().state_dict(), cfg.vgg_weights)
+        content_loss = solver.make_content_loss(cfg, DEVICE)
+        features = models.VGGFeatures(5, 4, cfg.vgg_weights).to(DEVICE)
+    generator, discriminator = (network.to(DEVICE, memory_format=torch.channels_last)
+                                for network in (solver.make_generator(cfg), solver.make_discriminator(cfg)))
+    g_optimizer, d_optimizer = (torch.optim.Adam(n.parameters(), fused=True) for n in (generator, discriminator))
+
+    def kit_warm_up():
+        solver.warmup_epoch(generator, g_optimizer, [(low, high)], machine, lambda: 1e-4, lambda **losses: None)
+
+    def kit_adversarial():
+        solver.adversarial_epoch(generator, discriminator, g_optimizer, d_optimizer, [(low, high)], machine,
+                                 lambda: 1e-4, lambda **losses: None, content_loss, 1e-3)
+
+    plain_g = plain_network(generator).to(memory_format=torch.contiguous_format)
+    plain_d = solver.make_discriminator(cfg).to(DEVICE)
+    plain_g_optimizer, plain_d_optimizer = (torch.optim.Adam(n.parameters()) for n in (plain_g, plain_d))
+
+    def plain_inputs():
+        return low.to(DEVICE).float() / 255, high.to(DEVICE).float() / 127.5 - 1
+
+    def plain_warm_up():
+        x, y = plain_inputs()
+        loss = F.mse_loss(plain_g(x), y)
+        plain_g_optimizer.zero_grad()
+        loss.backward()
+        plain_g_optimizer.step()
+        loss.item()
+
+    def plain_adversarial():
+        x, y = plain_inputs()
+        fake = plain_g(x)
+        real_logits, fake_logits = plain_d(y), plain_d(fake.detach())
+        ones, zeros = torch.ones_like(real_logits), torch.zeros_like(real_logits)
+        d_loss = (F.binary_cross_entropy_with_logits(real_logits, ones)
+                  + F.binary_cross_entropy_with_logits(fake_logits, zeros))
+        plain_d_optimizer.zero_grad()
+        d_loss.backward()
+        plain_d_optimizer.step()
+        content = F.mse_loss(features(fake), features(y).detach())
+        g_loss = content + 1e-3 * F.binary_cross_entropy_with_logits(plain_d(fake), ones)
+        plain_g_optimizer.zero_grad()
+        g_loss.backward()
+        plain_g_optimizer.step()
+        d_loss.item(), g_loss.item()
+
+    warm = row("warm-up step", *in_turn(plain_warm_up, kit_warm_up), operations_of(kit_warm_up), ceiling)
+    adversarial = row("adversarial step, VGG(5,4)", *in_turn(plain_adversarial, kit_adversarial, 3),
+                      operations_of(kit_adversarial), ceiling)
+    return ["train (the paper's networks, batch 16, crop 96)", *HEADER], [warm, adversarial]
+
+
+def benchmark_enlarge():
+    ceiling = ceilings()
+    torch.manual_seed(0)
+    generator = models.Generator().to(DEVICE, memory_format=torch.channels_last).eval()
+    plain = plain_network(generator).to(memory_format=torch.contiguous_format)
+    rows = []
+
+    @torch.no_grad()
+    def plain_enlarge(picture):
+        x = torch.from_numpy(picture).permute(2, 0, 1)[None].float().to(DEVICE) / 255
+        return ((plain(x) + 1) * 127.5).round().clamp(0, 255).byte()[0].permute(1, 2, 0).cpu().numpy()
+
+    picture = np.random.default_rng(0).integers(0, 256, (339, 510, 3), np.uint8)
+    times = in_turn(lambda: plain_enlarge(picture), lambda: utils.super_resolve(generator, picture), 3)
+    rows.append(row("enlarging 510×339", *times, operations_of(lambda: utils.super_resolve(generator, picture)), ceiling))
+
+    with tempfile.TemporaryDirectory() as folder:
+        _, test = create_data_lists.create_demo_lists(folder, progress=False)
+        dataset = datasets.TestDataset(test.csv_file)
+        kit = partial(solver.evaluate, partial(utils.super_resolve, generator), dataset, progress=False)
+        usual = partial(solver.evaluate, lambda p: plain_enlarge(utils.to_rgb(p)) if p.ndim == 3
+                        else plain_enlarge(utils.to_rgb(p))[..., 0], dataset, progress=False)
+        rows.append((f"evaluating {len(dataset)} photographs", *row("", *in_turn(usual, kit, 3), 0, 1)[1:4], None))
+
+    big = np.random.default_rng(0).integers(0, 256, (1356, 2040, 3), np.uint8)
+    tensor = torch.from_numpy(big).permute(2, 0, 1)[None].float()
+    times = in_turn(lambda: F.interpolate(tensor, scale_factor=0.25, mode="bicubic", antialias=True),
+                    lambda: imresize(big, 0.25))
+    rows.append(("imresize of 2040×1356 to a quarter", *row("", *times, 0, 1)[1:4], None))
+    return ["enlarge (the paper's generator)", *HEADER], rows
+
+
+BENCHMARKS = {"data": benchmark_data, "train": benchmark_train, "enlarge": benchmark_enlarge}
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def machine_name():

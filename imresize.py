@@ -13,6 +13,7 @@ details decide whether an integer image comes out identical to MATLAB's:
 """
 
 import math
+import warnings
 from functools import lru_cache
 from numbers import Real
 
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 
 _NUMPY_TYPES = ("uint8", "uint16", "float16", "float32", "float64")
+_CHUNK = 1 << 18  # samples
 _TORCH_TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -68,13 +70,9 @@ def imresize(image, scale=None, output_shape=None, *, padding="symmetric"):
     steps = [(scale_y, axis_y, new_rows), (scale_x, axis_x, new_columns)]
     steps.sort(key=lambda step: step[0])  # stable: the first dimension goes first when scales are equal
 
-    x, limit = _to_working_type(image)
+    x, dtype, limit = _to_tensor(image)
     for factor, axis, length in steps:
-        x = _resize_axis(x, axis, factor, length, padding)
-        if limit is not None:
-            # Not round(): it takes halves to even, MATLAB takes them away from zero. Below zero both
-            # are clipped to zero, so floor(x + ½) is all that is needed.
-            x = x.add_(0.5).floor_().clamp_(0, limit)
+        x = _resize_axis(x, axis, factor, length, padding, dtype, limit)
     if is_numpy:
         return np.ascontiguousarray(x.numpy(), image.dtype)
     return x.to(image.dtype).contiguous()
@@ -114,14 +112,17 @@ def _plan(rows, columns, scale, output_shape):
     return (new_rows / rows, new_rows), (new_columns / columns, new_columns)
 
 
-def _to_working_type(image):
-    """A tensor to compute with, and the largest value of an integer type (None for floats)."""
+def _to_tensor(image):
+    """The image as a tensor, the type to compute in, and the largest value of an integer type (else None)."""
     if isinstance(image, np.ndarray):
         limit = np.iinfo(image.dtype).max if image.dtype.kind == "u" else None
-        return torch.from_numpy(image.astype(np.float64)), limit
+        image = image.astype(np.int32) if image.dtype == np.uint16 else np.ascontiguousarray(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a read-only array could be written to: it is not
+            return torch.from_numpy(image), torch.float64, limit
     if image.dtype == torch.uint8:
-        return image.double(), 255
-    return image.to(torch.promote_types(image.dtype, torch.float32)), None  # half types in float32
+        return image, torch.float64, 255
+    return image, torch.promote_types(image.dtype, torch.float32), None  # half types in float32
 
 
 def _cubic(x):
@@ -156,14 +157,21 @@ def _taps(length, new_length, scale, padding):
     return torch.from_numpy(index), torch.from_numpy(weight)
 
 
-def _resize_axis(x, axis, scale, new_length, padding):
+def _resize_axis(x, axis, scale, new_length, padding, dtype, limit):
     index, weight = _taps(x.shape[axis], new_length, scale, padding)
-    index, weight = index.to(x.device), weight.to(x.device, x.dtype)
+    index, weight = index.to(x.device), weight.to(x.device, dtype)
     x = x.movedim(axis, 0)
     rest = x.shape[1:]
     x = x.reshape(len(x), -1)
-    total = 0
-    # One tap after the other, in order: the sum is then the same on every device and in every layout.
-    for tap_index, tap_weight in zip(index, weight):
-        total = total + x[tap_index] * tap_weight[:, None]
-    return total.reshape(new_length, *rest).movedim(0, axis)
+    parts = []
+    for part in x.split(_CHUNK // len(x) + 1, dim=1):  # so much as stays in a CPU's cache
+        total = 0
+        # One tap after the other, in order: the sum is then the same on every device and in every layout.
+        for tap_index, tap_weight in zip(index, weight):
+            total = total + part[tap_index].to(dtype) * tap_weight[:, None]
+        if limit is not None:
+            # Not round(): it takes halves to even, MATLAB takes them away from zero. Below zero both
+            # are clipped to zero, so floor(x + ½) is all that is needed.
+            total = total.add_(0.5).floor_().clamp_(0, limit).to(x.dtype)
+        parts.append(total)
+    return torch.cat(parts, dim=1).reshape(new_length, *rest).movedim(0, axis)

@@ -319,8 +319,9 @@ class _SlopeForAll(torch.autograd.Function):
     def backward(ctx, gradient):
         x, slope = ctx.saved_tensors
         of_x = torch.ops.aten.leaky_relu_backward(gradient, x, slope.item(), False)
-        of_slope = (gradient * x.clamp(max=0)).sum(dtype=slope.dtype)
-        return of_x, of_slope.view_as(slope)
+        last = (0, *range(2, x.dim()), 1)  # channels last: flat without a copy, as training lays them out
+        of_slope = torch.dot(gradient.permute(last).reshape(-1), x.clamp(max=0).permute(last).reshape(-1))
+        return of_x, of_slope.to(slope.dtype).view_as(slope)
 
 
 # What follows a convolution with so many feature maps.
