@@ -259,6 +259,17 @@ def benchmark_train():
     return ["train (the paper's networks, batch 16, crop 96)", *HEADER], [warm, adversarial]
 
 
+BIG_PROGRAM = """
+import re, time
+import numpy as np
+import models, utils
+picture, generator = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8), models.Generator()
+began = time.perf_counter()
+utils.super_resolve(generator, picture)
+print(time.perf_counter() - began, re.search("VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+"""
+
+
 def benchmark_enlarge():
     ceiling = ceilings()
     torch.manual_seed(0)
@@ -273,7 +284,8 @@ def benchmark_enlarge():
 
     picture = np.random.default_rng(0).integers(0, 256, (339, 510, 3), np.uint8)
     times = in_turn(lambda: plain_enlarge(picture), lambda: utils.super_resolve(generator, picture), 3)
-    rows.append(row("enlarging 510×339", *times, operations_of(lambda: utils.super_resolve(generator, picture)), ceiling))
+    operations = operations_of(lambda: utils.super_resolve(generator, picture))
+    rows.append(row("enlarging 510×339", *times, operations, ceiling))
 
     with tempfile.TemporaryDirectory() as folder:
         _, test = create_data_lists.create_demo_lists(folder, progress=False)
@@ -282,6 +294,13 @@ def benchmark_enlarge():
         usual = partial(solver.evaluate, lambda p: plain_enlarge(utils.to_rgb(p)) if p.ndim == 3
                         else plain_enlarge(utils.to_rgb(p))[..., 0], dataset, progress=False)
         rows.append((f"evaluating {len(dataset)} photographs", *row("", *in_turn(usual, kit, 3), 0, 1)[1:4], None))
+
+    if sys.platform == "linux" and DEVICE.type == "cpu":
+        done = subprocess.run([sys.executable, "-c", BIG_PROGRAM], text=True, capture_output=True, check=True,
+                              cwd=Path(__file__).parent)
+        seconds, peak = map(float, done.stdout.split())
+        rows.append(("enlarging 1920×1080 to 7680×4320", None, 1000 * seconds, None, None))
+        rows.append(("  peak memory of the process, in MB", None, peak / 1024, None, None))
 
     big = np.random.default_rng(0).integers(0, 256, (1356, 2040, 3), np.uint8)
     tensor = torch.from_numpy(big).permute(2, 0, 1)[None].float()

@@ -129,6 +129,7 @@ SETTINGS = {
     "seed": Setting(0, _COUNT_0, "first weights and all patches follow from it"),
     "device": Setting("auto", _TEXT, "'cpu', 'cuda', 'mps', or 'auto' for the best there is"),
     "precision": Setting("auto", _one_of("auto", "fp32", "bf16", "fp16"), "number format of the convolutions"),
+    "compile": Setting(False, _FLAG, "torch.compile the networks; what cannot be compiled runs as it is"),
     "data_on_gpu": Setting("auto", _one_of("auto", True, False), "keep the training pictures in GPU memory"),
     "workers": Setting(0, _COUNT_0, "processes that cut patches; 0 cuts them in the training process"),
     "save_minutes": Setting(10, _POSITIVE, "save at least this often within long epochs"),
@@ -621,7 +622,7 @@ class Trainer:
             if self.machine.rank == 0:
                 self._write_settings()
             try:
-                networks = [network and self.machine.share(network) for network in (self.generator, self.discriminator)]
+                networks = [network and self._for_training(network) for network in (self.generator, self.discriminator)]
                 while self.epoch < total:
                     self._run_epoch(total, content_loss, *networks)
                     if on_epoch:
@@ -831,6 +832,12 @@ class Trainer:
     def _adam(self, network):
         return torch.optim.Adam(network.parameters(), betas=(0.9, 0.999), eps=self.cfg.adam_eps,
                                 fused=self.machine.device.type != "mps")
+
+    def _for_training(self, network):
+        if self.cfg.compile:
+            torch._dynamo.config.suppress_errors = True  # fall back to running a part as it is
+            network.compile()
+        return self.machine.share(network)
 
     def _make_discriminator(self):
         torch.manual_seed(self.cfg.seed + 1)

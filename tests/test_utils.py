@@ -142,16 +142,17 @@ def test_grey_stays_grey_and_the_generator_stays_in_its_mode(generator, photogra
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
 
 
-def test_memory_is_bounded_by_the_tile(tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+def test_memory_is_bounded_by_the_tile():
     """With 64 channels, uncut, a single float activation at the full size would take 2.8 GB here."""
     program = ("import numpy as np, models, utils\n"
                "generator = models.Generator(blocks=1, first_kernel=3, last_kernel=1, channels=64)\n"
                "picture = np.zeros((678, 1020, 3), np.uint8)\n"
                "assert utils.super_resolve(generator, picture).shape == (2712, 4080, 3)\n"
-               "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)")
+               "import re; print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])")
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 2000  # MB
+    assert int(done.stdout) < 1_500_000  # kB
 
 
 def test_when_memory_runs_out_smaller_tiles_are_tried(generator, photograph, monkeypatch):
