@@ -557,7 +557,8 @@ class Trainer:
         self.progress = progress and self.machine.rank == 0
         self.history, self.phase, self.epoch, self.step, self.sums = [], "warmup", 0, 0, None
         state = self._old_state()
-        self.machine.from_first(lambda: make_train_set(cfg, self.progress).bytes)  # one process makes the pack
+        if self.machine.world > 1:
+            self.machine.from_first(lambda: make_train_set(cfg, self.progress).bytes)  # one process makes the pack
         self.train_set = make_train_set(cfg, self.progress)
         if self.machine.device.type != "cpu" and (
                 self.machine.has_room_for(self.train_set.bytes) if cfg.data_on_gpu == "auto" else cfg.data_on_gpu):
@@ -682,10 +683,12 @@ class Trainer:
             write_csv(self.folder / "history.csv", self.history, HISTORY)
 
     def _validated(self, means, pictures, began):
-        """The row of history for this epoch; the enlarged validation pictures are added to `pictures`."""
+        """The row of history for this epoch; the first enlarged validation pictures are added to `pictures`."""
         def enlarge(picture):
-            pictures.append(super_resolve(self.generator, picture))
-            return pictures[-1]
+            result = super_resolve(self.generator, picture)
+            if len(pictures) < self.cfg.sample_pictures:
+                pictures.append(result)
+            return result
 
         row = {"phase": self.phase, "epoch": self.epoch + 1, "learning_rate": self._rate(), **means,
                "updates": len(self.history) * self.steps_per_epoch + self.step}
@@ -706,7 +709,7 @@ class Trainer:
         if self.epoch % self.cfg.sample_every and self.epoch < self.cfg[f"{self.phase}_epochs"]:
             return
         samples = self.folder / "samples"
-        for index, picture in enumerate(pictures[: self.cfg.sample_pictures]):
+        for index, picture in enumerate(pictures):
             pair = self.valid_set[index]
             save_picture(samples / f"{self.phase}_{self.epoch:03d}" / f"{pair.name}.png", picture)
             for folder, original in [("input", pair.lr), ("original", pair.hr)]:
