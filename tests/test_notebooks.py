@@ -21,7 +21,7 @@ def executed(tmp_path_factory):
     for file in [*ROOT.glob("*.py"), *ROOT.glob("*.ipynb")]:
         shutil.copy(file, folder)
     with open(folder / "solver.py", "a", encoding="utf-8") as file:
-        file.write(f"\n\nDEMO.update({SHORT})\n")
+        file.write(f"\n\nRECIPES['demo'].update({SHORT})\n")
     done = subprocess.run([sys.executable, "run_notebooks.py"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder, done.stdout
