@@ -122,10 +122,11 @@ class TrainDataset(Dataset):
     """Random patches of the pictures of a list, 100 per picture and epoch as in the assignment.
 
     `dataset[n]` is a pair of uint8 tensors, 3×crop/scale×crop/scale and 3×crop×crop. An epoch has
-    `len(dataset)` patches, and counting on, n = epoch · len(dataset) + k is patch k of a later epoch.
-    Each patch depends on (seed, n) alone, not on the batch, the worker or what was read before; this is
-    what makes an interrupted training resume exactly. Patches are already in random order, picture
-    after picture without repetition, so a batch holds patches of different pictures.
+    `len(dataset)` patches, and counting on, n = epoch · len(dataset) + k is patch k of a later epoch (see
+    `batches`; a plain DataLoader stays in epoch 0). Each patch depends on (seed, n) alone, not on the
+    batch, the worker or what was read before; this is what makes an interrupted training resume exactly.
+    Patches are already in random order, picture after picture without repetition, so a batch holds
+    patches of different pictures.
 
     Parameters
     ----------
@@ -177,15 +178,14 @@ class TrainDataset(Dataset):
         return self._on_device is not None
 
     def __getitem__(self, n):
-        low, high = self.__getitems__([n])
-        return low[0], high[0]
-
-    def __getitems__(self, indices):
-        """A whole batch: uint8 tensors N×3×crop/scale×crop/scale and N×3×crop×crop.
+        """Patch number n, or for a sequence of numbers all of them at once, as N×3×H×W, which is much quicker.
 
         On the device that holds the pack after `keep_on`, else on the CPU.
         """
-        plan, chances = self._patches(indices)
+        if np.ndim(n) == 0:
+            low, high = self[[n]]
+            return low[0], high[0]
+        plan, chances = self._patches(n)
         low, high = self._cut(plan) if self._on_device is None else self._gather(plan)
         if self.colour_jitter:
             changes = (2 * chances[:, :4] - 1) * self.colour_jitter
@@ -309,12 +309,8 @@ def batches(dataset, batch_size, first=0, count=None, workers=0, part=0, parts=1
     count = len(dataset) // batch_size if count is None else count
     chunks = [range(i * batch_size + part, (i + 1) * batch_size, parts) for i in range(first, first + count)]
     on_device = dataset.is_on_device
-    return DataLoader(dataset, batch_sampler=chunks, collate_fn=_as_it_is, num_workers=0 if on_device else workers,
+    return DataLoader(dataset, sampler=chunks, batch_size=None, num_workers=0 if on_device else workers,
                       pin_memory=torch.cuda.is_available() and not on_device)
-
-
-def _as_it_is(batch):  # __getitems__ gives whole batches already
-    return batch
 
 
 # ----------------------------------------------------------------------------------------------- packs

@@ -246,7 +246,7 @@ def super_resolve(generator, image, *, tile=None, precision="auto", progress=Fal
         uint8 H×W×3. A grey H×W picture goes through the network as RGB and comes back grey.
     tile : int, optional
         Largest side of what the network sees at once, in low-resolution pixels, overlap included. Without
-        it, what fits into 1 GB on a CPU, and into half of the free memory on a GPU. When memory runs
+        it, what fits into 1.5 GB on a CPU, and into half of the free memory on a GPU. When memory runs
         out all the same, smaller tiles are tried.
     precision : {"auto", "fp32", "bf16"}
         Number format of the network; "auto" is bf16 where the hardware has it. On Set5 it changes the
@@ -268,7 +268,10 @@ def super_resolve(generator, image, *, tile=None, precision="auto", progress=Fal
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
     network = _for_inference(generator, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision])
-    tile = tile or _affordable_tile(network, device)
+    if tile is None:
+        pixels = _affordable_pixels(network, device)
+        fits = image.shape[0] * image.shape[1] <= pixels
+        tile = max(image.shape) if fits else max(int(math.sqrt(pixels)), 2 * overlap + 8)
     while True:
         try:
             return _enlarge_in_tiles(network, image, tile, progress)
@@ -301,8 +304,9 @@ def _enlarge_in_tiles(network, image, tile, progress):
 
 def _for_inference(generator, dtype):
     """A copy of a generator in evaluation mode, batch norm folded into the convolutions before it."""
-    network = type(generator)(**generator.settings)
-    network.load_state_dict(generator.state_dict())
+    with torch.device("meta"):  # without drawing random weights first
+        network = type(generator)(**generator.settings)
+    network.load_state_dict(generator.state_dict(), assign=True)
     network.eval()
     for sequence in [module for module in network.modules() if isinstance(module, torch.nn.Sequential)]:
         for i in range(len(sequence) - 1):
@@ -312,14 +316,13 @@ def _for_inference(generator, dtype):
     return network.to(next(generator.parameters()).device, dtype, memory_format=torch.channels_last)
 
 
-def _affordable_tile(network, device):
-    """The side of a square tile that the network can enlarge with a share of the memory."""
-    budget = torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else 1e9
+def _affordable_pixels(network, device):
+    """How many low-resolution pixels the network can enlarge at once with a share of the memory."""
+    budget = torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else 1.5e9
     weight = next(network.parameters())
     # At its widest, the network holds four times its feature maps at the full size: before and after a
     # pixel shuffle, an activation, and what the last convolution works with.
-    per_pixel = 4 * network.settings["channels"] * network.scale**2 * weight.element_size()
-    return max(int(math.sqrt(budget / per_pixel)), 2 * network.reach + 8)
+    return budget / (4 * network.settings["channels"] * network.scale**2 * weight.element_size())
 
 
 def super_resolve_folder(generator, folder, out, *, progress=True, **options):

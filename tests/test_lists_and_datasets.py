@@ -173,7 +173,7 @@ def test_flips_and_turns_keep_the_pair_aligned(train_set):
 
 def test_a_batch_equals_its_patches_and_an_epoch_spreads_over_the_pictures(train_set):
     assert len(train_set) == 4 * 5
-    low, high = train_set.__getitems__([3, 7, 25])
+    low, high = train_set[[3, 7, 25]]
     assert low.shape == (3, 3, 8, 8) and high.shape == (3, 3, 32, 32) and low.dtype == high.dtype == torch.uint8
     for i, n in enumerate([3, 7, 25]):
         assert torch.equal(low[i], train_set[n][0]) and torch.equal(high[i], train_set[n][1])
@@ -212,9 +212,8 @@ def test_processes_can_be_spawned(train_set):
 
 
 def test_it_works_with_an_ordinary_data_loader(train_set):
-    low, high = next(iter(torch.utils.data.DataLoader(
-        torch.utils.data.Subset(train_set, range(4)), batch_size=4, collate_fn=lambda batch: batch)))
-    assert low.shape == (4, 3, 8, 8)
+    low, high = next(iter(torch.utils.data.DataLoader(train_set, batch_size=4)))
+    assert low.shape == (4, 3, 8, 8) and torch.equal(high, train_set[range(4)][1])
 
 
 # --------------------------------------------------------------------------------------------- packs

@@ -293,7 +293,7 @@ def test_jpeg_noise_meets_its_share_of_the_patches(small_lists):
     options = dict(scale=4, crop=32, patches_per_picture=50, progress=False)
     plain = datasets.TrainDataset(small_lists / "train.csv", **options)
     noisy = datasets.TrainDataset(small_lists / "train.csv", jpeg_noise=0.5, **options)
-    (low, high), (worse, same) = (d.__getitems__(range(200)) for d in (plain, noisy))
+    (low, high), (worse, same) = (d[range(200)] for d in (plain, noisy))
     assert torch.equal(high, same)
     changed = [not torch.equal(a, b) for a, b in zip(low, worse)]
     assert 70 < sum(changed) < 130

@@ -152,7 +152,7 @@ def test_memory_is_bounded_by_the_tile():
                "import re; print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])")
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 1_500_000  # kB
+    assert int(done.stdout) < 1_900_000  # kB
 
 
 def test_when_memory_runs_out_smaller_tiles_are_tried(generator, photograph, monkeypatch):
