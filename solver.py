@@ -129,6 +129,8 @@ SETTINGS = {
     "seed": Setting(0, _COUNT_0, "first weights and all patches follow from it"),
     "device": Setting("auto", _TEXT, "'cpu', 'cuda', 'mps', or 'auto' for the best there is"),
     "precision": Setting("auto", _one_of("auto", "fp32", "bf16", "fp16"), "number format of the convolutions"),
+    "channels_last": Setting(True, _FLAG, "the memory layout that convolutions are quickest in"),
+    "fused_adam": Setting(True, _FLAG, "PyTorch's fused implementation of Adam, where there is one"),
     "compile": Setting(False, _FLAG, "torch.compile the networks; what cannot be compiled runs as it is"),
     "data_on_gpu": Setting("auto", _one_of("auto", True, False), "keep the training pictures in GPU memory"),
     "workers": Setting(0, _COUNT_0, "processes that cut patches; 0 cuts them in the training process"),
@@ -367,7 +369,7 @@ class Machine:
     so that its gradients are averaged over all.
     """
 
-    def __init__(self, device="auto", precision="auto", clip=None):
+    def __init__(self, device="auto", precision="auto", clip=None, channels_last=True):
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if device == "auto" and self.world > 1 and torch.cuda.is_available():
             device = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -384,6 +386,7 @@ class Machine:
         if precision == "auto":
             precision = self._best_precision()
         self.precision, self.clip = precision, clip
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
 
@@ -397,7 +400,7 @@ class Machine:
 
     def inputs(self, low, high):
         """uint8 batches → float batches on the device, low in [0, 1] and high in [-1, 1]."""
-        low, high = (x.to(self.device, non_blocking=True, memory_format=torch.channels_last) for x in (low, high))
+        low, high = (x.to(self.device, non_blocking=True, memory_format=self.layout) for x in (low, high))
         return to_unit(low), to_signed(high)
 
     def share(self, network):
@@ -553,7 +556,7 @@ class Trainer:
     def __init__(self, cfg, progress=True):
         check_settings(cfg)
         self.cfg, self.folder = EasyDict(cfg), Path(cfg.runs, cfg.name)
-        self.machine = Machine(cfg.device, cfg.precision, cfg.clip_gradients)
+        self.machine = Machine(cfg.device, cfg.precision, cfg.clip_gradients, cfg.channels_last)
         self.progress = progress and self.machine.rank == 0
         self.history, self.phase, self.epoch, self.step, self.sums = [], "warmup", 0, 0, None
         state = self._old_state()
@@ -830,11 +833,11 @@ class Trainer:
     # ------------------------------------------------------------------------------------------- helpers
 
     def _on_device(self, network):
-        return network.to(self.machine.device, memory_format=torch.channels_last)
+        return network.to(self.machine.device, memory_format=self.machine.layout)
 
     def _adam(self, network):
         return torch.optim.Adam(network.parameters(), betas=(0.9, 0.999), eps=self.cfg.adam_eps,
-                                fused=self.machine.device.type != "mps")
+                                fused=self.cfg.fused_adam and self.machine.device.type != "mps")
 
     def _for_training(self, network):
         if self.cfg.compile:

@@ -141,6 +141,13 @@ def test_half_precision_learns_the_same(small_settings, precision):
     assert half.history[-1]["content_loss"] == pytest.approx(full.history[-1]["content_loss"], rel=0.1)
 
 
+def test_what_makes_it_fast_can_be_turned_off_and_changes_nothing_else(small_settings):
+    quick = run(small_settings, name="quick", precision="fp32")
+    plain = run(small_settings, name="plain", precision="fp32", channels_last=False, fused_adam=False)
+    for row, wanted in zip(plain.history, quick.history):
+        assert row["content_loss"] == pytest.approx(wanted["content_loss"], rel=1e-3)
+
+
 # ------------------------------------------------------------------------------------------ a run's folder
 
 
