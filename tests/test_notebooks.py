@@ -45,7 +45,7 @@ def test_they_leave_what_the_text_promises(executed):
         assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
     assert len(list((folder / "results" / "pictures" / "demo_test").glob("*.png"))) == 6 * 4
     assert len((folder / "results" / "scores.csv").read_text().splitlines()) == 1 + 3 * 4
-    assert (folder / "runs" / "basic" / "checkpoints" / "adversarial.pt").is_file()
+    assert (folder / "runs" / "demo_basic" / "checkpoints" / "adversarial.pt").is_file()
 
 
 def test_running_again_resumes(executed):
