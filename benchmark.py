@@ -290,7 +290,9 @@ def benchmark_enlarge():
     with tempfile.TemporaryDirectory() as folder:
         _, test = create_data_lists.create_demo_lists(folder, progress=False)
         dataset = datasets.TestDataset(test.csv_file)
-        kit = partial(solver.evaluate, partial(utils.super_resolve, generator), dataset, progress=False)
+        def kit():
+            return solver.evaluate(utils.enlarger(generator), dataset, progress=False)
+
         usual = partial(solver.evaluate, lambda p: plain_enlarge(utils.to_rgb(p)) if p.ndim == 3
                         else plain_enlarge(utils.to_rgb(p))[..., 0], dataset, progress=False)
         rows.append((f"evaluating {len(dataset)} photographs", *row("", *in_turn(usual, kit, 3), 0, 1)[1:4], None))

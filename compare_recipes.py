@@ -9,7 +9,6 @@ because the weights of VGG19 are a large download.
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
 import create_data_lists
@@ -48,7 +47,7 @@ def compare(out="results/recipes", runs="runs", **changes):
         trainers[recipe].warm_up()
         trainers[recipe].train_adversarially()
     methods = {"bicubic": utils.bicubic}
-    methods |= {name: partial(utils.super_resolve, trainer.generator) for name, trainer in trainers.items()}
+    methods |= {name: utils.enlarger(trainer.generator) for name, trainer in trainers.items()}
     first = next(iter(trainers.values()))
     scores = solver.score_sets(methods, [first.cfg.valid_list], first.cfg.scale)
     table = solver.score_table(scores, published={})

@@ -34,8 +34,8 @@ from torch.nn.parallel import DistributedDataParallel
 import create_data_lists
 from datasets import TestDataset, TrainDataset, batches
 from models import Discriminator, Generator, StridedDiscriminator, VGGFeatures
-from utils import (PAPER_RESULTS, has_bf16, load_checkpoint, progress_bar, psnr, read_picture, save_checkpoint,
-                   save_generator, save_picture, ssim, super_resolve, text_table, to_signed, to_unit, write_csv,
+from utils import (PAPER_RESULTS, enlarger, has_bf16, load_checkpoint, progress_bar, psnr, read_picture,
+                   save_checkpoint, save_generator, save_picture, ssim, text_table, to_signed, to_unit, write_csv,
                    write_whole)
 
 # ------------------------------------------------------------------------------------------- settings
@@ -461,7 +461,7 @@ def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating"):
     ----------
     enlarge : callable
         uint8 picture → uint8 picture `dataset.scale` times as large: `utils.bicubic`, or
-        `partial(utils.super_resolve, generator)`.
+        `utils.enlarger(generator)`.
     dataset : datasets.TestDataset
         The pictures; `limit` takes the first so many.
 
@@ -687,8 +687,10 @@ class Trainer:
 
     def _validated(self, means, pictures, began):
         """The row of history for this epoch; the first enlarged validation pictures are added to `pictures`."""
+        enlarge_one = enlarger(self.generator)
+
         def enlarge(picture):
-            result = super_resolve(self.generator, picture)
+            result = enlarge_one(picture)
             if len(pictures) < self.cfg.sample_pictures:
                 pictures.append(result)
             return result

@@ -230,7 +230,6 @@ def bicubic(picture, scale=4):
     return imresize(picture, scale, padding="replicate")
 
 
-@torch.inference_mode()
 def super_resolve(generator, image, *, tile=None, precision="auto", progress=False):
     """Enlarge one picture of any size with a generator.
 
@@ -262,26 +261,42 @@ def super_resolve(generator, image, *, tile=None, precision="auto", progress=Fal
     Raises TypeError or ValueError for anything but a uint8 picture, or a tile below the overlap.
     """
     check_picture(image, "super_resolve")
+    return enlarger(generator, tile=tile, precision=precision, progress=progress)(image)
+
+
+@torch.inference_mode()
+def enlarger(generator, *, tile=None, precision="auto", progress=False):
+    """A function that enlarges one picture as `super_resolve` does; the generator is prepared once for all.
+
+    Parameters and errors as for `super_resolve`. It keeps the weights that the generator has now.
+    """
     overlap, device = generator.reach, next(generator.parameters()).device
     if tile is not None and tile <= 2 * overlap:
         raise ValueError(f"tile must be larger than {2 * overlap}, twice the reach of this generator, not {tile}")
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
     network = _for_inference(generator, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision])
-    if tile is None:
-        pixels = _affordable_pixels(network, device)
-        fits = image.shape[0] * image.shape[1] <= pixels
-        tile = max(image.shape) if fits else max(int(math.sqrt(pixels)), 2 * overlap + 8)
-    while True:
-        try:
-            return _enlarge_in_tiles(network, image, tile, progress)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            smaller = max(tile // 2, 2 * overlap + 8)
-            if "memory" not in str(error).lower() or smaller == tile:
-                raise
-            tile = smaller
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+    smallest = 2 * overlap + 8
+
+    @torch.inference_mode()
+    def enlarge(image):
+        check_picture(image, "enlarger")
+        side = tile
+        if side is None:
+            pixels = _affordable_pixels(network, device)
+            fits = image.shape[0] * image.shape[1] <= pixels
+            side = max(image.shape) if fits else max(int(math.sqrt(pixels)), smallest)
+        while True:
+            try:
+                return _enlarge_in_tiles(network, image, side, progress)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if "memory" not in str(error).lower() or side <= smallest:
+                    raise
+                side = max(side // 2, smallest)
+                if device.type == "cuda":
+                    torch.cuda.empty_cache()
+
+    return enlarge
 
 
 def _enlarge_in_tiles(network, image, tile, progress):
@@ -333,7 +348,7 @@ def super_resolve_folder(generator, folder, out, *, progress=True, **options):
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder")
-    written, left_out = [], []
+    written, left_out, enlarge = [], [], enlarger(generator, **options)
     files = sorted(path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
     for path in progress_bar(files, "enlarging", progress, unit=" pictures"):
         try:
@@ -342,7 +357,7 @@ def super_resolve_folder(generator, folder, out, *, progress=True, **options):
             left_out.append((path.name, str(error)))
             continue
         written.append(Path(out, f"{path.stem}.png"))
-        save_picture(written[-1], super_resolve(generator, picture, **options))
+        save_picture(written[-1], enlarge(picture))
     return written, left_out
 
 
