@@ -321,7 +321,8 @@ def _for_inference(generator, dtype):
     """A copy of a generator in evaluation mode, batch norm folded into the convolutions before it."""
     with torch.device("meta"):  # without drawing random weights first
         network = type(generator)(**generator.settings)
-    network.load_state_dict(generator.state_dict(), assign=True)
+    weights = {name: value.clone() for name, value in generator.state_dict().items()}  # training may go on
+    network.load_state_dict(weights, assign=True)
     network.eval()
     for sequence in [module for module in network.modules() if isinstance(module, torch.nn.Sequential)]:
         for i in range(len(sequence) - 1):

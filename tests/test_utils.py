@@ -186,6 +186,17 @@ def test_batch_norm_is_folded_away_without_a_trace(photograph):
     assert np.abs(rounded.astype(int) - plain).mean() < 1
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_enlarger_keeps_the_weights_it_was_made_with(photograph, precision):
+    network = models.Generator(4, channels=4, blocks=1, batch_norm=False)
+    enlarge = utils.enlarger(network, precision=precision)
+    before = enlarge(photograph[:20, :20])
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.1)
+    assert np.array_equal(enlarge(photograph[:20, :20]), before)
+
+
 def test_a_folder_is_enlarged_in_one_call(generator, photograph, tmp_path):
     for name in ("a.png", "b.png"):
         utils.save_picture(tmp_path / "in" / name, photograph[:20, :30])
