@@ -47,7 +47,7 @@ def compare(out="results/recipes", runs="runs", **changes):
         trainers[recipe].warm_up()
         trainers[recipe].train_adversarially()
     methods = {"bicubic": utils.bicubic}
-    methods |= {name: utils.enlarger(trainer.generator) for name, trainer in trainers.items()}
+    methods |= {name: utils.enlarger(trainer.result) for name, trainer in trainers.items()}
     first = next(iter(trainers.values()))
     scores = solver.score_sets(methods, [first.cfg.valid_list], first.cfg.scale)
     table = solver.score_table(scores, published={})

@@ -21,6 +21,8 @@ import threading
 import time
 from collections import namedtuple
 from contextlib import contextmanager
+from copy import deepcopy
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +32,12 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from filelock import FileLock, Timeout
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 import create_data_lists
 from datasets import TestDataset, TrainDataset, batches
 from models import Discriminator, Generator, StridedDiscriminator, VGGFeatures
-from utils import (PAPER_RESULTS, enlarger, has_bf16, load_checkpoint, progress_bar, psnr, read_picture,
+from utils import (PUBLISHED_RESULTS, enlarger, has_bf16, load_checkpoint, progress_bar, psnr, read_picture,
                    save_checkpoint, save_generator, save_picture, ssim, text_table, to_signed, to_unit, write_csv,
                    write_whole)
 
@@ -51,6 +54,7 @@ _COUNT = Check(lambda v: type(v) is int and v >= 1, "a whole number, at least 1"
 _COUNT_0 = Check(lambda v: type(v) is int and v >= 0, "a whole number, at least 0")
 _COUNT_OR_NONE = Check(lambda v: v is None or _COUNT.holds(v), "a whole number, at least 1, or None")
 _SHARE = Check(lambda v: type(v) in (int, float) and 0 <= v <= 1, "a number from 0 to 1")
+_DECAY = Check(lambda v: type(v) in (int, float) and 0 <= v < 1, "a number from 0 to below 1")
 _POSITIVE = Check(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a number above 0")
 _WEIGHT = Check(lambda v: type(v) in (int, float) and 0 <= v < math.inf, "a number, at least 0")
 _LIMIT = Check(lambda v: v is None or _POSITIVE.holds(v), "a number above 0, or None")
@@ -112,6 +116,8 @@ SETTINGS = {
                        "discriminator first, or both networks from the same forward pass"),
     "adam_eps": Setting(1e-8, _POSITIVE, "epsilon of Adam (its betas are 0.9 and 0.999)"),
     "clip_gradients": Setting(None, _LIMIT, "largest norm of the generator's gradient; None does not clip"),
+    "ema_decay": Setting(0, _DECAY, "validate and keep an exponential moving average of the generator's weights, "
+                                    "which keeps this share of itself at each update; 0: the weights themselves"),
     # schedules: 800 pictures × 100 patches / 16 = 5,000 updates per epoch of DIV2K
     "start_from": Setting(None, _FILE, "checkpoint whose generator the run starts from; None: random weights"),
     "warmup_epochs": Setting(200, _COUNT_0, "epochs of warm-up (10⁶ updates)"),
@@ -509,16 +515,15 @@ def score_sets(methods, csv_files, scale=4, progress=True):
     return scores
 
 
-def score_table(scores, published=PAPER_RESULTS):
-    """The mean PSNR (dB) / SSIM of each set and method as text, beside published results."""
+def score_table(scores, published=PUBLISHED_RESULTS):
+    """The mean PSNR (dB) / SSIM of each method on each set as text, with published results below."""
     sets, methods = (list(dict.fromkeys(row[key] for row in scores)) for key in ("set", "method"))
-    table = []
-    for name in sets:
-        rows = {method: [r for r in scores if (r["set"], r["method"]) == (name, method)] for method in methods}
-        cells = ["{:.2f} / {:.4f}".format(*mean_scores(rows[method])) for method in methods]
-        paper = ["{:.2f} / {:.4f}".format(*row[name]) if name in row else "" for row in published.values()]
-        table.append([name, len(rows[methods[0]]), *cells, *paper])
-    return text_table(table, ["PSNR / SSIM", "pictures", *methods, *(f"paper: {name}" for name in published)])
+    rows = {(name, method): [r for r in scores if (r["set"], r["method"]) == (name, method)]
+            for name in sets for method in methods}
+    table = [[method, *("{:.2f} / {:.4f}".format(*mean_scores(rows[name, method])) for name in sets)]
+             for method in methods]
+    table += [[method, *(row.get(name, "") for name in sets)] for method, row in published.items() if row.keys() & sets]
+    return text_table(table, ["PSNR / SSIM", *(f"{name} ({len(rows[name, methods[0]])})" for name in sets)])
 
 
 # ------------------------------------------------------------------------------------------------ runs
@@ -577,6 +582,7 @@ class Trainer:
             self._restore(state)
         elif cfg.start_from:
             self._start_from(cfg.start_from)
+        self._begin_average(state)
         self._say(f"run {str(self.folder)!r}: {'resumed, ' + self._position() if state else 'new'}, "
                   f"on {self.machine.device} in {self.machine.precision}")
 
@@ -604,9 +610,16 @@ class Trainer:
                 raise ValueError(f"the warm-up of run {self.cfg.name!r} is not finished ({self._position()}): call "
                                  f"warm_up() first, or set warmup_epochs to {self.epoch}")
             self.phase, self.epoch = "adversarial", 0
+            self.generator.load_state_dict(self.result.state_dict())
+            self._begin_average()
             self.g_optimizer = self._adam(self.generator)  # a new task: old momentum would mislead
             self._make_discriminator()
         return self._train(on_epoch)
+
+    @property
+    def result(self):
+        """The generator that is validated and kept: with `cfg.ema_decay` the average of the weights."""
+        return self.average or self.generator
 
     def sample(self, phase, epoch, index=0):
         """What the generator made of a validation picture after an epoch, from the run's folder (uint8)."""
@@ -655,6 +668,7 @@ class Trainer:
             # Sums stay on the device; reading them makes a GPU wait, so that is done twice a second at most.
             self.sums += torch.stack([losses[name].detach() for name in names]).to(self.sums)
             self.step += 1
+            self._follow()
             bar.update()
             now = time.monotonic()
             if now - last_look > 0.5:
@@ -687,7 +701,7 @@ class Trainer:
 
     def _validated(self, means, pictures, began):
         """The row of history for this epoch; the first enlarged validation pictures are added to `pictures`."""
-        enlarge_one = enlarger(self.generator)
+        enlarge_one = enlarger(self.result)
 
         def enlarge(picture):
             result = enlarge_one(picture)
@@ -700,6 +714,21 @@ class Trainer:
         row["psnr"], row["ssim"] = mean_scores(
             evaluate(enlarge, self.valid_set, self.cfg.valid_pictures, progress=False))
         return {**row, "seconds": round(time.monotonic() - began, 3)}
+
+    def _begin_average(self, state=None):
+        self.average = deepcopy(self.generator).requires_grad_(False) if self.cfg.ema_decay else None
+        if self.average and state and "average" in state:
+            self.average.load_state_dict(state["average"])
+
+    def _follow(self):
+        """Draw the average towards the generator after an update."""
+        if not self.average:
+            return
+        done = self.epoch * self.steps_per_epoch + self.step
+        decay = min(self.cfg.ema_decay, (1 + done) / (10 + done))  # at first quickly, to forget the random weights
+        averaged, current = ([value for value in chain(network.parameters(), network.buffers())
+                              if value.is_floating_point()] for network in (self.average, self.generator))
+        get_ema_multi_avg_fn(decay)(averaged, current, done)
 
     def _agree(self, stop, save):
         """Whether to stop and to save: what any process wants, all do, and after the same update."""
@@ -728,7 +757,7 @@ class Trainer:
         if row["psnr"] == max(old["psnr"] for old in self.history if old["phase"] == self.phase):
             names.append(f"{self.phase}_best")
         for name in names:
-            save_generator(self._checkpoint(name), self.generator, phase=self.phase, epoch=self.epoch,
+            save_generator(self._checkpoint(name), self.result, phase=self.phase, epoch=self.epoch,
                            psnr=row["psnr"], ssim=row["ssim"])
         if self.cfg.keep_checkpoints:
             numbered = self.folder.glob(f"checkpoints/{self.phase}_[0-9]*.pt")
@@ -768,6 +797,8 @@ class Trainer:
                  "settings": dict(self.cfg), "generator": self.generator.state_dict(),
                  "generator_settings": self.generator.settings, "g_optimizer": self.g_optimizer.state_dict(),
                  "scaler": self.machine.scaler.state_dict()}
+        if self.average:
+            state["average"] = self.average.state_dict()
         if self.discriminator:
             state |= {"discriminator": self.discriminator.state_dict(), "d_optimizer": self.d_optimizer.state_dict()}
         save_checkpoint(self._checkpoint("last"), state)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import create_data_lists
 import datasets
@@ -233,6 +234,15 @@ def test_bad_checkpoints(tmp_path, small_settings):
                         "empty": unreadable, "other": "not a checkpoint of this kit",
                         "mixed": "its weights do not fit its settings"}.items():
         check(lambda name=name: utils.load_generator(tmp_path / f"{name}.pt"), tmp_path, f"{name}.pt", words)
+    utils.save_generator(tmp_path / "good.safetensors", generator)
+    (tmp_path / "half.safetensors").write_bytes((tmp_path / "good.safetensors").read_bytes()[:5000])
+    (tmp_path / "text.safetensors").write_text("hello")
+    save_file({"weights": torch.zeros(3)}, tmp_path / "other.safetensors", {"format": "pt"})
+    save_file({"weights": torch.zeros(3)}, tmp_path / "notes.safetensors", {"author": "somebody"})
+    for name, words in {"half": unreadable, "text": unreadable, "other": "not a checkpoint of this kit",
+                        "notes": unreadable}.items():
+        check(lambda name=name: utils.load_generator(tmp_path / f"{name}.safetensors"), tmp_path,
+              f"{name}.safetensors", words)
     check(lambda: solver.Trainer(type(small_settings)({**small_settings, "start_from": str(tmp_path / "good.pt"),
                                                        "channels": 8})), tmp_path, "start_from", "make them equal")
     folder = tmp_path / "runs" / "small" / "checkpoints"

@@ -38,8 +38,8 @@ def run(cfg, **changes):
 
 def weights(folder):
     state = utils.load_checkpoint(Path(folder) / "checkpoints" / "last.pt")
-    return {f"{network}.{name}": value for network in ("generator", "discriminator")
-            for name, value in state[network].items()}
+    return {f"{network}.{name}": value for network in ("generator", "average", "discriminator")
+            for name, value in state.get(network, {}).items()}
 
 
 def equal(a, b):
@@ -191,6 +191,32 @@ def test_another_run_can_start_from_its_weights(small_settings):
     assert len(second.train_adversarially()) == 2
 
 
+def test_the_average_of_the_weights_is_what_is_kept_and_trained_further(small_settings):
+    trainer = solver.Trainer(changed(small_settings, ema_decay=0.25), progress=False)
+    descend, course = trainer.machine.descend, [weights_of(trainer)]
+
+    def watched(*arguments, **options):
+        descend(*arguments, **options)
+        course.append(weights_of(trainer))
+
+    trainer.machine.descend = watched
+    trainer.warm_up()
+    average = course[0]
+    for n, current in enumerate(course[1:], 1):
+        decay = min(0.25, (1 + n) / (10 + n))
+        average = {name: decay * average[name] + (1 - decay) * current[name] for name in average}
+    kept = utils.load_generator(trainer.folder / "checkpoints" / "warmup.pt")
+    for name, value in kept.state_dict().items():
+        torch.testing.assert_close(value, average[name])
+    assert not equal(kept.state_dict(), trainer.generator.state_dict())
+    score, = solver.evaluate(utils.enlarger(kept), trainer.valid_set, progress=False)
+    assert score["psnr"] == pytest.approx(trainer.history[-1]["psnr"])
+    trainer.machine.descend = lambda *arguments, **options: None  # the adversarial stage without its updates
+    trainer.train_adversarially()
+    after = utils.load_generator(trainer.folder / "checkpoints" / "adversarial.pt").state_dict()
+    assert equal(after, {name: kept.state_dict()[name] for name in after})
+
+
 def test_settings_that_a_run_hangs_on_cannot_change(small_settings):
     run(small_settings)
     with pytest.raises(ValueError, match="run 'small' was begun with batch_size = 4, not 8"):
@@ -250,7 +276,7 @@ def test_an_interruption_saves_and_the_rest_is_as_if_nothing_had_happened(small_
 def test_killed_ten_times_the_weights_are_the_same_bit_for_bit(small_settings, tmp_path):
     """kill -9 at random moments, restarted each time, against one run that was left alone."""
     random_moments = random.Random(0)
-    options = dict(patches_per_picture=60, warmup_epochs=5, adversarial_epochs=4, save_minutes=0.002)
+    options = dict(patches_per_picture=60, warmup_epochs=5, adversarial_epochs=4, ema_decay=0.99, save_minutes=0.002)
     whole = run(small_settings, name="whole", **options)
     (tmp_path / "train.py").write_text(
         "import sys, solver\n"
@@ -350,9 +376,13 @@ def test_score_tables_stand_beside_the_paper(small_lists):
     assert [row["method"] for row in scores] == ["bicubic", "again"] and scores[0]["picture"] == "eye"
     for row in scores:
         row["set"] = "Set5"
-    line = solver.score_table(scores).splitlines()[2]
-    psnr, ssim = solver.mean_scores(scores)
-    assert line.split()[:5] == ["Set5", "1", f"{psnr:.2f}", "/", f"{ssim:.4f}"] and "32.05 / 0.9019" in line
+    scores += [{**row, "set": "mine", "psnr": row["psnr"] + 1} for row in scores]
+    lines = [line.split() for line in solver.score_table(scores).splitlines()]
+    psnr, ssim = solver.mean_scores(scores[:2])
+    assert lines[0] == ["PSNR", "/", "SSIM", "Set5", "(1)", "mine", "(1)"]
+    assert lines[2] == ["bicubic", f"{psnr:.2f}", "/", f"{ssim:.4f}", f"{psnr + 1:.2f}", "/", f"{ssim:.4f}"]
+    assert lines[3][0] == "again" and ["paper:", "SRResNet", "32.05", "/", "0.9019"] in lines
+    assert len(solver.score_table(scores[2:]).splitlines()) == 4  # nothing is published of that set
 
 
 def test_the_command_line(small_settings, tmp_path):
