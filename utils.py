@@ -5,6 +5,7 @@ low resolution in [0, 1], high resolution in [-1, 1] (section 3.2 of the SRGAN p
 """
 
 import csv
+import json
 import math
 import os
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
@@ -149,12 +152,17 @@ def to_uint8(batch):
 
 # -------------------------------------------------------------------------------------------- metrics
 
-# PSNR (dB) and SSIM at ×4 as published in table 2 of arXiv 1609.04802v5. The paper's SSIM comes from
-# another tool (daala) and lies above this protocol's; its PSNR is comparable.
-PAPER_RESULTS = {
-    "bicubic": {"Set5": (28.43, 0.8211), "Set14": (25.99, 0.7486), "B100": (25.94, 0.6935)},
-    "SRResNet": {"Set5": (32.05, 0.9019), "Set14": (28.49, 0.8184), "B100": (27.58, 0.7620)},
-    "SRGAN": {"Set5": (29.40, 0.8472), "Set14": (26.02, 0.7397), "B100": (25.16, 0.6688)},
+# PSNR (dB) and SSIM at ×4 as published: table 2 of arXiv 1609.04802v5, and the READMEs of two implementations on
+# GitHub, sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution and Lornatang/SRGAN-PyTorch. The paper's SSIM comes
+# from another tool (daala) and lies above this protocol's; its PSNR is comparable.
+PUBLISHED_RESULTS = {
+    "paper: bicubic": {"Set5": "28.43 / 0.8211", "Set14": "25.99 / 0.7486", "B100": "25.94 / 0.6935"},
+    "paper: SRResNet": {"Set5": "32.05 / 0.9019", "Set14": "28.49 / 0.8184", "B100": "27.58 / 0.7620"},
+    "paper: SRGAN": {"Set5": "29.40 / 0.8472", "Set14": "26.02 / 0.7397", "B100": "25.16 / 0.6688"},
+    "sgrvinod: SRResNet": {"Set5": "31.927 / 0.902", "Set14": "28.588 / 0.799", "B100": "27.587 / 0.756"},
+    "sgrvinod: SRGAN": {"Set5": "29.719 / 0.859", "Set14": "26.509 / 0.729", "B100": "25.531 / 0.678"},
+    "Lornatang: SRResNet": {"Set5": "32.16 / 0.8938", "Set14": "28.57 / 0.7815", "B100": "27.56 / 0.7367"},
+    "Lornatang: SRGAN": {"Set5": "30.67 / 0.8627", "Set14": "27.12 / 0.7321", "B100": "26.22 / 0.6867"},
 }
 
 
@@ -380,6 +388,8 @@ def _spans(length, tile, overlap):
 
 # ---------------------------------------------------------------------------------------- checkpoints
 
+SAFETENSORS = ".safetensors"
+
 
 def save_checkpoint(path, content):
     """Save a dictionary of tensors, numbers, strings, lists and dictionaries, whole or not at all."""
@@ -388,7 +398,7 @@ def save_checkpoint(path, content):
 
 
 def load_checkpoint(path):
-    """Load what `save_checkpoint` wrote, onto the CPU, without running any code from the file.
+    """Load what `save_checkpoint` or `save_generator` wrote, onto the CPU, without running any code from the file.
 
     Raises FileNotFoundError, or ValueError for a damaged file, one that is no checkpoint of this kit,
     or one that holds pickled objects, which could run anything on being loaded.
@@ -397,7 +407,8 @@ def load_checkpoint(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such checkpoint; train first, or correct the name")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _load_safetensors(path) if path.suffix == SAFETENSORS else torch.load(
+            path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if "weights_only" in str(error) or "Unsupported" in str(error):
@@ -410,8 +421,27 @@ def load_checkpoint(path):
 
 
 def save_generator(path, generator, **notes):
-    """Save a generator with what is needed to build it again; `notes` (plain values) go along."""
-    save_checkpoint(path, {"generator": generator.state_dict(), "generator_settings": generator.settings, **notes})
+    """Save a generator with what is needed to build it again; `notes` (plain values) go along.
+
+    A path that ends in `.safetensors` gets a file of that format with the weights rounded to fp16: half
+    the size, for handing on.
+    """
+    if Path(path).suffix != SAFETENSORS:
+        save_checkpoint(path, {"generator": generator.state_dict(), "generator_settings": generator.settings, **notes})
+        return
+    weights = {name: (value.half() if value.is_floating_point() else value).contiguous()
+               for name, value in generator.state_dict().items()}
+    notes = {name: json.dumps(value) for name, value in {"generator_settings": generator.settings, **notes}.items()}
+    with write_whole(path) as temporary:
+        save_file(weights, temporary, notes)
+
+
+def _load_safetensors(path):
+    with safe_open(path, "pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}
+        notes = {name: json.loads(text) for name, text in (file.metadata() or {}).items() if name != "format"}
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    return {"generator": weights, **notes}
 
 
 def load_generator(path, device="cpu"):
@@ -423,6 +453,30 @@ def load_generator(path, device="cpu"):
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: its weights do not fit its settings ({error})") from error
     return generator.to(device, memory_format=torch.channels_last).eval()
+
+
+def load_generators(checkpoints):
+    """The generators of several checkpoints, as far as there are such files.
+
+    Takes and gives dictionaries, name → path and name → Generator. What is left out is printed: a file that
+    is not there (yet), and a generator of another scale than the first. Raises ValueError when nothing
+    remains, and what `load_generator` raises for a file that is there.
+    """
+    generators = {}
+    for name, path in checkpoints.items():
+        if not Path(path).is_file():
+            print(f"{name} is left out: there is no file {path} (yet)")
+            continue
+        generator = load_generator(path)
+        scale = next(iter(generators.values()), generator).scale
+        if generator.scale != scale:
+            print(f"{name} is left out: {path} enlarges ×{generator.scale}, and the first ×{scale}")
+        else:
+            generators[name] = generator
+    if not generators:
+        raise ValueError(f"there is none of the checkpoints {', '.join(map(str, checkpoints.values()))}; train first, "
+                         f"or correct the names")
+    return generators
 
 
 # ---------------------------------------------------------------------------------------------- plots
@@ -479,6 +533,27 @@ def plot_history(histories):
             axis.text(0.5, 0.5, "no adversarial epoch yet", ha="center", va="center",
                       transform=axis.transAxes, color="grey")
     plt.close(figure)  # a notebook shows what a cell returns; without this it would show it twice
+    return figure
+
+
+def plot_minutes(histories):
+    """Validation PSNR over the minutes of training, on a logarithmic scale; histories as for `plot_history`.
+
+    The time includes the validation after each epoch. Returns a matplotlib.figure.Figure.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    for (name, history), colour in zip(histories.items(), plt.cm.tab10.colors * 10):
+        minutes = np.cumsum([row["seconds"] for row in history]) / 60
+        for phase, style in [("warmup", "-"), ("adversarial", "--")]:
+            points = [(m, row["psnr"]) for m, row in zip(minutes, history) if row["phase"] == phase]
+            if points:
+                axis.semilogx(*zip(*points), style, color=colour, marker="o", markersize=3, label=f"{name}, {phase}")
+    axis.set(xlabel="minutes of training", ylabel="Validation PSNR (dB)")
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(fontsize=8)
+    plt.close(figure)
     return figure
 
 
@@ -554,7 +629,7 @@ def score_captions(pictures, border=4):
 
 
 def plot_comparison(pictures, detail=96, captions=None):
-    """Pictures of one size side by side: whole above, a magnified detail below.
+    """Pictures of one size side by side, at most five abreast: whole above, a magnified detail below.
 
     The detail is the square of `detail` pixels where the last picture (the original) has most that
     bicubic interpolation loses, so that it shows where the methods differ.
@@ -574,9 +649,15 @@ def plot_comparison(pictures, detail=96, captions=None):
     *_, original = pictures.values()
     top, left, side = detail_window(original, detail)
     ratio = original.shape[0] / original.shape[1]
-    figure, axes = plt.subplots(2, len(pictures), layout="constrained", squeeze=False, height_ratios=[ratio, 1],
-                                figsize=(3.2 * len(pictures), 3.2 * (ratio + 1) + 0.5))
-    for column, (title, picture) in zip(axes.T, pictures.items()):
+    bands = math.ceil(len(pictures) / 5)  # more than five abreast would be too small to judge
+    columns = math.ceil(len(pictures) / bands)
+    figure, axes = plt.subplots(2 * bands, columns, layout="constrained", squeeze=False,
+                                height_ratios=[ratio, 1] * bands,
+                                figsize=(3.2 * columns, (3.2 * (ratio + 1) + 0.5) * bands))
+    places = axes.reshape(bands, 2, columns).transpose(0, 2, 1).reshape(-1, 2)  # (whole, detail), side by side
+    for unused in places[len(pictures) :].flat:
+        unused.set_axis_off()
+    for column, (title, picture) in zip(places, pictures.items()):
         picture = _magnified(picture, original)
         column[0].imshow(picture)
         column[0].set_title(f"{title}\n{(captions or {}).get(title, '')}", fontsize=10)
@@ -589,19 +670,19 @@ def plot_comparison(pictures, detail=96, captions=None):
 
 
 def plot_rows(rows, detail=128):
-    """A row of pictures for each of several runs, all showing the same magnified detail.
+    """A row of pictures for each of several runs or photographs: the magnified detail of `plot_comparison`.
 
     `rows` is a dict of str → dict of str → picture, each as for `plot_comparison`.
     Returns a matplotlib.figure.Figure.
     """
     import matplotlib.pyplot as plt
 
-    *_, original = next(iter(rows.values())).values()
-    top, left, side = detail_window(original, detail)
     titles = list(next(iter(rows.values())))
     figure, axes = plt.subplots(len(rows), len(titles), layout="constrained", squeeze=False,
                                 figsize=(3 * len(titles), 3 * len(rows)))
     for line, (name, pictures) in zip(axes, rows.items()):
+        *_, original = pictures.values()
+        top, left, side = detail_window(original, detail)
         for axis, picture in zip(line, pictures.values()):
             picture = _magnified(picture, original)[top : top + side, left : left + side]
             axis.imshow(picture, interpolation="nearest")
