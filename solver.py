@@ -564,6 +564,7 @@ class Trainer:
         self.machine = Machine(cfg.device, cfg.precision, cfg.clip_gradients, cfg.channels_last)
         self.progress = progress and self.machine.rank == 0
         self.history, self.phase, self.epoch, self.step, self.sums = [], "warmup", 0, 0, None
+        self.seconds = 0  # that earlier processes spent on this epoch
         state = self._old_state()
         if self.machine.world > 1:
             self.machine.from_first(lambda: make_train_set(cfg, self.progress).bytes)  # one process makes the pack
@@ -652,7 +653,7 @@ class Trainer:
         return self.history
 
     def _run_epoch(self, total, content_loss, generator, discriminator):
-        began, names = time.monotonic(), LOSSES[self.phase]
+        self.began, names = time.monotonic() - self.seconds, LOSSES[self.phase]
         # Counted through both phases, so that the second does not see the patches of the first again.
         first = len(self.history) * self.steps_per_epoch + self.step
         loader = batches(self.train_set, self.cfg.batch_size, first, self.steps_per_epoch - self.step, self.cfg.workers,
@@ -689,9 +690,9 @@ class Trainer:
                                   self.machine, self._rate, after_step, content_loss, self.cfg.adversarial_weight,
                                   self.cfg.updates == "alternating")
             means, pictures = dict(zip(names, self._means())), []
-            row = self.machine.from_first(lambda: self._validated(means, pictures, began))
+            row = self.machine.from_first(lambda: self._validated(means, pictures))
         self.history.append(row)
-        self.epoch, self.step, self.sums = self.epoch + 1, 0, None
+        self.epoch, self.step, self.sums, self.seconds = self.epoch + 1, 0, None, 0
         if self.machine.rank == 0:
             self._keep_samples(pictures)
             self._keep_generator(row)
@@ -699,7 +700,7 @@ class Trainer:
         if self.machine.rank == 0:
             write_csv(self.folder / "history.csv", self.history, HISTORY)
 
-    def _validated(self, means, pictures, began):
+    def _validated(self, means, pictures):
         """The row of history for this epoch; the first enlarged validation pictures are added to `pictures`."""
         enlarge_one = enlarger(self.result)
 
@@ -713,7 +714,7 @@ class Trainer:
                "updates": len(self.history) * self.steps_per_epoch + self.step}
         row["psnr"], row["ssim"] = mean_scores(
             evaluate(enlarge, self.valid_set, self.cfg.valid_pictures, progress=False))
-        return {**row, "seconds": round(time.monotonic() - began, 3)}
+        return {**row, "seconds": round(time.monotonic() - self.began, 3)}
 
     def _begin_average(self, state=None):
         self.average = deepcopy(self.generator).requires_grad_(False) if self.cfg.ema_decay else None
@@ -793,7 +794,7 @@ class Trainer:
         if self.machine.rank > 0:
             return
         state = {"phase": self.phase, "epoch": self.epoch, "step": self.step,
-                 "sums": sums, "history": self.history,
+                 "sums": sums, "seconds": time.monotonic() - self.began if self.step else 0, "history": self.history,
                  "settings": dict(self.cfg), "generator": self.generator.state_dict(),
                  "generator_settings": self.generator.settings, "g_optimizer": self.g_optimizer.state_dict(),
                  "scaler": self.machine.scaler.state_dict()}
@@ -827,6 +828,7 @@ class Trainer:
         self.generator.load_state_dict(state["generator"])
         self.g_optimizer.load_state_dict(state["g_optimizer"])
         self.machine.scaler.load_state_dict(state["scaler"])
+        self.seconds = state.get("seconds", 0)
         if state["sums"] is not None:
             self.sums = torch.tensor(state["sums"], dtype=torch.float64, device=self._float64_device())
         if "discriminator" in state:
