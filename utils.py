@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as safetensors_bytes
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
@@ -433,7 +433,7 @@ def save_generator(path, generator, **notes):
                for name, value in generator.state_dict().items()}
     notes = {name: json.dumps(value) for name, value in {"generator_settings": generator.settings, **notes}.items()}
     with write_whole(path) as temporary:
-        save_file(weights, temporary, notes)
+        temporary.write_bytes(safetensors_bytes(weights, notes))
 
 
 def _load_safetensors(path):
@@ -551,6 +551,7 @@ def plot_minutes(histories):
             if points:
                 axis.semilogx(*zip(*points), style, color=colour, marker="o", markersize=3, label=f"{name}, {phase}")
     axis.set(xlabel="minutes of training", ylabel="Validation PSNR (dB)")
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.grid(alpha=0.3, which="both")
     axis.legend(fontsize=8)
     plt.close(figure)

@@ -20,6 +20,7 @@ def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("course")
     for file in [*ROOT.glob("*.py"), *ROOT.glob("*.ipynb")]:
         shutil.copy(file, folder)
+    shutil.copytree(ROOT / "weights", folder / "weights")
     with open(folder / "solver.py", "a", encoding="utf-8") as file:
         file.write(f"\n\nRECIPES['demo'].update({SHORT})\n")
     done = subprocess.run([sys.executable, "run_notebooks.py"], cwd=folder, capture_output=True, text=True)
@@ -31,7 +32,9 @@ def test_they_run_without_errors_and_end_with_the_table(executed):
     folder, printed = executed
     assert "All 3 notebooks ran without an error" in printed
     table, places = printed.split("All 3 notebooks")[1], printed.splitlines()[-3:]
-    assert "demo_test" in table and "bicubic" in table and "warm-up" in table and "GAN" in table
+    assert "demo_test" in table
+    for method in ["bicubic", "warm-up", "GAN", "reference SRResNet", "reference SRGAN"]:
+        assert method in table
     assert [line.split()[0] for line in places] == ["executed", "checkpoints", "pictures"]
     assert "warmup 2/2" in printed  # progress all the way
 
@@ -43,8 +46,9 @@ def test_they_leave_what_the_text_promises(executed):
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in code)
         assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
-    assert len(list((folder / "results" / "pictures" / "demo_test").glob("*.png"))) == 6 * 4
-    assert len((folder / "results" / "scores.csv").read_text().splitlines()) == 1 + 3 * 4
+    assert len(list((folder / "results" / "pictures" / "demo_test").glob("*.png"))) == 8 * 4
+    assert (folder / "results" / "pictures" / "reference.png").is_file()
+    assert len((folder / "results" / "scores.csv").read_text().splitlines()) == 1 + 5 * 4
     assert (folder / "runs" / "demo_basic" / "checkpoints" / "adversarial.pt").is_file()
 
 
@@ -54,6 +58,17 @@ def test_running_again_resumes(executed):
                           text=True)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "resumed, adversarial at 1 of 1 epochs" in done.stdout
+
+
+def test_the_reference_can_be_looked_at_before_anything_was_trained(tmp_path):
+    for file in [*ROOT.glob("*.py"), ROOT / "super_resolution.ipynb"]:
+        shutil.copy(file, tmp_path)
+    shutil.copytree(ROOT / "weights", tmp_path / "weights")
+    done = subprocess.run([sys.executable, "run_notebooks.py", "super_resolution.ipynb"], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "warm-up is left out: there is no file runs/demo/checkpoints/warmup.pt (yet)" in done.stdout
+    assert len(list((tmp_path / "results" / "pictures" / "demo_test").glob("*reference*.png"))) == 2 * 4
 
 
 def test_a_failing_cell_is_reported(tmp_path):

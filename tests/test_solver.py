@@ -189,6 +189,11 @@ def test_another_run_can_start_from_its_weights(small_settings):
     second = solver.Trainer(changed(small_settings, name="second", warmup_epochs=0, start_from=start), progress=False)
     assert equal(second.generator.state_dict(), first.generator.state_dict())
     assert len(second.train_adversarially()) == 2
+    half = str(first.folder / "warmup.safetensors")
+    utils.save_generator(half, utils.load_generator(start))
+    third = solver.Trainer(changed(small_settings, name="third", warmup_epochs=0, start_from=half), progress=False)
+    for mine, wanted in zip(third.generator.parameters(), first.generator.parameters()):
+        torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-6)
 
 
 def test_the_average_of_the_weights_is_what_is_kept_and_trained_further(small_settings):
@@ -267,10 +272,12 @@ def test_an_interruption_saves_and_the_rest_is_as_if_nothing_had_happened(small_
             trainer.train_adversarially()
         state = utils.load_checkpoint(trainer.folder / "checkpoints" / "last.pt")
         assert state["phase"] == phase and 0 < state["step"] < 30  # saved within an epoch
+    utils.save_checkpoint(trainer.folder / "checkpoints" / "last.pt", {**state, "seconds": 1000.0})
     trainer = run(cfg)
     assert equal(weights(trainer.folder), weights(whole.folder))
     for mine, wanted in zip(trainer.history, whole.history):
         assert {**mine, "seconds": 0} == {**wanted, "seconds": 0}
+    assert [row["seconds"] > 1000 for row in trainer.history] == [False, False, True, False]
 
 
 def test_killed_ten_times_the_weights_are_the_same_bit_for_bit(small_settings, tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 import create_data_lists
+import datasets
 import models
 import solver
 import utils
@@ -239,6 +241,30 @@ def test_a_generator_can_be_handed_on_as_safetensors_in_half_the_size(tmp_path, 
     assert utils.load_checkpoint(tmp_path / "g.safetensors")["updates"] == 3
 
 
+def test_of_several_checkpoints_those_are_loaded_that_are_there_and_fit(tmp_path, generator, capsys):
+    utils.save_generator(tmp_path / "four.pt", generator)
+    utils.save_generator(tmp_path / "two.pt", models.Generator(2, channels=4, blocks=1))
+    files = {name: tmp_path / f"{name}.pt" for name in ("none", "four", "two")}
+    assert list(utils.load_generators(files)) == ["four"]
+    text = capsys.readouterr().out
+    assert f"none is left out: there is no file {files['none']}" in text
+    assert f"two is left out: {files['two']} enlarges ×2, and the first ×4" in text
+    with pytest.raises(ValueError, match="there is none of the checkpoints .*none.pt; train first"):
+        utils.load_generators({"none": files["none"]})
+
+
+@pytest.mark.parametrize("name", ["srresnet", "srgan"])
+def test_the_reference_is_the_papers_generator_and_scores_what_its_card_says(name, benchmarks, tmp_path):
+    generator = utils.load_generator(ROOT / "weights" / f"{name}.safetensors")
+    assert generator.settings == models.Generator().settings
+    card = (ROOT / "weights" / "README.md").read_text(encoding="utf-8")
+    said = re.search(rf"\| `{name}\.safetensors` \|[^|]*\| ([\d.]+) / ([\d.]+) \|", card)
+    create_data_lists.create_data_lists(None, {"Set5": benchmarks / "Set5"}, tmp_path, progress=False)
+    psnr, ssim = solver.mean_scores(solver.evaluate(utils.enlarger(generator),
+                                                    datasets.TestDataset(tmp_path / "Set5.csv"), progress=False))
+    assert psnr == pytest.approx(float(said[1]), abs=0.02) and ssim == pytest.approx(float(said[2]), abs=0.001)
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_checkpoint_that_carries_code_is_refused_and_the_code_not_run(tmp_path, generator, legacy):
     content = {"generator": generator.state_dict(), "generator_settings": generator.settings,
@@ -262,6 +288,29 @@ def test_plots_show_what_they_are_given(photograph, tmp_path):
     figure = utils.plot_comparison(pictures, captions=captions)
     titles = [axis.get_title() for axis in figure.axes]
     assert titles[:4] == ["low resolution\n", f"bicubic\n{captions['bicubic']}", f"G\n{captions['G']}", "original\n"]
+    six = utils.plot_comparison({str(n): pair.hr for n in range(6)})
+    assert [axis.get_title().strip() for axis in six.axes if axis.get_title()] == list("012345")
+    assert len(six.axes) == 4 * 3  # two bands of three, each with wholes and details
+
+
+def test_rows_of_pictures_show_the_detail_of_their_own_photograph():
+    rows = {}
+    for name, left in [("near", 8), ("far", 200)]:
+        picture = np.full((128, 256, 3), 90, np.uint8)
+        picture[80:112:2, left : left + 32] = 200
+        rows[name] = {"plain": np.full_like(picture, 90), "original": picture}
+    figure = utils.plot_rows(rows, 48)
+    shown = [axis.images[0].get_array() for axis in figure.axes]
+    assert [picture.shape for picture in shown] == [(48, 48, 3)] * 4
+    assert all((picture == 200).sum() == 16 * 32 * 3 for picture in shown[1::2])
+
+
+def test_minutes_add_up(tmp_path):
+    history = [{"phase": "warmup", "seconds": 60, "psnr": 27.0}, {"phase": "warmup", "seconds": 120, "psnr": 28.0},
+               {"phase": "adversarial", "seconds": 60, "psnr": 26.0}]
+    lines = utils.plot_minutes({"mine": history}).axes[0].lines
+    assert [list(line.get_xdata()) for line in lines] == [[1, 3], [4]]
+    assert [list(line.get_ydata()) for line in lines] == [[27, 28], [26]]
 
 
 def test_the_detail_is_where_the_fine_structure_is():
