@@ -8,19 +8,30 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
 SHORT = "patches_per_picture=20, channels=8, blocks=1, warmup_epochs=2, adversarial_epochs=1"
 
 
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    """A folder in which the three notebooks were run, and what the runner printed."""
-    folder = tmp_path_factory.mktemp("course")
+def copy_kit(folder, photograph):
+    """Copy the kit into a folder; the notebook's "picture of your choice" is a small one, for speed."""
     for file in [*ROOT.glob("*.py"), *ROOT.glob("*.ipynb")]:
         shutil.copy(file, folder)
     shutil.copytree(ROOT / "weights", folder / "weights")
+    notebook, usual = folder / "super_resolution.ipynb", r'Path(skimage.__file__).parent / \"data\" / \"chelsea.png\"'
+    text = notebook.read_text(encoding="utf-8")
+    assert usual in text
+    notebook.write_text(text.replace(usual, r'Path(\"small.png\")'), encoding="utf-8")
+    Image.fromarray(photograph[:60, :80]).save(folder / "small.png")
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory, photograph):
+    """A folder in which the three notebooks were run, and what the runner printed."""
+    folder = tmp_path_factory.mktemp("course")
+    copy_kit(folder, photograph)
     with open(folder / "solver.py", "a", encoding="utf-8") as file:
         file.write(f"\n\nRECIPES['demo'].update({SHORT})\n")
     done = subprocess.run([sys.executable, "run_notebooks.py"], cwd=folder, capture_output=True, text=True)
@@ -60,10 +71,8 @@ def test_running_again_resumes(executed):
     assert "resumed, adversarial at 1 of 1 epochs" in done.stdout
 
 
-def test_the_reference_can_be_looked_at_before_anything_was_trained(tmp_path):
-    for file in [*ROOT.glob("*.py"), ROOT / "super_resolution.ipynb"]:
-        shutil.copy(file, tmp_path)
-    shutil.copytree(ROOT / "weights", tmp_path / "weights")
+def test_the_reference_can_be_looked_at_before_anything_was_trained(tmp_path, photograph):
+    copy_kit(tmp_path, photograph)
     done = subprocess.run([sys.executable, "run_notebooks.py", "super_resolution.ipynb"], cwd=tmp_path,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
