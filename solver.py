@@ -564,7 +564,7 @@ class Trainer:
         self.machine = Machine(cfg.device, cfg.precision, cfg.clip_gradients, cfg.channels_last)
         self.progress = progress and self.machine.rank == 0
         self.history, self.phase, self.epoch, self.step, self.sums = [], "warmup", 0, 0, None
-        self.seconds = 0  # that earlier processes spent on this epoch
+        self.seconds = 0  # spent on this epoch before it was last saved
         state = self._old_state()
         if self.machine.world > 1:
             self.machine.from_first(lambda: make_train_set(cfg, self.progress).bytes)  # one process makes the pack
@@ -692,7 +692,7 @@ class Trainer:
             means, pictures = dict(zip(names, self._means())), []
             row = self.machine.from_first(lambda: self._validated(means, pictures))
         self.history.append(row)
-        self.epoch, self.step, self.sums, self.seconds = self.epoch + 1, 0, None, 0
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, None
         if self.machine.rank == 0:
             self._keep_samples(pictures)
             self._keep_generator(row)
@@ -791,10 +791,11 @@ class Trainer:
         if self.sums is not None:
             self._means()  # never save what is no number
             sums = (self.machine.total(self.sums) / self.machine.world).tolist()
+        self.seconds = time.monotonic() - self.began if self.step else 0
         if self.machine.rank > 0:
             return
         state = {"phase": self.phase, "epoch": self.epoch, "step": self.step,
-                 "sums": sums, "seconds": time.monotonic() - self.began if self.step else 0, "history": self.history,
+                 "sums": sums, "seconds": self.seconds, "history": self.history,
                  "settings": dict(self.cfg), "generator": self.generator.state_dict(),
                  "generator_settings": self.generator.settings, "g_optimizer": self.g_optimizer.state_dict(),
                  "scaler": self.machine.scaler.state_dict()}

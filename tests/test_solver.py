@@ -272,6 +272,7 @@ def test_an_interruption_saves_and_the_rest_is_as_if_nothing_had_happened(small_
             trainer.train_adversarially()
         state = utils.load_checkpoint(trainer.folder / "checkpoints" / "last.pt")
         assert state["phase"] == phase and 0 < state["step"] < 30  # saved within an epoch
+        assert trainer.seconds == state["seconds"] > 0
     utils.save_checkpoint(trainer.folder / "checkpoints" / "last.pt", {**state, "seconds": 1000.0})
     trainer = run(cfg)
     assert equal(weights(trainer.folder), weights(whole.folder))
