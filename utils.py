@@ -508,21 +508,15 @@ def plot_history(histories):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(15, 3.8), layout="constrained")
-    for (name, history), colour in zip(histories.items(), plt.cm.tab10.colors * 10):
-        for phase, style in [("warmup", "-"), ("adversarial", "--")]:
-            rows = [row for row in history if row["phase"] == phase]
-            if not rows:
-                continue
-            x = [row["updates"] for row in rows]
-            label = f"{name}, {phase}"
-            line = dict(linestyle=style, color=colour, marker="o", markersize=3)
-            axes[0].semilogy(x, [row["content_loss"] for row in rows], label=label, **line)
-            axes[2].plot(x, [row["psnr"] for row in rows], label=label, **line)
-            if phase == "adversarial":
-                axes[1].plot(x, [row["discriminator_loss"] for row in rows], color=colour, marker="o",
-                             markersize=3, label=f"{name}, discriminator")
-                axes[1].plot(x, [row["adversarial_loss"] for row in rows], color=colour, marker="o",
-                             markersize=3, linestyle=":", label=f"{name}, generator (−log D)")
+    for name, phase, rows, line in _curves(histories):
+        x = [row["updates"] for row in rows]
+        axes[0].semilogy(x, [row["content_loss"] for row in rows], **line)
+        axes[2].plot(x, [row["psnr"] for row in rows], **line)
+        if phase == "adversarial":
+            for loss, style, label in [("discriminator_loss", "-", "discriminator"),
+                                       ("adversarial_loss", ":", "generator (−log D)")]:
+                axes[1].plot(x, [row[loss] for row in rows],
+                             **{**line, "linestyle": style, "label": f"{name}, {label}"})
     titles = ["Content loss", "Adversarial losses", "Validation PSNR (dB)"]
     for axis, title in zip(axes, titles):
         axis.set(title=title, xlabel="updates of the generator")
@@ -544,18 +538,30 @@ def plot_minutes(histories):
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
-    for (name, history), colour in zip(histories.items(), plt.cm.tab10.colors * 10):
+    timed = {}
+    for name, history in histories.items():
         minutes = np.cumsum([row["seconds"] for row in history]) / 60
-        for phase, style in [("warmup", "-"), ("adversarial", "--")]:
-            points = [(m, row["psnr"]) for m, row in zip(minutes, history) if row["phase"] == phase]
-            if points:
-                axis.semilogx(*zip(*points), style, color=colour, marker="o", markersize=3, label=f"{name}, {phase}")
+        timed[name] = [{**row, "minutes": m} for row, m in zip(history, minutes)]
+    for _, _, rows, line in _curves(timed):
+        axis.semilogx([row["minutes"] for row in rows], [row["psnr"] for row in rows], **line)
     axis.set(xlabel="minutes of training", ylabel="Validation PSNR (dB)")
     axis.xaxis.set_major_formatter("{x:g}")
     axis.grid(alpha=0.3, which="both")
     axis.legend(fontsize=8)
     plt.close(figure)
     return figure
+
+
+def _curves(histories):
+    """(run, phase, its epochs, look of its line) of every run and phase: a colour for a run, a style for a phase."""
+    import matplotlib.pyplot as plt
+
+    for (name, history), colour in zip(histories.items(), plt.cm.tab10.colors * 10):
+        for phase, style in [("warmup", "-"), ("adversarial", "--")]:
+            rows = [row for row in history if row["phase"] == phase]
+            if rows:
+                yield name, phase, rows, dict(linestyle=style, color=colour, marker="o", markersize=3,
+                                              label=f"{name}, {phase}")
 
 
 class LiveCurve:
