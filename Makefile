@@ -12,7 +12,7 @@ READY = .venv/.ready
 
 run: $(READY)
 	$(BIN)/python create_data_lists.py --demo
-	$(BIN)/python run_notebooks.py
+	$(BIN)/python -m tools.run_notebooks
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -26,7 +26,7 @@ lint: $(READY)
 
 notebooks: $(READY)
 	$(BIN)/python create_data_lists.py --demo
-	$(BIN)/python run_notebooks.py --inplace
+	$(BIN)/python -m tools.run_notebooks --inplace
 
 clean:
 	rm -rf .venv data/lists runs results .pytest_cache .ruff_cache __pycache__ tests/__pycache__

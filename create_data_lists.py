@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from download import ARCHIVES, download
-from utils import progress_bar, read_picture, text_table, write_csv
+from utils import Table, progress_bar, read_picture, write_csv
 
 FIELDS = ["hr", "lr", "scale", "width", "height", "left", "top"]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
@@ -31,6 +31,7 @@ TEST_SETS = {
 }
 TRAINING_SET = "DIV2K_train_HR"
 TRAINING_LISTS = ["train", "demo_train", "celeba_train"]
+DEMO_LISTS = ["demo_train", "demo_test"]
 
 # Photographs inside the scikit-image package, and its colour wheel, because they are short of colours. The
 # held-out four are what the demo is graded on.
@@ -97,7 +98,7 @@ def create_demo_lists(out="data/lists", scale=4, progress=True):
     folder = Path(skimage.__file__).parent / "data"
     return [_write_list(name, [(folder / file, None) for file in files], [], Path(out, f"{name}.csv"), scale, 1,
                         progress)
-            for name, files in [("demo_train", DEMO_TRAIN), ("demo_test", DEMO_TEST)]]
+            for name, files in zip(DEMO_LISTS, [DEMO_TRAIN, DEMO_TEST])]
 
 
 def create_face_lists(folder, out="data/lists", scale=4, count=10661, test=5, size=128, progress=True):
@@ -117,7 +118,7 @@ def create_face_lists(folder, out="data/lists", scale=4, count=10661, test=5, si
 
 
 def create_recipe_lists(recipe, data, scale=4, out="data/lists"):
-    """The lists that a recipe of `solver.RECIPES` trains with, from the folder where its pictures lie."""
+    """The lists that a recipe of `recipes.RECIPES` trains with, from the folder where its pictures lie."""
     if recipe == "demo":
         return create_demo_lists(out, scale)
     if recipe == "celeba":
@@ -141,10 +142,39 @@ def find_known_sets(data):
     return train, tests
 
 
+def ensure_lists(cfg):
+    """Make the lists of these settings where they can be made without being asked: those of scikit-image's photographs.
+
+    Raises FileNotFoundError that says how to make the others.
+    """
+    for csv_file in (cfg.train_list, cfg.valid_list):
+        if not Path(csv_file).is_file():
+            if Path(csv_file).stem not in DEMO_LISTS:
+                raise FileNotFoundError(f"{csv_file}: there is no such list yet; the README says where the pictures "
+                                        f"come from, and create_data_lists.py makes the list from them")
+            create_demo_lists(Path(csv_file).parent, cfg.scale)
+
+
 def test_lists(folder="data/lists"):
-    """The CSV files of all test sets in a folder of lists: the known ones first, then others by name."""
+    """The CSV files of all test sets in a folder of lists: the known ones first, then others by name.
+
+    Without one the held-out photographs of scikit-image are listed first.
+    """
+    if not Path(folder, "demo_test.csv").is_file():
+        create_demo_lists(folder)
     names = {path.stem: path for path in sorted(Path(folder).glob("*.csv")) if path.stem not in TRAINING_LISTS}
     return [names.pop(name) for name in TEST_SETS if name in names] + list(names.values())
+
+
+def graded_set(folder="data/lists"):
+    """The list of the set that is graded by eye, with a sentence that says which it is and why."""
+    for name, why in [("Set5", "the set that the assignment grades by eye"),
+                      ("demo_test", "held-out photographs, as there is no list of Set5 yet (to get it: "
+                                    "python create_data_lists.py --download benchmarks --data data)")]:
+        csv_file = Path(folder, f"{name}.csv")
+        if csv_file in test_lists(folder):
+            return csv_file, f"{name}: {why}"
+    raise FileNotFoundError(f"{folder}: holds no list of Set5 and none of scikit-image's photographs")
 
 
 def missing_test_sets(folder="data/lists"):
@@ -279,8 +309,8 @@ def _relative(path, folder):
 
 def summary(reports):
     """What was kept, what was left out and why, as text."""
-    table = text_table([[r.name, len(r.rows), len(r.left_out), r.csv_file] for r in reports],
-                       ["list", "kept", "left out", "file"])
+    table = Table([[r.name, len(r.rows), len(r.left_out), r.csv_file] for r in reports],
+                  ["list", "kept", "left out", "file"])
     return "\n\n".join([table, *(_why(report) for report in reports if report.left_out)])
 
 

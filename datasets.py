@@ -115,6 +115,12 @@ class TestDataset(Dataset):
         return Pair(row.hr.stem, *read_pair(row, self.scale))
 
 
+def named_pairs(csv_files, names, scale=4):
+    """The pairs of these names from several lists, in the order of the names; the others are not decoded."""
+    found = {row.hr.stem: row for csv_file in csv_files for row in read_list(csv_file, scale)}
+    return [Pair(name, *read_pair(found[name], scale)) for name in names if name in found]
+
+
 # -------------------------------------------------------------------------------------------- training
 
 
@@ -261,6 +267,12 @@ class TrainDataset(Dataset):
 
     def __getstate__(self):  # sent to worker processes: they map the pack themselves
         return {**self.__dict__, "_pictures": None, "_drawn": None, "_epoch": None}
+
+
+def training_patches(cfg, progress=True):
+    """The training patches of these settings, a TrainDataset."""
+    return TrainDataset(cfg.train_list, cfg.scale, cfg.crop, cfg.patches_per_picture, cfg.flip, cfg.turn,
+                        cfg.colour_jitter, cfg.jpeg_noise, cfg.seed, progress)
 
 
 def _augmented(patch, flip, turns):

@@ -1,20 +1,22 @@
-"""The networks of SRGAN: generator (SRResNet), discriminator, and the VGG19 features of its content loss.
+"""The networks of SRGAN: the generator (SRResNet) and the discriminator.
 
 Source: Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial
 Network", CVPR 2017, arXiv 1609.04802v5 ("the paper" below); the two architectures are its figure 4,
 where k9n64s1 means a convolution with 9×9 kernels, 64 feature maps and stride 1.
 
-Tensors are batches N×C×H×W. A generator takes low-resolution RGB in [0, 1] and gives high-resolution
-RGB in [-1, 1], as in section 3.2 of the paper; discriminator and VGG read pictures in [-1, 1].
+What the kit needs from this file, whatever networks are in it, are two functions at its end:
+
+* `make_generator(cfg)` gives a network N×3×H×W in [0, 1] → N×3×(scale·H)×(scale·W), for any H and W, with
+  low-resolution RGB going in and RGB that is trained towards [-1, 1] coming out (section 3.2 of the paper);
+* `make_discriminator(cfg)` gives a network N×3×crop×crop in [-1, 1] → logits, of any shape N×….
+
+`cfg` has the settings (see `recipes.py`); use what your networks have a use for. `tests/test_models.py` says
+what is missing.
 """
 
 import math
-from pathlib import Path
 
-import torch
 from torch import nn
-
-from imresize import imresize
 
 
 class ResidualBlock(nn.Module):
@@ -67,7 +69,6 @@ class Generator(nn.Module):
                  activation="prelu", tanh=False, signed_input=False, first_norm=False, block_bias=True,
                  bn_momentum=0.1, trunk_bn_momentum=0.1, bn_eps=1e-5):
         super().__init__()
-        self.settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         if scale not in (2, 4, 8):
             raise ValueError(f"scale must be 2, 4 or 8, not {scale!r}")
         for name, value in dict(channels=channels, blocks=blocks).items():
@@ -75,7 +76,7 @@ class Generator(nn.Module):
                 raise ValueError(f"{name} must be a positive whole number, not {value!r}")
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
-        self.scale, self.signed_input = scale, signed_input
+        self.signed_input = signed_input
         act = ACTIVATIONS[activation]
 
         def norm(features, momentum=bn_momentum):
@@ -91,23 +92,12 @@ class Generator(nn.Module):
             nn.Sequential(conv(channels, 4 * channels, 3), nn.PixelShuffle(2), act(channels))
             for _ in range(int(math.log2(scale)))
         ))
-        self.last = nn.Sequential(ThinConv2d(channels, 3, last_kernel, padding=last_kernel // 2), *[nn.Tanh()] * tanh)
+        self.last = nn.Sequential(conv(channels, 3, last_kernel), *[nn.Tanh()] * tanh)
 
     def forward(self, low):
         x = self.first(2 * low - 1 if self.signed_input else low)
         x = x + self.residual(x)  # the long skip connection
         return self.last(self.upsample(x))
-
-    @property
-    def reach(self):
-        """How many low-resolution pixels away an input pixel can still change an output pixel."""
-        pixels, pixel_size = 0, 1.0
-        for module in self.modules():  # in the order in which data flows
-            if isinstance(module, nn.Conv2d):
-                pixels += pixel_size * (module.kernel_size[0] // 2)
-            elif isinstance(module, nn.PixelShuffle):
-                pixel_size /= module.upscale_factor
-        return math.ceil(pixels)
 
 
 class Discriminator(nn.Module):
@@ -201,171 +191,32 @@ class SameConv2d(nn.Conv2d):
         return super().forward(nn.functional.pad(x, padding))
 
 
-class VGGFeatures(nn.Module):
-    """φ(i,j): VGG19's feature map after the activation of the j-th convolution before the i-th pooling.
-
-    The feature space of the paper's content loss (section 2.2.1), trained on ImageNet and frozen here.
-
-    Parameters
-    ----------
-    i, j : int
-        φ(5,4) and φ(2,2) are the paper's VGG54 and VGG22. Without j: the map after the i-th pooling.
-    weights : str or path, optional
-        A local weights file in torchvision's format (`vgg19-dcbb9e9d.pth`). Without it torchvision
-        downloads that file once (548 MB) into its cache.
-    rescale : float
-        Factor on the features. 1/12.75 brings the VGG loss to the size of the MSE loss (section 3.2).
-    normalise : bool
-        Bring pictures to the colours that VGG was trained with; without, it sees [-1, 1] as it is.
-    size : int, optional
-        Resize pictures to this side first.
-
-    Forward: N×3×H×W in [-1, 1] → N×C×H'×W'.
-
-    Raises ValueError for a layer that VGG19 does not have or a file with other weights, and
-    ConnectionError with the way out when the download fails.
-    """
-
-    CONVOLUTIONS = (2, 2, 4, 4, 4)  # before each of the five poolings
-
-    def __init__(self, i=5, j=4, weights=None, rescale=1 / 12.75, normalise=True, size=None):
-        super().__init__()
-        if i not in range(1, 6) or j is not None and j not in range(1, self.CONVOLUTIONS[i - 1] + 1):
-            raise ValueError(f"VGG19 has no layer φ({i},{j}): i runs from 1 to 5, and j from 1 to "
-                             f"{', '.join(map(str, self.CONVOLUTIONS))} respectively")
-        from torchvision.models import vgg19  # here: it costs a second that MSE training need not pay
-
-        # A pooling follows (2 × its convolutions) layers, so φ(i,j) ends 2j layers behind pooling i-1.
-        end = sum(2 * n + 1 for n in self.CONVOLUTIONS[: i - 1 if j else i]) + 2 * (j or 0)
-        network = vgg19()
-        network.load_state_dict(_vgg19_weights(weights, network.state_dict()))
-        self.layers = network.features[:end].eval().requires_grad_(False)
-        self.rescale, self.normalise, self.size = rescale, normalise, size
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
-
-    def forward(self, picture):
-        if self.size:
-            picture = imresize(picture, output_shape=(self.size, self.size))
-        if self.normalise:
-            picture = ((picture + 1) / 2 - self.mean) / self.std
-        return self.layers(picture) * self.rescale
-
-
-def _vgg19_weights(path, wanted):
-    from torchvision.models import VGG19_Weights
-
-    url = VGG19_Weights.IMAGENET1K_V1.url
-    help_text = (f"Download {url} on another machine and name the file in the setting vgg_weights, "
-                 f'or train with content_loss="mse", which needs no weights.')
-    if path is None:
-        try:
-            return VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-        except Exception as error:  # no network, a proxy's page, a full disk, a wrong checksum
-            raise ConnectionError(f"the VGG19 weights could not be downloaded ({error}). {help_text}") from error
-    if not Path(path).is_file():
-        raise ValueError(f"vgg_weights: there is no file {path}. {help_text}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        fits = all(name in state and state[name].shape == wanted[name].shape for name in wanted)
-    except Exception as error:
-        raise ValueError(f"vgg_weights: {path} cannot be read ({error}). {help_text}") from error
-    if not fits:
-        raise ValueError(f"vgg_weights: {path} does not hold torchvision's VGG19. {help_text}")
-    return state
-
-
 def conv(inputs, outputs, kernel, stride=1, bias=True):
     """A convolution that keeps height and width (divided by the stride)."""
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
 
 
-class ThinConv2d(nn.Conv2d):
-    """A convolution with few outputs and a large kernel, such as the generator's last, quick on CPUs.
-
-    There, k×k kernels with 3 outputs leave most of the vector units idle. So it is done in two steps with
-    the same sum: first k×1 kernels with 3·k outputs, one for each column of the kernel, then each of
-    these is shifted to its column and added up, by a 1×k convolution of ones and zeros.
-    """
-
-    def forward(self, x):
-        outputs, inputs, k, _ = self.weight.shape
-        if x.device.type != "cpu" or k < 5:
-            return super().forward(x)
-        columns = self.weight.permute(3, 0, 1, 2).reshape(k * outputs, inputs, k, 1)
-        kernel = torch.zeros(outputs, k * outputs, 1, k)
-        for j in range(k):
-            kernel[:, j * outputs : (j + 1) * outputs, 0, j] = torch.eye(outputs)
-        x = nn.functional.conv2d(x, columns, padding=(k // 2, 0))
-        return nn.functional.conv2d(x, kernel.to(x), self.bias, padding=(0, k // 2))
-
-
-class PReLU(nn.PReLU):
-    """nn.PReLU with one slope, with a quicker backward pass on CPUs."""
-
-    def forward(self, x):
-        return _SlopeForAll.apply(x, self.weight) if x.device.type == "cpu" else super().forward(x)
-
-
-class _SlopeForAll(torch.autograd.Function):
-    """max(x, 0) + slope · min(x, 0): PyTorch's own backward pass sums the slope's gradient many times slower."""
-
-    @staticmethod
-    def forward(ctx, x, slope):
-        ctx.save_for_backward(x, slope)
-        return nn.functional.leaky_relu(x, slope.item())
-
-    @staticmethod
-    def backward(ctx, gradient):
-        x, slope = ctx.saved_tensors
-        of_x = torch.ops.aten.leaky_relu_backward(gradient, x, slope.item(), False)
-        last = (0, *range(2, x.dim()), 1)  # channels last: flat without a copy, as training lays them out
-        of_slope = torch.dot(gradient.permute(last).reshape(-1), x.clamp(max=0).permute(last).reshape(-1))
-        return of_x, of_slope.to(slope.dtype).view_as(slope)
-
-
 # What follows a convolution with so many feature maps.
 ACTIVATIONS = {
-    "prelu": lambda channels: PReLU(),
+    "prelu": lambda channels: nn.PReLU(),
     "prelu_channels": nn.PReLU,
     "relu": lambda channels: nn.ReLU(),
 }
 
 
-def layer_table(network, *shape):
-    """The layers of a network with their output shapes and parameters, as text.
-
-    `shape` is that of one input without the batch: `print(layer_table(Generator(), 3, 24, 24))`.
-    The total in the last row also counts parameters that belong to no single layer (none here).
-    """
-    rows = []
-
-    def record(name):
-        def hook(module, inputs, output):
-            count = sum(p.numel() for p in module.parameters())
-            rows.append((name, _describe(module), "×".join(map(str, output.shape[1:])), count))
-        return hook
-
-    leaves = [(name, m) for name, m in network.named_modules() if not list(m.children())]
-    hooks = [module.register_forward_hook(record(name)) for name, module in leaves]
-    training = network.training
-    try:
-        with torch.no_grad():
-            network.eval()(torch.zeros(1, *shape, device=next(network.parameters()).device))
-    finally:
-        network.train(training)
-        for hook in hooks:
-            hook.remove()
-    lines = [f"{'layer':<22}{'what':<22}{'output C×H×W':<16}{'parameters':>12}"]
-    lines += [f"{name:<22}{what:<22}{size:<16}{count:>12,}" for name, what, size, count in rows]
-    total = sum(p.numel() for p in network.parameters())
-    return "\n".join([*lines, f"{'total':<60}{total:>12,}"])
+# ------------------------------------------------------------------------------- what the kit calls
 
 
-def _describe(module):
-    """A layer in the notation of the paper's figure 4."""
-    if isinstance(module, nn.Conv2d):
-        return f"conv k{module.kernel_size[0]}n{module.out_channels}s{module.stride[0]}"
-    if isinstance(module, nn.Linear):
-        return f"dense {module.out_features}"
-    return type(module).__name__
+def make_generator(cfg):
+    """The generator of these settings, with random weights. (Of `cfg` only the section "generator" is there.)"""
+    return Generator(cfg.scale, cfg.channels, cfg.blocks, cfg.batch_norm, cfg.first_kernel, cfg.last_kernel,
+                     cfg.activation, cfg.tanh, cfg.signed_input, cfg.first_norm, cfg.block_bias, cfg.bn_momentum,
+                     cfg.trunk_bn_momentum, cfg.bn_eps)
+
+
+def make_discriminator(cfg):
+    """The discriminator of these settings, with random weights."""
+    if cfg.discriminator == "strided":
+        return StridedDiscriminator(cfg.crop, cfg.discriminator_channels, cfg.bn_momentum, cfg.bn_eps)
+    return Discriminator(cfg.crop, cfg.discriminator_channels, cfg.discriminator_dense, cfg.discriminator_batch_norm,
+                         cfg.discriminator_flatten, cfg.bn_momentum, cfg.bn_eps)

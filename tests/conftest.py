@@ -1,17 +1,86 @@
 """What several tests need: small real pictures, lists of them, and the real benchmark pairs where they are."""
 
+import multiprocessing
 import os
+import shutil
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 import skimage
+import torch
 
 import create_data_lists
+import recipes
+import runs
 import solver
 import utils
+from machine import Learner, Machine
 
 ROOT = Path(__file__).parent.parent
+
+
+def save_generator(path, generator, notes=(), **settings):
+    """Save a generator that was built with the paper's settings but for these, as the kit does."""
+    settings = recipes.section(recipes.settings("paper", **settings), "generator")
+    runs.save_generator(path, generator.state_dict(), settings, **dict(notes))
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist asks for it
+def pytest_xdist_make_scheduler(config, log):
+    """Tests go to the processes one by one, but those that share the executed notebooks go together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            shared = ["test_they_run", "test_they_leave", "test_running_again"]
+            return "executed" if any(f"test_notebooks.py::{name}" in nodeid for name in shared) else nodeid
+
+    return Scheduling(config, log)
+
+
+def start(function, *arguments):
+    """Start a function in a process of its own, to be killed; where the system can, with the kit imported."""
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    context.set_forkserver_preload(["solver"])
+    process = context.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def copy_kit(folder):
+    """Copy the kit, as a student has it, into a folder."""
+    for file in [*ROOT.glob("*.py"), *ROOT.glob("*.ipynb")]:
+        shutil.copy(file, folder)
+    for part in ("tools", "weights"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def learner(network, learning_rate):
+    """A network that learns by plain gradient descent, in fp32 on the CPU, so that updates show the gradients."""
+    return Learner(network, torch.optim.SGD(network.parameters(), learning_rate), Machine("cpu", "fp32"))
+
+
+@pytest.fixture(scope="session")
+def vgg19_weights(tmp_path_factory):
+    """A file in the format of torchvision's VGG19 weights, with other numbers in it, and its network."""
+    from torchvision.models import vgg19
+
+    torch.manual_seed(3)
+    with torch.device("meta"):
+        network = vgg19()
+    state = {name: torch.zeros(value.shape) for name, value in network.state_dict().items()}
+    for name, value in state.items():
+        if name.startswith("features") and name.endswith("weight"):
+            value.normal_(std=(2 / value[:, 0].numel()) ** 0.5)
+    network.load_state_dict(state, assign=True)
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
+    torch.save(state, path)
+    return str(path), network.features.eval()
 
 
 @pytest.fixture(scope="session")

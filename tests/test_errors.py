@@ -11,12 +11,15 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from conftest import save_generator
 from PIL import Image
 from safetensors.torch import save_file
 
 import create_data_lists
 import datasets
+import evaluation
 import models
+import runs
 import solver
 import utils
 
@@ -187,6 +190,8 @@ SETTINGS = [
     ({"batch_norm": "yes"}, "batch_norm must be True or False"),
     ({"first_kernel": 4}, "first_kernel must be an odd whole number"),
     ({"content_loss": "vgg"}, "content_loss must be 'mse', 'vgg54'"),
+    ({"content_loss": "mse + vgg99"}, "content_loss must be 'mse', 'vgg54'"),
+    ({"content_loss": "mse + mse"}, "content_loss must be 'mse', 'vgg54'"),
     ({"warmup_lr": 0}, "warmup_lr must be a number above 0"),
     ({"warmup_lr": float("nan")}, "warmup_lr must be a number above 0"),
     ({"warmup_schedule": "cosine"}, "warmup_schedule must be 'constant' or 'step' or 'one_cycle'"),
@@ -222,7 +227,7 @@ def test_bad_settings_that_only_the_machine_can_tell(tmp_path, small_settings):
 
 def test_bad_checkpoints(tmp_path, small_settings):
     generator = models.Generator(channels=4, blocks=1)
-    utils.save_generator(tmp_path / "good.pt", generator)
+    save_generator(tmp_path / "good.pt", generator, channels=4, blocks=1)
     (tmp_path / "half.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:5000])
     (tmp_path / "text.pt").write_text("hello")
     (tmp_path / "empty.pt").write_bytes(b"")
@@ -233,20 +238,20 @@ def test_bad_checkpoints(tmp_path, small_settings):
     for name, words in {"none": "there is no such checkpoint", "half": unreadable, "text": unreadable,
                         "empty": unreadable, "other": "not a checkpoint of this kit",
                         "mixed": "its weights do not fit its settings"}.items():
-        check(lambda name=name: utils.load_generator(tmp_path / f"{name}.pt"), tmp_path, f"{name}.pt", words)
-    utils.save_generator(tmp_path / "good.safetensors", generator)
+        check(lambda name=name: evaluation.load_generator(tmp_path / f"{name}.pt"), tmp_path, f"{name}.pt", words)
+    save_generator(tmp_path / "good.safetensors", generator, channels=4, blocks=1)
     (tmp_path / "half.safetensors").write_bytes((tmp_path / "good.safetensors").read_bytes()[:5000])
     (tmp_path / "text.safetensors").write_text("hello")
     save_file({"weights": torch.zeros(3)}, tmp_path / "other.safetensors", {"format": "pt"})
     save_file({"weights": torch.zeros(3)}, tmp_path / "notes.safetensors", {"author": "somebody"})
     for name, words in {"half": unreadable, "text": unreadable, "other": "not a checkpoint of this kit",
                         "notes": unreadable}.items():
-        check(lambda name=name: utils.load_generator(tmp_path / f"{name}.safetensors"), tmp_path,
+        check(lambda name=name: evaluation.load_generator(tmp_path / f"{name}.safetensors"), tmp_path,
               f"{name}.safetensors", words)
     check(lambda: solver.Trainer(type(small_settings)({**small_settings, "start_from": str(tmp_path / "good.pt"),
                                                        "channels": 8})), tmp_path, "start_from", "make them equal")
     folder = tmp_path / "runs" / "small" / "checkpoints"
     folder.mkdir(parents=True)
-    utils.save_generator(folder / "last.pt", generator)
+    save_generator(folder / "last.pt", generator, channels=4, blocks=1)
     check(lambda: solver.Trainer(small_settings), tmp_path, "not a state to resume from", "delete")
-    check(lambda: utils.read_history("nobody", tmp_path), tmp_path, "history.csv", "'nobody'")
+    check(lambda: runs.read_history("nobody", tmp_path), tmp_path, "history.csv", "'nobody'")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import start
 from PIL import Image
 
 import create_data_lists
@@ -177,8 +178,8 @@ def test_a_batch_equals_its_patches_and_an_epoch_spreads_over_the_pictures(train
     assert low.shape == (3, 3, 8, 8) and high.shape == (3, 3, 32, 32) and low.dtype == high.dtype == torch.uint8
     for i, n in enumerate([3, 7, 25]):
         assert torch.equal(low[i], train_set[n][0]) and torch.equal(high[i], train_set[n][1])
-    for start in range(0, 40, 4):  # any four in a row come from four pictures
-        assert sorted(train_set._patches(range(start, start + 4))[0][:, 0]) == [0, 1, 2, 3]
+    for first in range(0, 40, 4):  # any four in a row come from four pictures
+        assert sorted(train_set._patches(range(first, first + 4))[0][:, 0]) == [0, 1, 2, 3]
     assert not torch.equal(train_set[0][0], train_set[20][0])
 
 
@@ -264,6 +265,10 @@ def test_an_interrupted_pack_is_continued(tmp_path, photograph, monkeypatch):
     assert 0 < len(calls) < 40  # what was packed before was kept
 
 
+def pack_again(csv_file):
+    datasets.make_pack(csv_file, datasets.read_list(csv_file), 4, progress=False)
+
+
 def test_a_pack_killed_ten_times_is_the_same_as_one_made_in_one_go(tmp_path, photograph):
     for i in range(110):
         utils.save_picture(tmp_path / "p" / f"{i}.png", np.ascontiguousarray(np.roll(photograph, 4 * i, axis=1)))
@@ -274,16 +279,14 @@ def test_a_pack_killed_ten_times_is_the_same_as_one_made_in_one_go(tmp_path, pho
     pack.unlink()
     moments, kills = random.Random(0), 0
     while not pack.exists():
-        process = subprocess.Popen([sys.executable, "-c", "import sys, datasets; f = sys.argv[1]; "
-                                    "datasets.make_pack(f, datasets.read_list(f), 4, progress=False)",
-                                    tmp_path / "train.csv"], cwd=ROOT)
+        process = start(pack_again, tmp_path / "train.csv")
         if kills < 10:  # when a little more is packed than the last time
             wanted = len(expected) * (kills + moments.random()) / 11
-            while process.poll() is None and not (part.exists() and part.stat().st_size > wanted):
+            while process.is_alive() and not (part.exists() and part.stat().st_size > wanted):
                 time.sleep(0.0005)
-            kills += process.poll() is None
+            kills += process.is_alive()
             process.kill()
-        process.wait()
+        process.join()
     assert kills == 10 and pack.read_bytes() == expected and not part.exists()
 
 

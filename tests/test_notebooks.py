@@ -1,25 +1,22 @@
 """The notebooks, executed for real as `make run` does, with the demo's training cut short."""
 
 import json
-import shutil
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import ROOT, copy_kit
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
 SHORT = "patches_per_picture=20, channels=8, blocks=1, warmup_epochs=2, adversarial_epochs=1"
 
 
-def copy_kit(folder, photograph):
+def prepare(folder, photograph):
     """Copy the kit into a folder; the notebook's "picture of your choice" is a small one, for speed."""
-    for file in [*ROOT.glob("*.py"), *ROOT.glob("*.ipynb")]:
-        shutil.copy(file, folder)
-    shutil.copytree(ROOT / "weights", folder / "weights")
+    copy_kit(folder)
     notebook, usual = folder / "super_resolution.ipynb", r'Path(skimage.__file__).parent / \"data\" / \"chelsea.png\"'
     text = notebook.read_text(encoding="utf-8")
     assert usual in text
@@ -27,14 +24,19 @@ def copy_kit(folder, photograph):
     Image.fromarray(photograph[:60, :80]).save(folder / "small.png")
 
 
+def execute(folder, *notebooks):
+    return subprocess.run([sys.executable, "-m", "tools.run_notebooks", *notebooks], cwd=folder, capture_output=True,
+                          text=True)
+
+
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory, photograph):
     """A folder in which the three notebooks were run, and what the runner printed."""
     folder = tmp_path_factory.mktemp("course")
-    copy_kit(folder, photograph)
-    with open(folder / "solver.py", "a", encoding="utf-8") as file:
+    prepare(folder, photograph)
+    with open(folder / "recipes.py", "a", encoding="utf-8") as file:
         file.write(f"\n\nRECIPES['demo'].update({SHORT})\n")
-    done = subprocess.run([sys.executable, "run_notebooks.py"], cwd=folder, capture_output=True, text=True)
+    done = execute(folder)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder, done.stdout
 
@@ -65,26 +67,24 @@ def test_they_leave_what_the_text_promises(executed):
 
 def test_running_again_resumes(executed):
     folder, _ = executed
-    done = subprocess.run([sys.executable, "run_notebooks.py", "train.ipynb"], cwd=folder, capture_output=True,
-                          text=True)
+    done = execute(folder, "train.ipynb")
     assert done.returncode == 0, done.stdout[-3000:]
     assert "resumed, adversarial at 1 of 1 epochs" in done.stdout
 
 
 def test_the_reference_can_be_looked_at_before_anything_was_trained(tmp_path, photograph):
-    copy_kit(tmp_path, photograph)
-    done = subprocess.run([sys.executable, "run_notebooks.py", "super_resolution.ipynb"], cwd=tmp_path,
-                          capture_output=True, text=True)
+    prepare(tmp_path, photograph)
+    done = execute(tmp_path, "super_resolution.ipynb")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "warm-up is left out: there is no file runs/demo/checkpoints/warmup.pt (yet)" in done.stdout
     assert len(list((tmp_path / "results" / "pictures" / "demo_test").glob("*reference*.png"))) == 2 * 4
 
 
 def test_a_failing_cell_is_reported(tmp_path):
+    copy_kit(tmp_path)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("raise ValueError('what is wrong')")])
     nbformat.write(notebook, tmp_path / "bad.ipynb")
-    done = subprocess.run([sys.executable, ROOT / "run_notebooks.py", "bad.ipynb"], cwd=tmp_path,
-                          capture_output=True, text=True)
+    done = execute(tmp_path, "bad.ipynb")
     assert done.returncode == 1 and "what is wrong" in done.stderr
     assert (tmp_path / "results" / "notebooks" / "bad.ipynb").is_file()
 
@@ -96,3 +96,48 @@ def test_they_are_committed_with_the_outputs_of_a_run(name):
     code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     assert not [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
+
+
+# ------------------------------------------------------------------------------ what the text invites to
+
+# Every change of the settings cell that the texts suggest, small: recipe and changes.
+INVITATIONS = {
+    "paper": ("paper", {}), "celeba": ("celeba", {}), "paddle": ("paddle", {}), "paperspace": ("paperspace", {}),
+    "no_warm_up": ("demo", {"warmup_epochs": 0}), "no_gan": ("demo", {"adversarial_epochs": 0}),
+    "few_samples": ("demo", {"sample_every": 5}), "mean_weights": ("demo", {"ema_decay": 0.99}),
+}
+PROGRAM = """
+import json, sys
+import create_data_lists, recipes, solver
+from IPython.core.interactiveshell import InteractiveShell
+
+shell, small, usual = InteractiveShell.instance(), json.loads(sys.argv[1]), solver.settings
+for name, (recipe, changes) in json.loads(sys.argv[2]).items():
+    def settings(wanted, recipe=recipe, changes=changes, run=name, **given):  # what a student would write in the cell
+        if given.get("name") == "demo":
+            wanted, given = recipe, {**changes, "name": run}
+        cfg = usual(wanted)
+        changed = {key: min(value, cfg[key]) if key.endswith("epochs") else value for key, value in small.items()}
+        return usual(wanted, **{**changed, "name": run, **given})
+    solver.settings = settings
+    shell.reset()
+    cells = json.load(open("train.ipynb", encoding="utf-8"))["cells"]
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            result = shell.run_cell("".join(cell["source"]), silent=False)
+            if not result.success:
+                sys.exit(f"{name}: {''.join(cell['source'])}")
+    print("INVITATION", name, "ran")
+"""
+
+
+def test_every_recipe_and_invitation_works_from_the_settings_cell(tmp_path, small_lists, photograph):
+    prepare(tmp_path, photograph)
+    small = dict(train_list=str(small_lists / "train.csv"), valid_list=str(small_lists / "valid.csv"), crop=32,
+                 batch_size=2, patches_per_picture=1, updates_per_epoch=2, channels=4, blocks=1,
+                 discriminator_channels=2, discriminator_dense=4, warmup_epochs=1, adversarial_epochs=1,
+                 content_loss="mse", valid_pictures=1, device="cpu")
+    done = subprocess.run([sys.executable, "-c", PROGRAM, json.dumps(small), json.dumps(INVITATIONS)], cwd=tmp_path,
+                          capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "agg"})
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("INVITATION")] == list(INVITATIONS)

@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import learner
 
 import create_data_lists
 import datasets
+import evaluation
 import models
+import plots
+import recipes
+import runs
 import solver
 import utils
 from imresize import imresize
@@ -125,17 +130,6 @@ def test_same_padding_is_tensorflows(size):
 # ------------------------------------------------------------------------------- one adversarial update
 
 
-@pytest.fixture(scope="module")
-def vgg(tmp_path_factory):
-    from torchvision.models import vgg19
-
-    torch.manual_seed(3)
-    network = vgg19()
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
-    torch.save(network.state_dict(), path)
-    return str(path), network.features.eval()
-
-
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
@@ -143,9 +137,10 @@ def content_by_hand(recipe, features, fake, high):
     """The content losses of the four sources, one line each; φ(5,4) are VGG19's first 36 layers."""
     if recipe == "celeba":
         return ((features[:36](high) - features[:36](fake)) ** 2).mean()
-    if recipe == "paddle":
+    if recipe == "paddle":  # its log line prints mse, vgg and adv; the weights are those of tensorlayer's SRGAN
+        mse = ((high - fake) ** 2).mean()
         high, fake = (imresize(x, output_shape=(224, 224)) for x in (high, fake))
-        return ((features(high) - features(fake)) ** 2).mean()
+        return mse + 2e-6 * ((features(high) - features(fake)) ** 2).mean()
     high, fake = (features[:36](((x + 1) / 2 - MEAN) / STD) / 12.75 for x in (high, fake))
     return ((high - fake) ** 2).mean()
 
@@ -155,8 +150,8 @@ def cross_entropy(probability, label):
 
 
 @pytest.mark.parametrize("recipe", SYSTEMS)
-def test_an_adversarial_update_equals_the_source_written_out(recipe, vgg):
-    path, features = vgg
+def test_an_adversarial_update_equals_the_source_written_out(recipe, vgg19_weights):
+    path, features = vgg19_weights
     crop = 384 if recipe == "paddle" else 64  # its eight halvings need the size
     cfg = solver.settings(recipe, channels=4, blocks=1, crop=crop, discriminator_channels=2, discriminator_dense=4,
                           vgg_weights=path)
@@ -170,11 +165,9 @@ def test_an_adversarial_update_equals_the_source_written_out(recipe, vgg):
 
     g, d, low, high = start()
     before = {name: value.clone() for n in (g, d) for name, value in n.named_parameters(prefix=type(n).__name__)}
-    losses = []
-    # plain gradient descent, so that the updates show the gradients themselves
-    solver.adversarial_epoch(g, d, torch.optim.SGD(g.parameters()), torch.optim.SGD(d.parameters()), [(low, high)],
-                             solver.Machine("cpu", "fp32"), lambda: 0.01, lambda **kw: losses.append(kw),
-                             solver.make_content_loss(cfg), cfg.adversarial_weight, cfg.updates == "alternating")
+    epoch = solver.phases(cfg)[1].epoch
+    losses = list(epoch(learner(g, 0.01), learner(d, 0.01), [(utils.to_unit(low), utils.to_signed(high))],
+                        solver.make_content_loss(cfg), cfg.adversarial_weight))
 
     plain_g, plain_d, low, high = start()
     low, high = low / 255, high / 127.5 - 1
@@ -232,7 +225,8 @@ def test_face_lists_take_the_middle_and_keep_the_last_five(faces, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", SYSTEMS)
-def test_a_small_run_of_each_recipe_from_lists_to_an_enlarged_picture(recipe, faces, small_lists, vgg, tmp_path):
+def test_a_small_run_of_each_recipe_from_lists_to_an_enlarged_picture(recipe, faces, small_lists, vgg19_weights,
+                                                                      tmp_path):
     if recipe == "celeba":
         create_data_lists.create_recipe_lists("celeba", faces, out=tmp_path)
         lists = dict(train_list=str(tmp_path / "celeba_train.csv"), valid_list=str(tmp_path / "celeba_test.csv"))
@@ -243,7 +237,7 @@ def test_a_small_run_of_each_recipe_from_lists_to_an_enlarged_picture(recipe, fa
     if recipe == "paperspace":
         size |= dict(updates_per_epoch=2, keep_checkpoints=2)
     cfg = solver.settings(recipe, runs=str(tmp_path / "runs"), channels=4, blocks=1, discriminator_channels=2,
-                          discriminator_dense=4, vgg_weights=vgg[0], adversarial_epochs=3, sample_every=1,
+                          discriminator_dense=4, vgg_weights=vgg19_weights[0], adversarial_epochs=3, sample_every=1,
                           warmup_epochs=min(1, solver.settings(recipe).warmup_epochs), device="cpu", **lists, **size)
     first = solver.Trainer(cfg, progress=False)
     first.warm_up()
@@ -257,20 +251,20 @@ def test_a_small_run_of_each_recipe_from_lists_to_an_enlarged_picture(recipe, fa
     trainer.train_adversarially()
     assert [row["epoch"] for row in trainer.history[-3:]] == [1, 2, 3]
 
-    checkpoints = trainer.folder / "checkpoints"
-    generator = utils.load_generator(checkpoints / "adversarial_best.pt")
-    assert utils.load_checkpoint(checkpoints / "adversarial_best.pt")["psnr"] == max(
+    checkpoints = trainer.run.folder / "checkpoints"
+    generator = evaluation.load_generator(checkpoints / "adversarial_best.pt")
+    assert runs.load_checkpoint(checkpoints / "adversarial_best.pt")["psnr"] == max(
         row["psnr"] for row in trainer.history if row["phase"] == "adversarial")
-    scores = solver.score_sets({"GAN": partial(utils.super_resolve, generator)}, [cfg.valid_list], progress=False)
+    scores = evaluation.score_sets({"GAN": partial(utils.super_resolve, generator)}, [cfg.valid_list], progress=False)
     assert len(scores) == len(trainer.valid_set) and all(np.isfinite(row["psnr"]) for row in scores)
     numbered = sorted(p.stem for p in checkpoints.glob("adversarial_[0-9]*.pt"))
     every = ["adversarial_001", "adversarial_002", "adversarial_003"]  # 1 and 3 as the last of their calls
     assert numbered == {"paddle": [every[0], every[2]], "paperspace": every[1:]}.get(recipe, every)
-    samples = trainer.folder / "samples"
+    samples = trainer.run.folder / "samples"
     if recipe == "celeba":  # inputs, labels, and the outputs of every epoch
         for folder in ("input", "original", "adversarial_001", "adversarial_003"):
             assert [p.stem for p in sorted((samples / folder).iterdir())] == [f"{i:06}" for i in range(6, 11)]
-        figure = utils.plot_samples(samples, ["adversarial_001", "adversarial_003"])
+        figure = plots.plot_samples(samples, ["adversarial_001", "adversarial_003"])
         titles = [axis.get_title() for axis in figure.axes[:4]]
         assert titles == ["input", "adversarial_001", "adversarial_003", "original"]
         assert len(figure.axes) == 4 * 5
@@ -312,32 +306,32 @@ def test_other_scales_go_through_the_whole_kit(scale, photograph, tmp_path):
     trainer = solver.Trainer(cfg, progress=False)
     trainer.warm_up()
     trainer.train_adversarially()
-    generator = utils.load_generator(trainer.folder / "checkpoints" / "adversarial.pt")
+    generator = evaluation.load_generator(trainer.run.folder / "checkpoints" / "adversarial.pt")
     pair = trainer.valid_set[0]
-    pictures = utils.enlarge_all(pair, {"GAN": generator})
+    pictures = evaluation.enlarge_all(pair, evaluation.methods({"GAN": generator}))
     assert pictures["GAN"].shape == pair.hr.shape and pictures["bicubic"].shape == pair.hr.shape
-    score, *_ = solver.evaluate(partial(utils.super_resolve, generator), trainer.valid_set, progress=False)
+    score, *_ = evaluation.evaluate(partial(utils.super_resolve, generator), trainer.valid_set, progress=False)
     assert score["psnr"] == utils.psnr(pictures["GAN"], pair.hr, border=scale)
-    assert utils.score_captions(pictures, scale)["GAN"].startswith(f"{score['psnr']:.2f}")
+    assert evaluation.score_captions(pictures, scale)["GAN"].startswith(f"{score['psnr']:.2f}")
 
 
-def test_the_command_makes_the_lists_of_a_recipe(faces, vgg, tmp_path):
+def test_the_command_makes_the_lists_of_a_recipe(faces, vgg19_weights, tmp_path):
     small = "--channels=4 --blocks=1 --discriminator_channels=2 --batch_size=5 --adversarial_epochs=1".split()
     done = subprocess.run([sys.executable, ROOT / "solver.py", "--recipe", "celeba", "--data", faces, *small,
-                           "--vgg_weights", vgg[0]], cwd=tmp_path, capture_output=True, text=True)
+                           "--vgg_weights", vgg19_weights[0]], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "celeba_train" in done.stdout and (tmp_path / "runs/celeba/checkpoints/adversarial_001.pt").exists()
 
 
 def test_the_table_of_recipes_names_what_differs():
-    lines = {line.split()[0]: line.split()[1:] for line in solver.recipe_table().splitlines()}
+    lines = {line.split()[0]: line.split()[1:] for line in recipes.recipe_table().splitlines()}
     assert lines["setting"] == SYSTEMS and lines["crop"] == ["96", "128", "384", "96"]
     assert lines["updates"] == ["alternating", "simultaneous", "alternating", "simultaneous"]
     assert "seed" not in lines
 
 
 def test_the_comparison_of_the_recipes(small_lists, tmp_path):
-    import compare_recipes
+    from tools import compare_recipes
 
     table = compare_recipes.compare(
         tmp_path / "out", str(tmp_path / "runs"), train_list=str(small_lists / "train.csv"), crop=32,
@@ -347,4 +341,4 @@ def test_the_comparison_of_the_recipes(small_lists, tmp_path):
     files = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert files == ["curves.png", "pictures.png", "scores.csv", "table.txt"]
     for recipe in SYSTEMS:  # the same number of updates for all
-        assert utils.read_history(f"compare_{recipe}", tmp_path / "runs")[-1]["updates"] == 20
+        assert runs.read_history(f"compare_{recipe}", tmp_path / "runs")[-1]["updates"] == 20

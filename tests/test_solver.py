@@ -15,11 +15,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import learner, save_generator, start
 from easydict import EasyDict
 
+import evaluation
 import models
+import recipes
+import runs
 import solver
 import utils
+import vgg
+from machine import Learner
+from trainer import scheduled
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,7 +44,7 @@ def run(cfg, **changes):
 
 
 def weights(folder):
-    state = utils.load_checkpoint(Path(folder) / "checkpoints" / "last.pt")
+    state = runs.load_checkpoint(Path(folder) / "checkpoints" / "last.pt")
     return {f"{network}.{name}": value for network in ("generator", "average", "discriminator")
             for name, value in state.get(network, {}).items()}
 
@@ -62,10 +69,8 @@ def tiny(seed=0):
 
 
 def test_a_warm_up_update_is_one_step_down_the_gradient_of_the_mse():
-    losses = []
     generator, _, low, high = tiny()
-    solver.warmup_epoch(generator, torch.optim.SGD(generator.parameters()), [(low, high)],
-                        solver.Machine("cpu", "fp32"), lambda: 0.1, lambda **kw: losses.append(kw))
+    losses = list(solver.warmup_epoch(learner(generator, 0.1), [(utils.to_unit(low), utils.to_signed(high))]))
     plain, _, low, high = tiny()
     loss = ((plain(low / 255) - (high / 127.5 - 1)) ** 2).mean()
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
@@ -77,12 +82,11 @@ def test_a_warm_up_update_is_one_step_down_the_gradient_of_the_mse():
 
 
 def test_an_adversarial_update_equals_the_papers_equations_written_out():
-    losses = []
     generator, discriminator, low, high = tiny()
     # Plain gradient descent: Adam's first step is the gradient's sign, which is chance where it is almost zero.
-    optimizers = [torch.optim.SGD(n.parameters()) for n in (generator, discriminator)]
-    solver.adversarial_epoch(generator, discriminator, *optimizers, [(low, high)], solver.Machine("cpu", "fp32"),
-                             lambda: 0.1, lambda **kw: losses.append(kw), solver.make_content_loss(MSE), 1e-2)
+    losses = list(solver.alternating_epoch(learner(generator, 0.1), learner(discriminator, 0.1),
+                                           [(utils.to_unit(low), utils.to_signed(high))],
+                                           solver.make_content_loss(MSE), 1e-2))
 
     g, d, low, high = tiny()
     g_optimizer, d_optimizer = (torch.optim.SGD(n.parameters(), lr=0.1) for n in (g, d))
@@ -104,13 +108,10 @@ def test_an_adversarial_update_equals_the_papers_equations_written_out():
             torch.testing.assert_close(mine.state_dict()[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_the_vgg_loss_is_the_mean_square_between_features(tmp_path):
-    from torchvision.models import vgg19
-
-    torch.save(vgg19().state_dict(), tmp_path / "vgg.pth")
-    cfg = solver.settings("paper", content_loss="vgg22", vgg_weights=str(tmp_path / "vgg.pth"))
+def test_the_vgg_loss_is_the_mean_square_between_features(vgg19_weights):
+    cfg = solver.settings("paper", content_loss="vgg22", vgg_weights=vgg19_weights[0])
     loss = solver.make_content_loss(cfg)
-    features = models.VGGFeatures(2, 2, tmp_path / "vgg.pth")
+    features = vgg.VGGFeatures(2, 2, vgg19_weights[0])
     fake, high = (torch.rand(1, 3, 16, 16) * 2 - 1).requires_grad_(), torch.rand(1, 3, 16, 16) * 2 - 1
     value = loss(fake, high)
     assert value.item() == pytest.approx(F.mse_loss(features(fake), features(high)).item(), rel=1e-5)
@@ -119,9 +120,9 @@ def test_the_vgg_loss_is_the_mean_square_between_features(tmp_path):
 
 
 def test_learning_rates():
-    assert {solver.learning_rate(1e-4, "constant", t) for t in (0, 0.5, 1)} == {1e-4}
-    assert [solver.learning_rate(1e-4, "step", t) for t in (0, 0.499, 0.5, 1)] == pytest.approx([1e-4] * 2 + [1e-5] * 2)
-    rates = [solver.learning_rate(1.0, "one_cycle", t) for t in np.linspace(0, 1, 101)]
+    assert {scheduled(1e-4, "constant", t) for t in (0, 0.5, 1)} == {1e-4}
+    assert [scheduled(1e-4, "step", t) for t in (0, 0.499, 0.5, 1)] == pytest.approx([1e-4] * 2 + [1e-5] * 2)
+    rates = [scheduled(1.0, "one_cycle", t) for t in np.linspace(0, 1, 101)]
     assert rates[0] == pytest.approx(1 / 25) and rates[30] == pytest.approx(1) and rates[100] == pytest.approx(1e-5)
     assert np.argmax(rates) == 30 and np.abs(np.diff(rates)).max() < 0.06
 
@@ -153,22 +154,22 @@ def test_what_makes_it_fast_can_be_turned_off_and_changes_nothing_else(small_set
 
 def test_a_run_leaves_what_it_promises(small_settings):
     trainer = run(small_settings)
-    folder = trainer.folder
+    folder = trainer.run.folder
     labels = ["adversarial_001", "adversarial_002", "warmup_001", "warmup_002"]
     assert sorted(p.stem for p in (folder / "samples").iterdir()) == sorted([*labels, "input", "original"])
     checkpoints = sorted(p.stem for p in (folder / "checkpoints").iterdir())
     assert checkpoints == sorted([*labels, "adversarial", "adversarial_best", "warmup", "warmup_best", "last"])
-    assert utils.read_history("small", folder.parent)[3]["phase"] == "adversarial"
+    assert runs.read_history("small", folder.parent)[3]["phase"] == "adversarial"
     with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(r["phase"], r["epoch"], r["updates"]) for r in rows] == [
         ("warmup", "1", "5"), ("warmup", "2", "10"), ("adversarial", "1", "15"), ("adversarial", "2", "20")]
-    assert utils.load_checkpoint(folder / "checkpoints" / "last.pt")["settings"] == dict(small_settings)
+    assert runs.load_checkpoint(folder / "checkpoints" / "last.pt")["settings"] == dict(small_settings)
     sample = utils.read_picture(folder / "samples" / "warmup_002" / "eye.png")
     pair = trainer.valid_set[0]
-    generator = utils.load_generator(folder / "checkpoints" / "warmup.pt")
+    generator = evaluation.load_generator(folder / "checkpoints" / "warmup.pt")
     assert np.array_equal(sample, utils.super_resolve(generator, pair.lr))
-    score, = solver.evaluate(partial(utils.super_resolve, generator), trainer.valid_set, progress=False)
+    score, = evaluation.evaluate(partial(utils.super_resolve, generator), trainer.valid_set, progress=False)
     assert score["psnr"] == pytest.approx(trainer.history[1]["psnr"])
 
 
@@ -185,40 +186,40 @@ def test_a_finished_run_says_so_and_goes_on_when_asked_for_more(small_settings, 
 
 def test_another_run_can_start_from_its_weights(small_settings):
     first = run(small_settings, adversarial_epochs=0)
-    start = str(first.folder / "checkpoints" / "warmup.pt")
+    start = str(first.run.folder / "checkpoints" / "warmup.pt")
     second = solver.Trainer(changed(small_settings, name="second", warmup_epochs=0, start_from=start), progress=False)
     assert equal(second.generator.state_dict(), first.generator.state_dict())
     assert len(second.train_adversarially()) == 2
-    half = str(first.folder / "warmup.safetensors")
-    utils.save_generator(half, utils.load_generator(start))
+    half = str(first.run.folder / "warmup.safetensors")
+    save_generator(half, evaluation.load_generator(start), **recipes.section(small_settings, "generator"))
     third = solver.Trainer(changed(small_settings, name="third", warmup_epochs=0, start_from=half), progress=False)
     for mine, wanted in zip(third.generator.parameters(), first.generator.parameters()):
         torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-6)
 
 
-def test_the_average_of_the_weights_is_what_is_kept_and_trained_further(small_settings):
+def test_the_average_of_the_weights_is_what_is_kept_and_trained_further(small_settings, monkeypatch):
     trainer = solver.Trainer(changed(small_settings, ema_decay=0.25), progress=False)
-    descend, course = trainer.machine.descend, [weights_of(trainer)]
+    course = [weights_of(trainer)]
 
-    def watched(*arguments, **options):
-        descend(*arguments, **options)
+    def watched(self, loss, descend=Learner.descend):
+        descend(self, loss)
         course.append(weights_of(trainer))
 
-    trainer.machine.descend = watched
+    monkeypatch.setattr(Learner, "descend", watched)
     trainer.warm_up()
     average = course[0]
     for n, current in enumerate(course[1:], 1):
         decay = min(0.25, (1 + n) / (10 + n))
         average = {name: decay * average[name] + (1 - decay) * current[name] for name in average}
-    kept = utils.load_generator(trainer.folder / "checkpoints" / "warmup.pt")
+    kept = evaluation.load_generator(trainer.run.folder / "checkpoints" / "warmup.pt")
     for name, value in kept.state_dict().items():
         torch.testing.assert_close(value, average[name])
     assert not equal(kept.state_dict(), trainer.generator.state_dict())
-    score, = solver.evaluate(utils.enlarger(kept), trainer.valid_set, progress=False)
+    score, = evaluation.evaluate(utils.Enlarger(kept), trainer.valid_set, progress=False)
     assert score["psnr"] == pytest.approx(trainer.history[-1]["psnr"])
-    trainer.machine.descend = lambda *arguments, **options: None  # the adversarial stage without its updates
+    monkeypatch.setattr(Learner, "descend", lambda self, loss: None)  # the adversarial phase without its updates
     trainer.train_adversarially()
-    after = utils.load_generator(trainer.folder / "checkpoints" / "adversarial.pt").state_dict()
+    after = evaluation.load_generator(trainer.run.folder / "checkpoints" / "adversarial.pt").state_dict()
     assert equal(after, {name: kept.state_dict()[name] for name in after})
 
 
@@ -249,69 +250,61 @@ def test_the_warm_up_comes_first(small_settings):
 # -------------------------------------------------------------------------------- stopped, killed, resumed
 
 
-def interrupt_after(trainer, updates):
+def interrupt_after(monkeypatch, updates):
     """Send what Ctrl-C and a notebook's stop button send, after so many calls of `descend`."""
-    descend, remaining = trainer.machine.descend, iter(range(updates - 1, -1, -1))
+    remaining = iter(range(updates - 1, -1, -1))
 
-    def counted(*arguments, **options):
-        descend(*arguments, **options)
+    def counted(self, loss, descend=Learner.descend):
+        descend(self, loss)
         if next(remaining, None) == 0:
             os.kill(os.getpid(), signal.SIGINT)
 
-    trainer.machine.descend = counted
+    monkeypatch.setattr(Learner, "descend", counted)
 
 
-def test_an_interruption_saves_and_the_rest_is_as_if_nothing_had_happened(small_settings):
+def test_an_interruption_saves_and_the_rest_is_as_if_nothing_had_happened(small_settings, monkeypatch):
     cfg = changed(small_settings, patches_per_picture=30)
     whole = run(cfg, name="whole")
     for updates, phase in [(1, "warmup"), (40, "warmup"), (25, "adversarial")]:
         trainer = solver.Trainer(cfg, progress=False)
-        interrupt_after(trainer, updates)
-        with pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt_after(patch, updates)
             trainer.warm_up()
             trainer.train_adversarially()
-        state = utils.load_checkpoint(trainer.folder / "checkpoints" / "last.pt")
+        state = runs.load_checkpoint(trainer.run.folder / "checkpoints" / "last.pt")
         assert state["phase"] == phase and 0 < state["step"] < 30  # saved within an epoch
         assert trainer.seconds == state["seconds"] > 0
-    utils.save_checkpoint(trainer.folder / "checkpoints" / "last.pt", {**state, "seconds": 1000.0})
+    runs.save_checkpoint(trainer.run.folder / "checkpoints" / "last.pt", {**state, "seconds": 1000.0})
     trainer = run(cfg)
-    assert equal(weights(trainer.folder), weights(whole.folder))
+    assert equal(weights(trainer.run.folder), weights(whole.run.folder))
     for mine, wanted in zip(trainer.history, whole.history):
         assert {**mine, "seconds": 0} == {**wanted, "seconds": 0}
     assert [row["seconds"] > 1000 for row in trainer.history] == [False, False, True, False]
 
 
-def test_killed_ten_times_the_weights_are_the_same_bit_for_bit(small_settings, tmp_path):
+def test_killed_ten_times_the_weights_are_the_same_bit_for_bit(small_settings):
     """kill -9 at random moments, restarted each time, against one run that was left alone."""
     random_moments = random.Random(0)
     options = dict(patches_per_picture=60, warmup_epochs=5, adversarial_epochs=4, ema_decay=0.99, save_minutes=0.002)
     whole = run(small_settings, name="whole", **options)
-    (tmp_path / "train.py").write_text(
-        "import sys, solver\n"
-        "trainer = solver.Trainer(solver.settings('demo', **eval(sys.argv[1])), progress=False)\n"
-        "print('ready', flush=True)\n"
-        "trainer.warm_up(); trainer.train_adversarially()\n")
-    arguments = repr({**small_settings, "name": "killed", **options})
+    arguments = changed(small_settings, name="killed", **options)
     kills = starts = 0
     while True:
         starts += 1
         assert starts < 60
-        process = subprocess.Popen([sys.executable, tmp_path / "train.py", arguments], stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        ready = process.stdout.readline()
-        assert ready == "ready\n", process.stderr.read()
+        process = start(run, arguments)
         if kills < 10:
-            time.sleep(random_moments.uniform(0.02, 0.25))
-            if process.poll() is None:
+            time.sleep(random_moments.uniform(0.1, 0.4))
+            if process.is_alive():
                 process.kill()
                 kills += 1
-        process.communicate()
-        if process.returncode == 0:
+        process.join()
+        if process.exitcode == 0:
             break
     assert kills == 10
     folder = Path(small_settings.runs) / "killed"
-    assert equal(weights(folder), weights(whole.folder))
-    history = utils.read_history("killed", small_settings.runs)
+    assert equal(weights(folder), weights(whole.run.folder))
+    history = runs.read_history("killed", small_settings.runs)
     assert [row["content_loss"] for row in history] == [row["content_loss"] for row in whole.history]
 
 
@@ -349,7 +342,7 @@ def in_two_processes(cfg, name, tmp_path, **changes):
                            ROOT / "solver.py", "--recipe", "demo", *arguments], cwd=tmp_path,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    return utils.read_history(name, cfg.runs)
+    return runs.read_history(name, cfg.runs)
 
 
 def test_two_processes_train_as_one_does_and_one_can_go_on(small_settings, tmp_path):
@@ -371,7 +364,7 @@ def test_two_processes_train_adversarially(small_settings, tmp_path, updates):
     cfg = changed(small_settings, precision="fp32", warmup_epochs=0, adversarial_epochs=2, updates=updates,
                   discriminator_batch_norm=False, patches_per_picture=10)
     for mine, wanted in zip(in_two_processes(cfg, "two", tmp_path), run(cfg, name="one").history):
-        for loss in solver.LOSSES["adversarial"]:
+        for loss in ["content_loss", "adversarial_loss", "discriminator_loss", "d_real", "d_fake"]:
             assert mine[loss] == pytest.approx(wanted[loss], rel=1e-3)
 
 
@@ -380,17 +373,17 @@ def test_two_processes_train_adversarially(small_settings, tmp_path, updates):
 
 def test_score_tables_stand_beside_the_paper(small_lists):
     csv_file = small_lists / "valid.csv"
-    scores = solver.score_sets({"bicubic": utils.bicubic, "again": utils.bicubic}, [csv_file], progress=False)
+    scores = evaluation.score_sets({"bicubic": utils.bicubic, "again": utils.bicubic}, [csv_file], progress=False)
     assert [row["method"] for row in scores] == ["bicubic", "again"] and scores[0]["picture"] == "eye"
     for row in scores:
         row["set"] = "Set5"
     scores += [{**row, "set": "mine", "psnr": row["psnr"] + 1} for row in scores]
-    lines = [line.split() for line in solver.score_table(scores).splitlines()]
-    psnr, ssim = solver.mean_scores(scores[:2])
+    lines = [line.split() for line in evaluation.score_table(scores).splitlines()]
+    psnr, ssim = evaluation.mean_scores(scores[:2])
     assert lines[0] == ["PSNR", "/", "SSIM", "Set5", "(1)", "mine", "(1)"]
     assert lines[2] == ["bicubic", f"{psnr:.2f}", "/", f"{ssim:.4f}", f"{psnr + 1:.2f}", "/", f"{ssim:.4f}"]
     assert lines[3][0] == "again" and ["paper:", "SRResNet", "32.05", "/", "0.9019"] in lines
-    assert len(solver.score_table(scores[2:]).splitlines()) == 4  # nothing is published of that set
+    assert len(evaluation.score_table(scores[2:]).splitlines()) == 4  # nothing is published of that set
 
 
 def test_the_command_line(small_settings, tmp_path):

@@ -59,13 +59,13 @@ def main(arguments=None):
     for name in options.notebooks:
         path, started = Path(name), time.monotonic()
         if not path.is_file():
-            sys.exit(f"run_notebooks.py: error: there is no notebook {path}")
+            sys.exit(f"run_notebooks: error: there is no notebook {path}")
         done.append(path if options.inplace else Path(options.out, path.name))
         print(f"\n── {path} " + "─" * 60, flush=True)
         try:
             execute(path, done[-1])
         except RuntimeError as error:
-            sys.exit(f"\nrun_notebooks.py: error: {error}\nThe notebook up to there: {done[-1]}")
+            sys.exit(f"\nrun_notebooks: error: {error}\nThe notebook up to there: {done[-1]}")
         print(f"\n── {path} took {time.monotonic() - started:.0f} s", flush=True)
     print(f"\nAll {len(done)} notebooks ran without an error in {time.monotonic() - begin:.0f} s.\n")
     if TABLE.is_file():

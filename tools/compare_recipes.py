@@ -1,6 +1,6 @@
 """Train the four recipes small, on the same pictures and for the same number of updates, and compare them.
 
-    python compare_recipes.py        # a few minutes on two CPU cores; results in results/recipes/
+    python -m tools.compare_recipes      # a few minutes on two CPU cores; results in results/recipes/
 
 What this shows is how the systems differ in kind: in their networks, updates and training data. It cannot
 show how good each one gets: the networks are small, the updates few, and the content loss is MSE for all,
@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 import create_data_lists
+import evaluation
+import plots
 import solver
-import utils
 
 RECIPES = ["paper", "celeba", "paddle", "paperspace"]
 EPOCHS = 10
@@ -44,31 +45,24 @@ def compare(out="results/recipes", runs="runs", **changes):
     trainers = {}
     for recipe in RECIPES:
         trainers[recipe] = solver.Trainer(small_settings(recipe, runs, **changes))
-        trainers[recipe].warm_up()
-        trainers[recipe].train_adversarially()
-    methods = {"bicubic": utils.bicubic}
-    methods |= {name: utils.enlarger(trainer.result) for name, trainer in trainers.items()}
+        trainers[recipe].train()
+    methods = evaluation.methods({name: trainer.result for name, trainer in trainers.items()})
     first = next(iter(trainers.values()))
-    scores = solver.score_sets(methods, [first.cfg.valid_list], first.cfg.scale)
-    table = solver.score_table(scores, published={})
-    utils.write_csv(out / "scores.csv", scores, ["set", "picture", "method", "psnr", "ssim"])
-    with utils.write_whole(out / "table.txt") as temporary:
-        temporary.write_text(table + "\n", encoding="utf-8")
+    table = evaluation.save_scores(evaluation.score_sets(methods, [first.cfg.valid_list]), out, published={})
 
     pair = first.valid_set[0]
     rows = {}
     for name, trainer in trainers.items():
         warm = trainer.cfg.warmup_epochs
+        four_fifths = ("warmup", warm) if warm else ("adversarial", EPOCHS * 4 // 5)
         rows[name] = {
             "low resolution": pair.lr,
-            "after 4/5": trainer.sample("warmup", warm) if warm else trainer.sample("adversarial", EPOCHS * 4 // 5),
-            "at the end": trainer.sample("adversarial", trainer.cfg.adversarial_epochs),
+            "after 4/5": trainer.run.sample(*four_fifths, pair.name),
+            "at the end": trainer.run.sample("adversarial", trainer.cfg.adversarial_epochs, pair.name),
             "original": pair.hr,
         }
-    for name, figure in [("curves", utils.plot_history({n: t.history for n, t in trainers.items()})),
-                         ("pictures", utils.plot_rows(rows))]:
-        with utils.write_whole(out / f"{name}.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=100)
+    plots.save_figure(plots.plot_history({n: t.history for n, t in trainers.items()}), out / "curves.png")
+    plots.save_figure(plots.plot_rows(rows), out / "pictures.png")
     return table
 
 
@@ -81,7 +75,7 @@ def main(arguments=None):
             create_data_lists.create_demo_lists()
         print("\n" + compare(options.out))
     except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"compare_recipes.py: error: {error}")
+        sys.exit(f"compare_recipes: error: {error}")
     print(f"\ntable, scores, curves and pictures are in {options.out}")
 
 

@@ -1,6 +1,6 @@
 """Measure the kit on this machine, each part beside the plain way of doing the same, in one run.
 
-    python benchmark.py [data|train|enlarge|all]
+    python -m tools.benchmark [data|train|enlarge|all]
 
 A table goes to the screen and the same figures as JSON to `results/benchmark_<what>.json`. Machines
 differ and are noisy: quote ratios, and the machine's name.
@@ -22,17 +22,20 @@ import skimage
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 import create_data_lists
 import datasets
+import evaluation
+import machine
 import models
 import solver
 import utils
+import vgg
 from imresize import imresize
 
+ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ["astronaut.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "chelsea.png"]
 
 
@@ -107,7 +110,7 @@ def training_memory(csv_file, patches):
     """Memory of its own (MB, without the page cache that files share) of a process after training an epoch."""
     with tempfile.TemporaryDirectory() as runs:
         done = subprocess.run([sys.executable, "-c", MEMORY_PROGRAM, runs, csv_file, str(patches)], text=True,
-                              capture_output=True, cwd=Path(__file__).parent)
+                              capture_output=True, cwd=ROOT)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return int(done.stdout.split()[-1]) / 1024
@@ -162,16 +165,11 @@ def matrix_product(dtype):
 
 
 def plain_network(network):
-    """The same network from PyTorch's own layers only, fp32, in the default memory layout."""
+    """The same network without the quicker layers, fp32, in the default memory layout."""
     network = copy.deepcopy(network)
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, models.ThinConv2d):
-                setattr(module, name, nn.Conv2d(child.in_channels, child.out_channels, child.kernel_size,
-                                                padding=child.padding).to(DEVICE))
-                getattr(module, name).load_state_dict(child.state_dict())
-            elif isinstance(child, models.PReLU):
-                setattr(module, name, nn.PReLU().to(DEVICE))
+    for module in network.modules():
+        if isinstance(module, (machine.ThinConv2d, machine.QuickPReLU)):
+            module.__class__ = type(module).__base__
     return network
 
 
@@ -190,8 +188,9 @@ HEADER = ["plain (ms)", "kit (ms)", "ratio", "% of matrix product"]
 
 
 def ceilings():
-    fp32, best = matrix_product(torch.float32), matrix_product(solver.Machine().dtype)
-    print(f"matrix product: {fp32:,.0f} GFLOP/s in fp32, {best:,.0f} in {solver.Machine().precision}", flush=True)
+    here = machine.Machine()
+    fp32, best = matrix_product(torch.float32), matrix_product(here.dtype)
+    print(f"matrix product: {fp32:,.0f} GFLOP/s in fp32, {best:,.0f} in {here.precision}", flush=True)
     return best
 
 
@@ -201,27 +200,30 @@ def benchmark_train():
     torch.manual_seed(0)
     low = torch.randint(0, 256, (batch, 3, 24, 24), dtype=torch.uint8)
     high = torch.randint(0, 256, (batch, 3, 96, 96), dtype=torch.uint8)
-    machine = solver.Machine()
+    here = machine.Machine()
 
     with tempfile.TemporaryDirectory() as folder:  # random weights take as long as ImageNet's
         from torchvision.models import vgg19
 
         cfg.vgg_weights = str(Path(folder, "vgg19.pth"))
         torch.save(vgg19().state_dict(), cfg.vgg_weights)
-        content_loss = solver.make_content_loss(cfg, DEVICE)
-        features = models.VGGFeatures(5, 4, cfg.vgg_weights).to(DEVICE)
-    generator, discriminator = (network.to(DEVICE, memory_format=torch.channels_last)
-                                for network in (solver.make_generator(cfg), solver.make_discriminator(cfg)))
-    g_optimizer, d_optimizer = (torch.optim.Adam(n.parameters(), fused=True) for n in (generator, discriminator))
+        content_loss = solver.make_content_loss(cfg, here)
+        features = vgg.VGGFeatures(5, 4, cfg.vgg_weights).to(DEVICE)
+    generator, discriminator = (
+        machine.Learner(network, torch.optim.Adam(network.parameters(), 1e-4, fused=True), here)
+        for network in (here.move(machine.quicken(make(cfg)))
+                        for make in (solver.make_generator, solver.make_discriminator)))
+
+    def batches():
+        yield utils.to_unit(here.move(low)), utils.to_signed(here.move(high))
 
     def kit_warm_up():
-        solver.warmup_epoch(generator, g_optimizer, [(low, high)], machine, lambda: 1e-4, lambda **losses: None)
+        list(solver.warmup_epoch(generator, batches()))
 
     def kit_adversarial():
-        solver.adversarial_epoch(generator, discriminator, g_optimizer, d_optimizer, [(low, high)], machine,
-                                 lambda: 1e-4, lambda **losses: None, content_loss, 1e-3)
+        list(solver.alternating_epoch(generator, discriminator, batches(), content_loss, 1e-3))
 
-    plain_g = plain_network(generator).to(memory_format=torch.contiguous_format)
+    plain_g = plain_network(generator.network).to(memory_format=torch.contiguous_format)
     plain_d = solver.make_discriminator(cfg).to(DEVICE)
     plain_g_optimizer, plain_d_optimizer = (torch.optim.Adam(n.parameters()) for n in (plain_g, plain_d))
 
@@ -246,7 +248,7 @@ def benchmark_train():
         plain_d_optimizer.zero_grad()
         d_loss.backward()
         plain_d_optimizer.step()
-        content = F.mse_loss(features(fake), features(y).detach())
+        content = F.mse_loss(features(fake) / 12.75, features(y).detach() / 12.75)
         g_loss = content + 1e-3 * F.binary_cross_entropy_with_logits(plain_d(fake), ones)
         plain_g_optimizer.zero_grad()
         g_loss.backward()
@@ -274,7 +276,7 @@ def benchmark_enlarge():
     ceiling = ceilings()
     torch.manual_seed(0)
     generator = models.Generator().to(DEVICE, memory_format=torch.channels_last).eval()
-    plain = plain_network(generator).to(memory_format=torch.contiguous_format)
+    plain = copy.deepcopy(generator).to(memory_format=torch.contiguous_format)
     rows = []
 
     @torch.no_grad()
@@ -290,16 +292,17 @@ def benchmark_enlarge():
     with tempfile.TemporaryDirectory() as folder:
         _, test = create_data_lists.create_demo_lists(folder, progress=False)
         dataset = datasets.TestDataset(test.csv_file)
-        def kit():
-            return solver.evaluate(utils.enlarger(generator), dataset, progress=False)
 
-        usual = partial(solver.evaluate, lambda p: plain_enlarge(utils.to_rgb(p)) if p.ndim == 3
+        def kit():
+            return evaluation.evaluate(utils.Enlarger(generator), dataset, progress=False)
+
+        usual = partial(evaluation.evaluate, lambda p: plain_enlarge(utils.to_rgb(p)) if p.ndim == 3
                         else plain_enlarge(utils.to_rgb(p))[..., 0], dataset, progress=False)
         rows.append((f"evaluating {len(dataset)} photographs", *row("", *in_turn(usual, kit, 3), 0, 1)[1:4], None))
 
     if sys.platform == "linux" and DEVICE.type == "cpu":
         done = subprocess.run([sys.executable, "-c", BIG_PROGRAM], text=True, capture_output=True, check=True,
-                              cwd=Path(__file__).parent)
+                              cwd=ROOT)
         seconds, peak = map(float, done.stdout.split())
         rows.append(("enlarging 1920×1080 to 7680×4320", None, 1000 * seconds, None, None))
         rows.append(("  peak memory of the process, in MB", None, peak / 1024, None, None))
@@ -331,12 +334,12 @@ def main(arguments=None):
     what = parser.parse_args(arguments).what
     if what == "all":  # a process for each: what one leaves in memory would change the times of the next
         for name in BENCHMARKS:
-            subprocess.run([sys.executable, __file__, name], check=True)
+            subprocess.run([sys.executable, "-m", "tools.benchmark", name], check=True, cwd=ROOT)
         return
     print(machine_name(), flush=True)
     header, rows = BENCHMARKS[what]()
     cells = [[label, *("" if value is None else f"{value:,.1f}" for value in values)] for label, *values in rows]
-    print("\n" + utils.text_table(cells, header) + "\n", flush=True)
+    print("\n" + utils.Table(cells, header) + "\n", flush=True)
     results = {"machine": machine_name(), **{label: dict(zip(header[1:], values)) for label, *values in rows}}
     with utils.write_whole(f"results/benchmark_{what}.json") as temporary:
         temporary.write_text(json.dumps(results, indent=2, default=float) + "\n", encoding="utf-8")

@@ -1,0 +1,209 @@
+"""Scores: PSNR and SSIM of any way to enlarge, on any test set, and the tables they stand in.
+
+    generators = evaluation.load_generators({"mine": "runs/demo/checkpoints/warmup.pt"})
+    scores = evaluation.score_sets(evaluation.methods(generators), ["data/lists/demo_test.csv"])
+    evaluation.score_table(scores)
+
+A *method* is a function from a picture to an enlarged one. Nothing here knows how networks are trained.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets import TestDataset
+from models import make_generator
+from recipes import generator_settings
+from runs import load_checkpoint
+from utils import Enlarger, Table, bicubic, progress_bar, psnr, ssim, write_csv, write_whole
+
+# PSNR (dB) and SSIM at ×4 as published: table 2 of arXiv 1609.04802v5, and the READMEs of two implementations on
+# GitHub, sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution and Lornatang/SRGAN-PyTorch. The paper's SSIM comes
+# from another tool (daala) and lies above this protocol's; its PSNR is comparable.
+PUBLISHED_RESULTS = {
+    "paper: bicubic": {"Set5": "28.43 / 0.8211", "Set14": "25.99 / 0.7486", "B100": "25.94 / 0.6935"},
+    "paper: SRResNet": {"Set5": "32.05 / 0.9019", "Set14": "28.49 / 0.8184", "B100": "27.58 / 0.7620"},
+    "paper: SRGAN": {"Set5": "29.40 / 0.8472", "Set14": "26.02 / 0.7397", "B100": "25.16 / 0.6688"},
+    "sgrvinod: SRResNet": {"Set5": "31.927 / 0.902", "Set14": "28.588 / 0.799", "B100": "27.587 / 0.756"},
+    "sgrvinod: SRGAN": {"Set5": "29.719 / 0.859", "Set14": "26.509 / 0.729", "B100": "25.531 / 0.678"},
+    "Lornatang: SRResNet": {"Set5": "32.16 / 0.8938", "Set14": "28.57 / 0.7815", "B100": "27.56 / 0.7367"},
+    "Lornatang: SRGAN": {"Set5": "30.67 / 0.8627", "Set14": "27.12 / 0.7321", "B100": "26.22 / 0.6867"},
+}
+
+
+# ------------------------------------------------------------------------------------------- methods
+
+
+def load_generator(path, device="cpu"):
+    """The generator of a checkpoint, in evaluation mode, built by `models.make_generator`.
+
+    Raises FileNotFoundError, or ValueError for a damaged file and for weights that do not fit the network that
+    `models.py` builds from the settings beside them.
+    """
+    content = load_checkpoint(path)
+    try:
+        generator = make_generator(generator_settings(content["generator_settings"]))
+        generator.load_state_dict(content["generator"])
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: its weights do not fit its settings and your models.py ({reason})") from error
+    return generator.to(device, memory_format=torch.channels_last).eval()
+
+
+def load_generators(checkpoints):
+    """The generators of several checkpoints, as far as there are such files.
+
+    Takes and gives dictionaries, name → path and name → generator. What is left out is printed: a file that
+    is not there (yet), weights of another network than `models.py` builds, and a generator of another scale than
+    the first. Raises ValueError when nothing remains.
+    """
+    generators, first_scale = {}, None
+    for name, path in checkpoints.items():
+        if not Path(path).is_file():
+            print(f"{name} is left out: there is no file {path} (yet)")
+            continue
+        try:
+            generator, scale = load_generator(path), load_checkpoint(path)["generator_settings"]["scale"]
+        except ValueError as error:
+            print(f"{name} is left out: {error}")
+            continue
+        first_scale = first_scale or scale
+        if scale != first_scale:
+            print(f"{name} is left out: {path} enlarges ×{scale}, and the first ×{first_scale}")
+        else:
+            generators[name] = generator
+    if not generators:
+        raise ValueError(f"there is none of the checkpoints {', '.join(map(str, checkpoints.values()))}; train first, "
+                         f"or correct the names")
+    return generators
+
+
+def methods(generators, **options):
+    """Bicubic interpolation and the generators, as a dictionary name → method; `options` go to `utils.Enlarger`."""
+    enlargers = {name: Enlarger(generator, **options) for name, generator in generators.items()}
+    return {"bicubic": partial(bicubic, scale=scale_of(enlargers)), **enlargers}
+
+
+def scale_of(methods):
+    """How many times the generators among the methods enlarge (4 without one)."""
+    return next((method.scale for method in methods.values() if isinstance(method, Enlarger)), 4)
+
+
+def enlarge_all(pair, methods):
+    """A pair enlarged in every way that is compared: title → picture, the original last.
+
+    The first picture is the low resolution itself, small as it is.
+    """
+    return {"low resolution": pair.lr, **{name: enlarge(pair.lr) for name, enlarge in methods.items()},
+            "original": pair.hr}
+
+
+# ------------------------------------------------------------------------------------------- scores
+
+
+def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating"):
+    """PSNR and SSIM of a way to enlarge, picture by picture.
+
+    Parameters
+    ----------
+    enlarge : callable
+        A method: uint8 picture → uint8 picture `dataset.scale` times as large.
+    dataset : datasets.TestDataset
+        The pictures; `limit` takes the first so many.
+
+    Returns
+    -------
+    list of dict
+        `picture` (name), `psnr` (dB) and `ssim`, by the protocol of `utils.psnr`.
+    """
+    count = min(limit or len(dataset), len(dataset))
+    with progress_bar(None, label, progress, total=count) as bar:
+        return _evaluate(enlarge, dataset, count, bar)
+
+
+def _evaluate(enlarge, dataset, count, bar):
+    rows = []
+    for index in range(count):
+        pair = dataset[index]
+        picture = enlarge(pair.lr)
+        rows.append({"picture": pair.name, "psnr": psnr(picture, pair.hr, dataset.scale),
+                     "ssim": ssim(picture, pair.hr, dataset.scale)})
+        bar.update()
+    return rows
+
+
+def mean_scores(rows):
+    """(mean PSNR, mean SSIM) of the rows of `evaluate`."""
+    return float(np.mean([row["psnr"] for row in rows])), float(np.mean([row["ssim"] for row in rows]))
+
+
+def score_sets(methods, csv_files, scale=None, progress=True):
+    """Evaluate several ways to enlarge on several test sets, under one progress bar.
+
+    Parameters
+    ----------
+    methods : dict of str → callable
+        Name → what `evaluate` takes.
+    csv_files : list of path
+        The lists of the sets; a set is called after its file.
+    scale : int, optional
+        Of the lists; without it that of the methods.
+
+    Returns
+    -------
+    list of dict
+        `set`, `picture`, `method`, `psnr` (dB), `ssim`: one for each picture and method.
+    """
+    sets = {Path(csv_file).stem: TestDataset(csv_file, scale or scale_of(methods)) for csv_file in csv_files}
+    scores = []
+    with progress_bar(None, "measuring", progress, total=len(methods) * sum(map(len, sets.values()))) as bar:
+        for name, dataset in sets.items():
+            for method, enlarge in methods.items():
+                bar.set_postfix_str(f"{name}, {method}")
+                scores += [{"set": name, "method": method, **row}
+                           for row in _evaluate(enlarge, dataset, len(dataset), bar)]
+    return scores
+
+
+def score_table(scores, published=PUBLISHED_RESULTS):
+    """The mean PSNR (dB) / SSIM of each method on each set as a table, with published results below."""
+    sets, methods = (list(dict.fromkeys(row[key] for row in scores)) for key in ("set", "method"))
+    rows = {(name, method): [r for r in scores if (r["set"], r["method"]) == (name, method)]
+            for name in sets for method in methods}
+    table = [[method, *("{:.2f} / {:.4f}".format(*mean_scores(rows[name, method])) for name in sets)]
+             for method in methods]
+    table += [[method, *(row.get(name, "") for name in sets)] for method, row in published.items() if row.keys() & sets]
+    return Table(table, ["PSNR / SSIM", *(f"{name} ({len(rows[name, methods[0]])})" for name in sets)])
+
+
+def save_scores(scores, folder, published=PUBLISHED_RESULTS):
+    """Write `scores.csv` (every picture) and `table.txt` (the means) to a folder; gives the table."""
+    table = score_table(scores, published)
+    write_csv(Path(folder, "scores.csv"), scores, ["set", "picture", "method", "psnr", "ssim"])
+    with write_whole(Path(folder, "table.txt")) as temporary:
+        temporary.write_text(table + "\n", encoding="utf-8")
+    return table
+
+
+def phase_table(histories, valid_set, limit=None):
+    """How runs stand after each of their phases, beside bicubic interpolation, as a table.
+
+    `histories` is a dict of str → list of dict (name of the run → its epochs), `valid_set` the TestDataset that
+    they were validated on.
+    """
+    psnr, ssim = mean_scores(evaluate(partial(bicubic, scale=valid_set.scale), valid_set, limit, progress=False))
+    rows = [["bicubic", f"{psnr:.2f}", f"{ssim:.4f}", ""]]
+    for name, history in histories.items():
+        for last in {row["phase"]: row for row in history}.values():
+            rows.append([f"{name}, {last['phase']} {last['epoch']:.0f}", f"{last['psnr']:.2f}", f"{last['ssim']:.4f}",
+                         f"{last['psnr'] - psnr:+.2f}"])
+    return Table(rows, ["after", "PSNR (dB)", "SSIM", "over bicubic"])
+
+
+def score_captions(pictures, border=4):
+    """PSNR and SSIM against the last picture for all others of its size, as captions for `plots.plot_comparison`."""
+    *_, original = pictures.values()
+    same = {title: p for title, p in pictures.items() if p.shape == original.shape and p is not original}
+    return {title: f"{psnr(p, original, border):.2f} dB / {ssim(p, original, border):.3f}" for title, p in same.items()}

@@ -1,0 +1,192 @@
+"""The folder of a run and the files in it: settings, history, checkpoints, samples, lock, the state to resume from.
+
+    runs/<name>/settings.json                   the settings of its last training
+    runs/<name>/history.csv                     a line per epoch
+    runs/<name>/samples/                        validation pictures: input/, original/, <phase>_<epoch>/
+    runs/<name>/checkpoints/<phase>_<epoch>.pt  a generator, also as <phase>.pt (the newest) and
+                                                <phase>_best.pt (the highest PSNR)
+    runs/<name>/checkpoints/last.pt             everything that resuming needs
+
+It is handed values and knows no trainer. Checkpoints are read without running code from them.
+"""
+
+import csv
+import json
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import safe_open
+from safetensors.torch import save as safetensors_bytes
+
+from utils import read_picture, save_picture, write_csv, write_whole
+
+FIRST_COLUMNS, LAST_COLUMNS = ["phase", "epoch", "updates", "learning_rate"], ["psnr", "ssim", "seconds"]
+SAFETENSORS = ".safetensors"
+
+
+class Run:
+    """The folder `<runs>/<name>/`."""
+
+    def __init__(self, name, runs="runs"):
+        self.name, self.folder = name, Path(runs, name)
+
+    @contextmanager
+    def locked(self):
+        """A context in which no other program can train this run. Raises ValueError when one does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise ValueError(f"another program is training the run {self.name!r}; stop it, or choose "
+                             f"another name") from None
+
+    def checkpoint(self, name):
+        """Where the checkpoint of this name is."""
+        return self.folder / "checkpoints" / f"{name}.pt"
+
+    # ------------------------------------------------------------------------------------------- state
+
+    def save_state(self, state):
+        """Keep everything that resuming needs: a dictionary with `settings`, `history`, `generator`, …"""
+        save_checkpoint(self.checkpoint("last"), state)
+
+    def load_state(self):
+        """What `save_state` kept, or None for a new run. Raises ValueError for a file that is something else."""
+        path = self.checkpoint("last")
+        if not path.exists():
+            return None
+        state = load_checkpoint(path)
+        if "g_optimizer" not in state or "settings" not in state:
+            raise ValueError(f"{path}: not a state to resume from; delete {self.folder} or choose another name")
+        return state
+
+    # --------------------------------------------------------------------------------------- what is kept
+
+    def write_settings(self, settings):
+        with write_whole(self.folder / "settings.json") as temporary:
+            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+    def write_history(self, history):
+        """Write the epochs, a dictionary each; between the usual columns those of the losses, as they first appear."""
+        losses = dict.fromkeys(name for row in history for name in row if name not in FIRST_COLUMNS + LAST_COLUMNS)
+        write_csv(self.folder / "history.csv", history, [*FIRST_COLUMNS, *losses, *LAST_COLUMNS])
+
+    def keep_samples(self, phase, epoch, samples):
+        """Keep what the generator made of some pairs, a list of (Pair, picture), and once the pairs themselves."""
+        for pair, picture in samples:
+            save_picture(self._sample(f"{phase}_{epoch:03d}", pair.name), picture)
+            for folder, known in [("input", pair.lr), ("original", pair.hr)]:
+                if not self._sample(folder, pair.name).exists():
+                    save_picture(self._sample(folder, pair.name), known)
+
+    def sample(self, phase, epoch, name):
+        """The kept picture of this name after an epoch of a phase (uint8). Raises FileNotFoundError without one."""
+        return read_picture(self._sample(f"{phase}_{epoch:03d}", name))
+
+    def sampled_epochs(self, phase, name):
+        """The epochs of a phase after which the picture of this name was kept, in order."""
+        folders = self.folder.glob(f"samples/{phase}_[0-9]*")
+        return sorted(int(epoch[1]) for path in folders
+                      if (epoch := re.fullmatch(rf"{re.escape(phase)}_(\d{{3,}})", path.name))
+                      and (path / f"{name}.png").is_file())
+
+    def keep_generator(self, phase, epoch, weights, settings, scores, numbered, best, most=None):
+        """Keep the weights of a generator as the newest of its phase, and if so asked as the epoch's and the best.
+
+        Of the numbered checkpoints of the phase the last `most` are left, or all.
+        """
+        names = [phase] + [f"{phase}_{epoch:03d}"] * numbered + [f"{phase}_best"] * best
+        for name in names:
+            save_generator(self.checkpoint(name), weights, settings, phase=phase, epoch=epoch, **scores)
+        if most:
+            kept = [path for path in self.folder.glob(f"checkpoints/{phase}_[0-9]*.pt")
+                    if re.fullmatch(rf"{re.escape(phase)}_\d{{3,}}", path.stem)]
+            for path in sorted(kept, key=lambda path: int(path.stem.rpartition("_")[2]))[:-most]:
+                path.unlink()
+
+    def _sample(self, folder, name):
+        return self.folder / "samples" / folder / f"{name}.png"
+
+
+def read_history(run, folder="runs"):
+    """The epochs of a run as a list of dictionaries with numbers, from `runs/<run>/history.csv`.
+
+    A loss that belongs to another phase is not in an epoch's dictionary.
+    """
+    path = Path(folder, run, "history.csv")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such history; is {run!r} the name of a run?")
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{key: value if key == "phase" else float(value) for key, value in row.items() if value}
+                for row in csv.DictReader(file)]
+
+
+def read_histories(names, folder="runs"):
+    """The histories of several runs, name → epochs, as far as there are any; what is left out is printed."""
+    histories = {}
+    for name in names:
+        try:
+            histories[name] = read_history(name, folder)
+        except FileNotFoundError as error:
+            print(f"{name} is left out: {error}")
+    return histories
+
+
+# ---------------------------------------------------------------------------------------- checkpoints
+
+
+def save_checkpoint(path, content):
+    """Save a dictionary of tensors, numbers, strings, lists and dictionaries, whole or not at all."""
+    with write_whole(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path):
+    """Load what `save_checkpoint` or `save_generator` wrote, onto the CPU, without running any code from the file.
+
+    Raises FileNotFoundError, or ValueError for a damaged file, one that is no checkpoint of this kit,
+    or one that holds pickled objects, which could run anything on being loaded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such checkpoint; train first, or correct the name")
+    try:
+        content = _load_safetensors(path) if path.suffix == SAFETENSORS else torch.load(
+            path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise ValueError(f"{path}: refused, because it holds more than tensors and plain values; loading "
+                             f"it could run code. Use a checkpoint that this kit saved") from error
+        raise ValueError(f"{path}: not a readable checkpoint ({reason})") from error
+    if not isinstance(content, dict) or "generator" not in content or "generator_settings" not in content:
+        raise ValueError(f"{path}: not a checkpoint of this kit (no generator in it)")
+    return content
+
+
+def save_generator(path, weights, settings, **notes):
+    """Save the weights of a generator (its state dict) with the settings to build it again, and plain values as notes.
+
+    A path that ends in `.safetensors` gets a file of that format with the weights rounded to fp16: half
+    the size, for handing on.
+    """
+    if Path(path).suffix != SAFETENSORS:
+        save_checkpoint(path, {"generator": weights, "generator_settings": settings, **notes})
+        return
+    weights = {name: (value.half() if value.is_floating_point() else value).contiguous()
+               for name, value in weights.items()}
+    notes = {name: json.dumps(value) for name, value in {"generator_settings": settings, **notes}.items()}
+    with write_whole(path) as temporary:
+        temporary.write_bytes(safetensors_bytes(weights, notes))
+
+
+def _load_safetensors(path):
+    with safe_open(path, "pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}
+        notes = {name: json.loads(text) for name, text in (file.metadata() or {}).items() if name != "format"}
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    return {"generator": weights, **notes}

@@ -1,0 +1,456 @@
+"""How a run goes through its phases: counting, learning rates, validation, saving, stopping and resuming.
+
+What is learned in an epoch, and by which losses, is none of its business: see `solver.py`, whose Trainer is this one
+with the phases of SRGAN.
+"""
+
+import inspect
+import math
+import re
+import time
+from collections import namedtuple
+from contextlib import nullcontext
+from copy import deepcopy
+from functools import partial
+from itertools import chain
+
+import torch
+from easydict import EasyDict
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+import recipes
+from datasets import TestDataset, batches, training_patches
+from evaluation import evaluate, mean_scores
+from machine import Learner, Machine, interruption, quicken
+from models import make_discriminator, make_generator
+from runs import Run, load_checkpoint
+from utils import Enlarger, bicubic, progress_bar, to_signed, to_unit
+
+# A part of a run: its name, its kind of epoch (see solver.py), how many of these, the learning rate and its course.
+Phase = namedtuple("Phase", "name epoch epochs learning_rate schedule", defaults=["constant"])
+
+
+class Stopped(KeyboardInterrupt):
+    """The user stopped training, and everything is saved. A notebook shows one line, and stops running cells."""
+
+    def _render_traceback_(self):
+        return [str(self)]
+
+
+class Trainer:
+    """A run: networks, optimizers and history, kept in `runs/<name>/` (see `runs.py`) and resumed from there.
+
+    All randomness follows from the seed and the number of the update, so a run that was stopped or
+    killed anywhere and resumed ends with the same weights as one that was not.
+
+    Parameters
+    ----------
+    cfg : EasyDict
+        From `settings()`.
+    phases : list of Phase
+        What the run goes through.
+    extras : dict of str → callable (cfg, machine)
+        What an epoch function can ask for beside networks, batches and settings; made when one does.
+    progress : bool
+        Show progress bars and messages.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        For settings, phases, lists, pictures, networks and checkpoints that cannot be used.
+    """
+
+    def __init__(self, cfg, phases, extras=None, progress=True):
+        recipes.check_settings(cfg)
+        self.cfg, self.run = EasyDict(cfg), Run(cfg.name, cfg.runs)
+        self.phases, self.extras = list(phases), extras or {}
+        self._check_phases()
+        self.machine = Machine(cfg.device, cfg.precision, cfg.channels_last)
+        self.progress = progress and self.machine.rank == 0
+        self.history, self.phase, self.epoch, self.step = [], self.phases[0].name, 0, 0
+        self.losses, self.sums = [], None  # names of the losses, and the sums of this epoch so far
+        self.seconds = 0  # spent on this epoch before it was last saved
+        state = self._old_state()
+        if self.machine.world > 1:
+            self.machine.broadcast(lambda: training_patches(cfg, self.progress).bytes)  # one process makes the pack
+        self.train_set = training_patches(cfg, self.progress)
+        if self.machine.device.type != "cpu" and (
+                self.machine.has_room_for(self.train_set.bytes) if cfg.data_on_gpu == "auto" else cfg.data_on_gpu):
+            self.train_set.keep_on(self.machine.device)
+        self.valid_set = TestDataset(cfg.valid_list, cfg.scale)
+        self.steps_per_epoch = cfg.updates_per_epoch or len(batches(self.train_set, cfg.batch_size))
+
+        torch.manual_seed(cfg.seed)
+        self.generator = self.machine.move(quicken(make_generator(cfg)))
+        self._check_scale()
+        self.g_optimizer = self._adam(self.generator)
+        self.discriminator = self.d_optimizer = None  # until a phase asks for it
+        if state:
+            self._restore(state)
+        elif cfg.start_from:
+            self._start_from(cfg.start_from)
+        self._begin_average(state)
+        self._say(f"run {str(self.run.folder)!r}: {'resumed, ' + self._position() if state else 'new'}, "
+                  f"on {self.machine.device} in {self.machine.precision}")
+
+    # ------------------------------------------------------------------------------------ from outside
+
+    def train(self, name=None, on_epoch=None):
+        """Train the phase of this name until its epochs are done, or all phases; `on_epoch(history)` after each.
+
+        Returns the history, a list of dictionaries. Raises ValueError when an earlier phase is not done,
+        FloatingPointError when a loss is no longer a number, and Stopped, a KeyboardInterrupt, after saving, when the
+        user stops it.
+        """
+        for phase in self.phases if name is None else [self._phase(name)]:
+            if self._enter(phase):
+                self._train(phase, on_epoch)
+            elif on_epoch and self.history:
+                on_epoch(self.history)  # the curves so far
+        return self.history
+
+    @property
+    def result(self):
+        """The generator that is validated and kept: with `cfg.ema_decay` the average of the weights."""
+        return self.average or self.generator
+
+    def pictures(self, index=0):
+        """What became of a validation picture: bicubic, the first sample that was kept, and the last of each phase.
+
+        A dictionary title → picture (uint8), the original last, for `plots.plot_comparison`.
+        """
+        pair = self.valid_set[index]
+        shown = {"bicubic": bicubic(pair.lr, self.cfg.scale)}
+        kept = [(phase, self.run.sampled_epochs(phase, pair.name))
+                for phase in dict.fromkeys(row["phase"] for row in self.history)]
+        for i, (phase, epochs) in enumerate(kept):
+            for epoch in dict.fromkeys((epochs[:1] if i == 0 else []) + epochs[-1:]):
+                shown[f"{phase}, epoch {epoch}"] = self.run.sample(phase, epoch, pair.name)
+        return {**shown, "original": pair.hr}
+
+    # ------------------------------------------------------------------------------------------- phases
+
+    def _check_phases(self):
+        names = [phase.name for phase in self.phases]
+        for phase in self.phases:
+            if not re.fullmatch(r"[a-z]\w*?(?<!\d)", phase.name) or names.count(phase.name) > 1:
+                raise ValueError(f"phase {phase.name!r}: needs a name of its own, of small letters, digits and '_', "
+                                 f"with a letter at both ends")
+            if not recipes.SCHEDULE.holds(phase.schedule):
+                raise ValueError(f"phase {phase.name!r}: its schedule must be {recipes.SCHEDULE.wanted}, not "
+                                 f"{phase.schedule!r}")
+            for name, parameter in inspect.signature(phase.epoch).parameters.items():
+                known = ["generator", "discriminator", "batches", *self.extras]
+                if name not in known and name not in self.cfg and parameter.default is parameter.empty:
+                    raise ValueError(f"phase {phase.name!r}: its epoch function asks for {name!r}; it can have "
+                                     f"{', '.join(known)}, and every setting")
+
+    def _phase(self, name):
+        for phase in self.phases:
+            if phase.name == name:
+                return phase
+        raise ValueError(f"there is no phase {name!r} here, but {', '.join(phase.name for phase in self.phases)}; make "
+                         f"the trainer with phases=[*solver.phases(cfg), …]")
+
+    def _enter(self, phase):
+        """Go over to a phase, if need be and allowed. Whether there is something to train in it."""
+        if phase.name != self.phase:
+            begun, names = {row["phase"] for row in self.history}, [phase.name for phase in self.phases]
+            before = names.index(phase.name)
+            if phase.name in begun or self.phase in names[before:]:
+                self._say(f"the {phase.name} of this run is over; its {self.phase} has begun")
+                return False
+            if not phase.epochs:
+                return False
+            current = self._phase(self.phase)
+            waiting = [current] * (self.step > 0 or self.epoch < current.epochs)
+            waiting += [p for p in self.phases[names.index(self.phase) + 1 : before] if p.epochs]
+            if waiting:
+                call = "warm_up()" if waiting[0].name == "warmup" else f"train({waiting[0].name!r})"
+                raise ValueError(f"the {waiting[0].name} of run {self.cfg.name!r} is not finished "
+                                 f"({self._position()}): call {call} first, or lower "
+                                 f"{self._named(waiting[0], 'epochs')}")
+            self.phase, self.epoch = phase.name, 0
+            self.generator.load_state_dict(self.result.state_dict())
+            self._begin_average()
+            self.g_optimizer = self._adam(self.generator)  # a new task: old momentum would mislead
+            if self.discriminator:
+                self.d_optimizer = self._adam(self.discriminator)
+        if self.epoch >= phase.epochs:
+            self._say(f"{phase.name}: {self.epoch} of {phase.epochs} epochs are done; "
+                      f"for more, raise {self._named(phase, 'epochs')}")
+            return False
+        if "discriminator" in inspect.signature(phase.epoch).parameters and not self.discriminator:
+            self._make_discriminator()
+        return True
+
+    def _train(self, phase, on_epoch):
+        if on_epoch and self.history:
+            on_epoch(self.history)
+        make = {"generator": partial(self._learner, "generator", self.cfg.clip_gradients),
+                "discriminator": partial(self._learner, "discriminator"),
+                **{name: partial(extra, self.cfg, self.machine) for name, extra in self.extras.items()}}
+        asked = [name for name in inspect.signature(phase.epoch).parameters if name in make or name in self.cfg]
+        arguments = {name: make[name]() if name in make else self.cfg[name] for name in asked}
+        first = self.machine.rank == 0
+        with self.run.locked() if first else nullcontext(), interruption() as self.interruption:
+            if first:
+                self.run.write_settings(self.cfg)
+            while self.epoch < phase.epochs:
+                finished = self._run_epoch(phase, arguments)
+                if finished and on_epoch:
+                    on_epoch(self.history)
+                if not finished or self.interruption.is_set():
+                    message = f"stopped and saved: {self._position()}; run the cell or command again to go on"
+                    raise Stopped(message)
+
+    def _run_epoch(self, phase, arguments):
+        """Train to the end of an epoch and validate. False when the user stopped it before."""
+        self.began = time.monotonic() - self.seconds
+        learners = [argument for argument in arguments.values() if isinstance(argument, Learner)]
+        for learner in learners:
+            learner.network.train()
+            learner.learning_rate = self._learning_rate(phase)
+        last_look = last_save = time.monotonic()
+        with progress_bar(None, f"{phase.name} {self.epoch + 1}/{phase.epochs}", self.progress,
+                          total=self.steps_per_epoch, initial=self.step) as bar:
+            for losses in phase.epoch(**arguments, batches=self._batches()):
+                self._count(losses, phase)
+                bar.update()
+                now = time.monotonic()
+                if now - last_look > 0.5:  # reading the sums makes a GPU wait, so not after every update
+                    last_look, means = now, self._means(phase, self.sums)
+                    bar.set_postfix({name: f"{mean:.4g}" for name, mean in means.items()}, refresh=False)
+                stop, save = self._agree(self.interruption.is_set(), now - last_save > 60 * self.cfg.save_minutes)
+                if stop or save:
+                    self._save(phase)
+                    last_save = now
+                if stop:
+                    return False
+                for learner in learners:
+                    learner.learning_rate = self._learning_rate(phase)
+            if self.step != self.steps_per_epoch:
+                raise ValueError(f"phase {phase.name!r}: its epoch function yielded {self.step} times for "
+                                 f"{self.steps_per_epoch} batches; it must yield its losses once for each")
+            means, samples = self._means(phase, self._shared_sums()), []
+            row = self.machine.broadcast(lambda: self._validated(phase, means, samples))
+        self.history.append(row)
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, None
+        if self.machine.rank == 0:
+            self._keep(phase, row, samples)
+        self._save(phase)  # last: if this is not reached, the epoch is done again and all of the above rewritten
+        if self.machine.rank == 0:
+            self.run.write_history(self.history)
+        return True
+
+    def _batches(self):
+        """The rest of this epoch's batches as tensors on the device: low in [0, 1], high in [-1, 1]."""
+        # Counted through all phases, so that the second does not see the patches of the first again.
+        first = len(self.history) * self.steps_per_epoch + self.step
+        for low, high in batches(self.train_set, self.cfg.batch_size, first, self.steps_per_epoch - self.step,
+                                 self.cfg.workers, self.machine.rank, self.machine.world):
+            yield to_unit(self.machine.move(low)), to_signed(self.machine.move(high))
+
+    def _count(self, losses, phase):
+        """Count an update and add its losses up, on the device."""
+        try:
+            values = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=self.machine.device).detach()
+                                  for value in losses.values()])
+            if self.sums is None:
+                self.losses, self.sums = list(losses), torch.zeros(len(losses), dtype=torch.float64,
+                                                                   device=self.machine.float64_device)
+            self.sums += values.to(self.sums.device)
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"phase {phase.name!r}: its epoch function must yield a dictionary of losses, the same "
+                             f"single numbers each time, not {losses!r} ({error})") from error
+        self.step += 1
+        if self.average:
+            self._follow()
+
+    def _validated(self, phase, means, samples):
+        """The row of history for this epoch; the first pairs and what became of them are added to `samples`."""
+        enlarge_one = Enlarger(self.result)
+
+        def enlarge(low):
+            picture = enlarge_one(low)
+            if len(samples) < self.cfg.sample_pictures:
+                samples.append((self.valid_set[len(samples)], picture))
+            return picture
+
+        row = {"phase": phase.name, "epoch": self.epoch + 1,
+               "updates": len(self.history) * self.steps_per_epoch + self.step,
+               "learning_rate": self._learning_rate(phase), **means}
+        row["psnr"], row["ssim"] = mean_scores(
+            evaluate(enlarge, self.valid_set, self.cfg.valid_pictures, progress=False))
+        return {**row, "seconds": round(time.monotonic() - self.began, 3)}
+
+    def _keep(self, phase, row, samples):
+        """Keep the pictures and the generator of the epoch that has just ended, as far as the settings say so."""
+        last = self.epoch == phase.epochs
+        if self.epoch % self.cfg.sample_every == 0 or last:
+            self.run.keep_samples(phase.name, self.epoch, samples)
+        best = row["psnr"] == max(old["psnr"] for old in self.history if old["phase"] == phase.name)
+        numbered = self.epoch % self.cfg.checkpoint_every == 0 or last
+        self.run.keep_generator(phase.name, self.epoch, self.result.state_dict(),
+                                recipes.section(self.cfg, "generator"), {"psnr": row["psnr"], "ssim": row["ssim"]},
+                                numbered, best, self.cfg.keep_checkpoints)
+
+    def _learning_rate(self, phase):
+        """The learning rate of the next update."""
+        updates = max(phase.epochs * self.steps_per_epoch - 1, 1)
+        done = min(self.epoch * self.steps_per_epoch + self.step, updates)
+        return scheduled(phase.learning_rate, phase.schedule, done / updates)
+
+    def _shared_sums(self):
+        return self.machine.all_reduce(self.sums) / self.machine.world
+
+    def _means(self, phase, sums):
+        """Mean losses of the epoch so far. Raises FloatingPointError when one is no number."""
+        means = dict(zip(self.losses, (sums / max(self.step, 1)).tolist()))
+        if not all(map(math.isfinite, means.values())):
+            raise FloatingPointError(
+                f"training has diverged: a loss of {phase.name} epoch {self.epoch + 1} is no longer a number. "
+                f"Nothing of this epoch was saved over the last good state, so lower {self._named(phase, 'lr')} (now "
+                f"{phase.learning_rate:g}) or set clip_gradients (now {self.cfg.clip_gradients}; 0.1 is "
+                f"strong), and run again: training goes on from there")
+        return means
+
+    def _agree(self, stop, save):
+        """Whether to stop and to save: what any process wants, all do, and after the same update."""
+        if self.machine.world > 1:
+            if self.step % 20:
+                return False, False  # asking costs time
+            stop, save = self.machine.all_reduce(torch.tensor([stop, save], dtype=torch.float32,
+                                                              device=self.machine.device)).tolist()
+        return bool(stop), bool(save)
+
+    def _begin_average(self, state=None):
+        self.average = deepcopy(self.generator).requires_grad_(False) if self.cfg.ema_decay else None
+        if self.average and state and "average" in state:
+            self.average.load_state_dict(state["average"])
+
+    def _follow(self):
+        """Draw the average towards the generator after an update."""
+        done = self.epoch * self.steps_per_epoch + self.step
+        decay = min(self.cfg.ema_decay, (1 + done) / (10 + done))  # at first quickly, to forget the random weights
+        averaged, current = ([value for value in chain(network.parameters(), network.buffers())
+                              if value.is_floating_point()] for network in (self.average, self.generator))
+        get_ema_multi_avg_fn(decay)(averaged, current, done)
+
+    # ----------------------------------------------------------------------------------- saved, resumed
+
+    def _save(self, phase):
+        sums = None
+        if self.sums is not None:
+            shared = self._shared_sums()
+            self._means(phase, shared)  # never save what is no number
+            sums = dict(zip(self.losses, shared.tolist()))
+        self.seconds = time.monotonic() - self.began if self.step else 0
+        if self.machine.rank > 0:
+            return
+        state = {"phase": self.phase, "epoch": self.epoch, "step": self.step,
+                 "sums": sums, "seconds": self.seconds, "history": self.history,
+                 "settings": dict(self.cfg), "generator": self.generator.state_dict(),
+                 "generator_settings": recipes.section(self.cfg, "generator"),
+                 "g_optimizer": self.g_optimizer.state_dict(), "scaler": self.machine.scaler.state_dict()}
+        if self.average:
+            state["average"] = self.average.state_dict()
+        if self.discriminator:
+            state |= {"discriminator": self.discriminator.state_dict(), "d_optimizer": self.d_optimizer.state_dict()}
+        self.run.save_state(state)
+
+    def _old_state(self):
+        """The saved state of this run, or None for a new one. Raises ValueError for settings that do not go with it."""
+        state = self.run.load_state()
+        if not state:
+            return None
+        old, fixed = state["settings"], recipes.fixed(self.cfg)
+        for name, value in fixed.items():
+            if old.get(name) != value:
+                raise ValueError(f"run {self.cfg.name!r} was begun with {name} = {old.get(name)!r}, not "
+                                 f"{value!r}: choose another name, put the setting back, or delete "
+                                 f"{self.run.folder}")
+        for name, value in self.cfg.items():
+            if old.get(name) != value:
+                self._say(f"{name} was {old.get(name)!r} and is now {value!r}")
+        return state
+
+    def _restore(self, state):
+        self.phase, self.epoch, self.step, self.history = (state[k] for k in ("phase", "epoch", "step", "history"))
+        self.generator.load_state_dict(state["generator"])
+        self.g_optimizer.load_state_dict(state["g_optimizer"])
+        self.machine.scaler.load_state_dict(state["scaler"])
+        self.seconds = state.get("seconds", 0)
+        if state["sums"] is not None:
+            sums = state["sums"]
+            if isinstance(sums, list):  # of a run that was begun before losses had their names beside them
+                sums = dict(zip(["content_loss", "adversarial_loss", "discriminator_loss", "d_real", "d_fake"], sums))
+            self.losses = list(sums)
+            self.sums = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.machine.float64_device)
+        if "discriminator" in state:
+            self._make_discriminator()
+            self.discriminator.load_state_dict(state["discriminator"])
+            self.d_optimizer.load_state_dict(state["d_optimizer"])
+        if self.machine.rank == 0:
+            self.run.write_history(self.history)  # in case it was killed just before
+
+    def _start_from(self, path):
+        content, mine = load_checkpoint(path), recipes.section(self.cfg, "generator")
+        if content["generator_settings"] != mine:
+            raise ValueError(f"start_from: the generator in {path} was built with {content['generator_settings']}, "
+                             f"this run's with {mine}; make them equal")
+        self.generator.load_state_dict(content["generator"])
+
+    # ------------------------------------------------------------------------------------------- helpers
+
+    def _learner(self, name, clip=None):
+        network, optimizer = getattr(self, name), getattr(self, f"{name[0]}_optimizer")
+        if self.cfg.compile:
+            torch._dynamo.config.suppress_errors = True  # fall back to running a part as it is
+            network.compile()
+        return Learner(network, optimizer, self.machine, clip)
+
+    def _adam(self, network):
+        return torch.optim.Adam(network.parameters(), betas=(0.9, 0.999), eps=self.cfg.adam_eps,
+                                fused=self.cfg.fused_adam and self.machine.device.type != "mps")
+
+    def _make_discriminator(self):
+        torch.manual_seed(self.cfg.seed + 1)
+        self.discriminator = self.machine.move(quicken(make_discriminator(self.cfg)))
+        self.d_optimizer = self._adam(self.discriminator)
+
+    def _check_scale(self):
+        scale = Enlarger(self.generator).scale
+        if scale != self.cfg.scale:
+            raise ValueError(f"the generator that models.make_generator builds enlarges ×{scale}, but the setting "
+                             f"scale is {self.cfg.scale}")
+
+    def _named(self, phase, what):
+        """How a user sets the epochs or the learning rate ("lr") of a phase."""
+        name = f"{phase.name}_{what}"
+        field = "learning_rate" if what == "lr" else what
+        return name if name in self.cfg else f"the {field} of the phase {phase.name!r}"
+
+    def _position(self):
+        total = next((phase.epochs for phase in self.phases if phase.name == self.phase), self.epoch)
+        within = f" and {self.step} of {self.steps_per_epoch} updates" if self.step else ""
+        return f"{self.phase} at {self.epoch} of {total} epochs{within}"
+
+    def _say(self, message):
+        if self.progress:
+            print(message, flush=True)
+
+
+def scheduled(peak, schedule, progress):
+    """The learning rate at `progress` (0…1) of a phase.
+
+    "constant"; "step": a tenth in the second half (the paper's adversarial training); "one_cycle":
+    up from peak/25 within the first 30 %, then down to almost zero, both as half a cosine (Smith &
+    Topin, arXiv 1708.07120), which gets most out of few updates.
+    """
+    if schedule == "constant":
+        return peak
+    if schedule == "step":
+        return peak if progress < 0.5 else peak / 10
+    low, high, t = (peak / 25, peak, progress / 0.3) if progress < 0.3 else (peak / 1e5, peak, (1 - progress) / 0.7)
+    return low + (high - low) * (1 - math.cos(math.pi * t)) / 2

@@ -1,0 +1,83 @@
+"""VGG19's features: what the content loss of the paper compares pictures by (section 2.2.1)."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from imresize import imresize
+
+
+class VGGFeatures(nn.Module):
+    """φ(i,j): VGG19's feature map after the activation of the j-th convolution before the i-th pooling.
+
+    The feature space of the paper's content loss (section 2.2.1), trained on ImageNet and frozen here.
+    The paper divides the features by 12.75; here that is a factor of 1/12.75² on their squared distance, in the
+    setting `content_loss`.
+
+    Parameters
+    ----------
+    i, j : int
+        φ(5,4) and φ(2,2) are the paper's VGG54 and VGG22. Without j: the map after the i-th pooling.
+    weights : str or path, optional
+        A local weights file in torchvision's format (`vgg19-dcbb9e9d.pth`). Without it torchvision
+        downloads that file once (548 MB) into its cache.
+    normalise : bool
+        Bring pictures to the colours that VGG was trained with; without, it sees [-1, 1] as it is.
+    size : int, optional
+        Resize pictures to this side first.
+
+    Forward: N×3×H×W in [-1, 1] → N×C×H'×W'.
+
+    Raises ValueError for a layer that VGG19 does not have or a file with other weights, and
+    ConnectionError with the way out when the download fails.
+    """
+
+    CONVOLUTIONS = (2, 2, 4, 4, 4)  # before each of the five poolings
+
+    def __init__(self, i=5, j=4, weights=None, normalise=True, size=None):
+        super().__init__()
+        if i not in range(1, 6) or j is not None and j not in range(1, self.CONVOLUTIONS[i - 1] + 1):
+            raise ValueError(f"VGG19 has no layer φ({i},{j}): i runs from 1 to 5, and j from 1 to "
+                             f"{', '.join(map(str, self.CONVOLUTIONS))} respectively")
+        from torchvision.models import vgg19  # here: it costs a second that MSE training need not pay
+
+        # A pooling follows (2 × its convolutions) layers, so φ(i,j) ends 2j layers behind pooling i-1.
+        end = sum(2 * n + 1 for n in self.CONVOLUTIONS[: i - 1 if j else i]) + 2 * (j or 0)
+        with torch.device("meta"):  # without drawing random weights first
+            network = vgg19()
+        network.load_state_dict(_vgg19_weights(weights, network.state_dict()), assign=True)
+        self.layers = network.features[:end].eval().requires_grad_(False)
+        self.normalise, self.size = normalise, size
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+
+    def forward(self, picture):
+        if self.size:
+            picture = imresize(picture, output_shape=(self.size, self.size))
+        if self.normalise:
+            picture = ((picture + 1) / 2 - self.mean) / self.std
+        return self.layers(picture)
+
+
+def _vgg19_weights(path, wanted):
+    from torchvision.models import VGG19_Weights
+
+    url = VGG19_Weights.IMAGENET1K_V1.url
+    help_text = (f"Download {url} on another machine and name the file in the setting vgg_weights, "
+                 f'or train with content_loss="mse", which needs no weights.')
+    if path is None:
+        try:
+            return VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        except Exception as error:  # no network, a proxy's page, a full disk, a wrong checksum
+            raise ConnectionError(f"the VGG19 weights could not be downloaded ({error}). {help_text}") from error
+    if not Path(path).is_file():
+        raise ValueError(f"vgg_weights: there is no file {path}. {help_text}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        fits = all(name in state and state[name].shape == wanted[name].shape for name in wanted)
+    except Exception as error:
+        raise ValueError(f"vgg_weights: {path} cannot be read ({error}). {help_text}") from error
+    if not fits:
+        raise ValueError(f"vgg_weights: {path} does not hold torchvision's VGG19. {help_text}")
+    return state
