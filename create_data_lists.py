@@ -11,12 +11,14 @@ import hashlib
 import os
 import re
 import sys
+import threading
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from download import ARCHIVES, download
-from utils import Table, progress_bar, read_picture, write_csv
+from utils import Table, pixels_of, progress_bar, read_picture, write_csv
 
 FIELDS = ["hr", "lr", "scale", "width", "height", "left", "top"]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
@@ -240,7 +242,9 @@ def _pictures(folder):
     for path in sorted(folder.iterdir(), key=_natural_order):
         if path.name.startswith(".") or path.is_dir():
             continue
-        if path.suffix.lower() not in SUFFIXES:
+        if not path.name.isprintable():  # (what is not UTF-8 cannot be written to a list)
+            left_out.append((ascii(path.name), "has a name with unusual characters; rename it"))
+        elif path.suffix.lower() not in SUFFIXES:
             left_out.append((path.name, "is not a picture file"))
         elif path.stem in pictures:
             left_out.append((path.name, f"has the same name as {pictures[path.stem].name}"))
@@ -250,7 +254,7 @@ def _pictures(folder):
 
 
 def _natural_order(path):
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+    return [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", path.name)]
 
 
 # ----------------------------------------------------------------------------- from pairs to checked rows
@@ -258,8 +262,9 @@ def _natural_order(path):
 
 def _write_list(name, pairs, left_out, csv_file, scale, smallest, progress, square=None):
     rows, seen = [], {}
+    room = PixelBudget(MOST_PIXELS)
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
-        checks = pool.map(lambda pair: _check_pair(*pair, scale, smallest, square), pairs)
+        checks = pool.map(lambda pair: _check_pair(*pair, scale, smallest, square, room), pairs)
         checks = progress_bar(checks, name, progress, total=len(pairs))
         for (high, low), (rectangle, digest, reason) in zip(pairs, checks):
             if not reason and digest in seen:
@@ -277,16 +282,45 @@ def _write_list(name, pairs, left_out, csv_file, scale, smallest, progress, squa
     return report
 
 
-def _check_pair(high_file, low_file, scale, smallest, square):
+MOST_PIXELS = 64_000_000  # decoded at a time, unless one picture alone has more
+
+
+class PixelBudget:
+    """Lets as many pictures be decoded at a time as have so many pixels together, and a larger one alone."""
+
+    def __init__(self, pixels):
+        self.pixels, self.used, self.changed = pixels, 0, threading.Condition()
+
+    @contextmanager
+    def of(self, file):
+        """A context for decoding a file."""
+        pixels = min(pixels_of(file), self.pixels)
+        with self.changed:
+            self.changed.wait_for(lambda: self.used + pixels <= self.pixels)
+            self.used += pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.used -= pixels
+                self.changed.notify_all()
+
+
+def _check_pair(high_file, low_file, scale, smallest, square, room):
     """(rectangle to use, digest of the pixels, None) or (None, None, what is wrong).
 
     The rectangle is the whole picture cut to a multiple of the scale, or the `square` in its middle.
     """
     try:
-        high = read_picture(high_file)
-        low = read_picture(low_file) if low_file else None
+        with room.of(high_file):
+            return _checked_pair(high_file, low_file, scale, smallest, square)
     except (ValueError, OSError) as error:
         return None, None, re.sub(rf"^{re.escape(str(high_file))}: ", "", str(error))
+
+
+def _checked_pair(high_file, low_file, scale, smallest, square):
+    high = read_picture(high_file)
+    low = read_picture(low_file) if low_file else None
     smallest = square or max(smallest, scale)
     if min(high.shape[:2]) < smallest:
         return None, None, f"is {high.shape[1]}×{high.shape[0]}, too small (at least {smallest} on both sides)"

@@ -6,12 +6,9 @@ memory-mapped afterwards: every later epoch and run cuts its patches there witho
 
 import csv
 import io
-import json
-import os
-import shutil
+import zlib
 from collections import namedtuple
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +17,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from imresize import imresize
-from utils import progress_bar, read_picture, to_rgb, write_whole
+from packs import ends_of, make_pack, open_pack
+from utils import read_picture, to_rgb
 
 # One line of a list: files (lr is None where imresize is to make it), and the rectangle of the high
 # resolution that is used, in pixels; its sides are multiples of the scale.
@@ -99,20 +97,26 @@ class TestDataset(Dataset):
     """The whole pictures of a list, decoded one at a time when they are asked for.
 
     `dataset[i]` is a Pair (name, lr, hr) of uint8 pictures, H×W×3, or H×W where the files are grey: the
-    published tables take grey values as the luma. Errors as for `read_list`, `utils.read_picture`.
+    published tables take grey values as the luma. The first `keep` of them stay in memory once they were asked for.
+    Errors as for `read_list`, `utils.read_picture`.
     """
 
     __test__ = False  # its name makes pytest want to collect it
 
-    def __init__(self, csv_file, scale=4):
-        self.rows, self.scale = read_list(csv_file, scale), scale
+    def __init__(self, csv_file, scale=4, keep=0):
+        self.rows, self.scale, self.keep, self._kept = read_list(csv_file, scale), scale, keep, {}
 
     def __len__(self):
         return len(self.rows)
 
     def __getitem__(self, index):
+        if index in self._kept:
+            return self._kept[index]
         row = self.rows[index]
-        return Pair(row.hr.stem, *read_pair(row, self.scale))
+        pair = Pair(row.hr.stem, *read_pair(row, self.scale))
+        if 0 <= index < self.keep:
+            self._kept[index] = pair
+        return pair
 
 
 def named_pairs(csv_files, names, scale=4):
@@ -168,8 +172,9 @@ class TrainDataset(Dataset):
                                  f"out with create_data_lists.py --crop {crop}, or choose a smaller crop")
         self.scale, self.crop, self.patches_per_picture, self.seed = scale, crop, patches_per_picture, seed
         self.flip, self.turn, self.colour_jitter, self.jpeg_noise = flip, turn, colour_jitter, jpeg_noise
-        self.pack_file = make_pack(csv_file, self.rows, scale, progress)
+        self.pack = make_pack(csv_file, self.rows, scale, partial(read_pair, scale=scale), progress)
         self._epoch = self._drawn = self._pictures = self._on_device = None
+        self._unchecked = set(range(len(self.rows)))  # pairs whose pixels this process has not compared with their CRC
 
     def __len__(self):
         return len(self.rows) * self.patches_per_picture
@@ -177,7 +182,12 @@ class TrainDataset(Dataset):
     @property
     def bytes(self):
         """Size of the pack."""
-        return self.pack_file.stat().st_size
+        return self.pack.file.stat().st_size
+
+    @property
+    def digest(self):
+        """A text that stands for all pixels of the training pictures, wherever they are stored."""
+        return f"{len(self.rows)} pictures, {zlib.crc32(repr(self.pack.crcs).encode()):08x}"
 
     @property
     def is_on_device(self):
@@ -205,21 +215,34 @@ class TrainDataset(Dataset):
     def _cut(self, plan):
         """The patches of a plan from the memory-mapped pack."""
         if self._pictures is None:
-            self._pictures = open_pack(self.pack_file, self.rows, self.scale)
+            self._pictures = open_pack(self.pack.file, self.rows, self.scale)
         size, crop = self.crop // self.scale, self.crop
         low = np.empty((len(plan), 3, size, size), np.uint8)
         high = np.empty((len(plan), 3, crop, crop), np.uint8)
         for i, (picture, top, left, flip, turns) in enumerate(plan.tolist()):
+            if picture in self._unchecked:
+                self._check(picture)
             small, large = self._pictures[picture]
             low[i] = _augmented(small[top : top + size, left : left + size], flip, turns)
             top, left = top * self.scale, left * self.scale
             high[i] = _augmented(large[top : top + crop, left : left + crop], flip, turns)
         return torch.from_numpy(low), torch.from_numpy(high)
 
+    def _check(self, picture):
+        """Compare the pixels of a pair with their CRC, at its first use: 1 s for each GB, once per process."""
+        small, large = self._pictures[picture]
+        if zlib.crc32(large, zlib.crc32(small)) != self.pack.crcs[picture]:
+            raise ValueError(f"{self.pack.file}: is damaged (its pixels of {self.rows[picture].hr.name} have changed); "
+                             f"delete it, and it will be made again")
+        self._unchecked.discard(picture)
+
     def keep_on(self, device):
         """Copy the whole pack to a device; from then on batches are cut there, the same as on the CPU."""
-        pixels = torch.from_file(str(self.pack_file), size=self.bytes, dtype=torch.uint8).to(device)
-        ends = np.cumsum([_pair_bytes(row, self.scale) for row in self.rows])
+        self._pictures = self._pictures or open_pack(self.pack.file, self.rows, self.scale)
+        for picture in sorted(self._unchecked):
+            self._check(picture)
+        pixels = torch.from_file(str(self.pack.file), size=self.bytes, dtype=torch.uint8).to(device)
+        ends = ends_of(self.rows, self.scale)
         widths = np.array([row.width for row in self.rows])
         high_starts = ends - np.array([3 * row.width * row.height for row in self.rows])
         low_starts = np.concatenate([[0], ends[:-1]])
@@ -323,87 +346,3 @@ def batches(dataset, batch_size, first=0, count=None, workers=0, part=0, parts=1
     on_device = dataset.is_on_device
     return DataLoader(dataset, sampler=chunks, batch_size=None, num_workers=0 if on_device else workers,
                       pin_memory=torch.cuda.is_available() and not on_device)
-
-
-# ----------------------------------------------------------------------------------------------- packs
-
-
-def make_pack(csv_file, rows, scale, progress=True):
-    """Decode the pictures of a list into one file of raw pixels, unless that was done before.
-
-    The file holds, for one row after the other, the low and the high resolution as H×W×3 bytes. A JSON
-    file beside it says from which files, with which sizes and times; when one of them changes, the pack
-    is made anew. Making it is parallel, and goes on where it was stopped.
-
-    Returns the pack's path. Raises OSError when the disk lacks room, ValueError for a bad picture.
-    """
-    csv_file = Path(csv_file)
-    pack = csv_file.with_name(f"{csv_file.stem}.x{scale}.pack")
-    note = pack.with_name(pack.name + ".json")
-    part = pack.with_name(pack.name + ".part")
-    part_note = pack.with_name(pack.name + ".part.json")
-    plan = json.dumps({"version": 1, "scale": scale, "pictures": [_source(row) for row in rows]}, indent=0)
-    ends = np.cumsum([_pair_bytes(row, scale) for row in rows])
-
-    if pack.is_file() and pack.stat().st_size == ends[-1] and _text(note) == plan:
-        return pack
-    if _text(part_note) != plan:  # what is there comes from other pictures
-        part.unlink(missing_ok=True)
-        with write_whole(part_note) as temporary:
-            temporary.write_text(plan, encoding="utf-8")
-    done = int(np.searchsorted(ends, part.stat().st_size if part.is_file() else 0, side="right"))
-    start = int(ends[done - 1]) if done else 0
-    _require_room(pack.parent, int(ends[-1]) - start, csv_file)
-
-    # The file grows by whole pairs in the order of the list, so its length tells how far it has come.
-    workers = os.cpu_count() or 1
-    with open(part, "ab") as file, ThreadPoolExecutor(workers) as pool, \
-            progress_bar(None, f"packing {csv_file.stem}", progress, total=len(rows), initial=done) as bar:
-        file.truncate(start)  # half a pair, if it was killed while writing one
-        remaining = iter(rows[done:])
-        while window := list(islice(remaining, 2 * workers)):  # not all at once: memory
-            for low, high in pool.map(lambda row: read_pair(row, scale), window):
-                file.write(to_rgb(low).tobytes() + to_rgb(high).tobytes())
-                bar.update()
-            file.flush()
-        os.fsync(file.fileno())
-    note.unlink(missing_ok=True)  # in this order no note ever stands beside another pack than its own
-    os.replace(part, pack)
-    os.replace(part_note, note)
-    return pack
-
-
-def open_pack(pack, rows, scale):
-    """The (low, high) pictures of a pack as memory-mapped H×W×3 arrays, in the order of the list."""
-    pixels = np.memmap(pack, np.uint8, mode="r")
-    pictures, offset = [], 0
-    for row in rows:
-        pair = []
-        for height, width in [(row.height // scale, row.width // scale), (row.height, row.width)]:
-            # as plain arrays: slicing a memmap object costs several times as much
-            pair.append(np.asarray(pixels[offset : offset + height * width * 3]).reshape(height, width, 3))
-            offset += height * width * 3
-        pictures.append(tuple(pair))
-    return pictures
-
-
-def _source(row):
-    def file(path):
-        return path and [os.path.abspath(path), path.stat().st_size, path.stat().st_mtime_ns]
-
-    return [file(row.hr), file(row.lr), *row[2:]]
-
-
-def _pair_bytes(row, scale):
-    return 3 * row.width * row.height + 3 * (row.width // scale) * (row.height // scale)
-
-
-def _text(path):
-    return path.read_text(encoding="utf-8") if path.is_file() else None
-
-
-def _require_room(folder, wanted, csv_file):
-    free = shutil.disk_usage(folder).free
-    if wanted > free:
-        raise OSError(f"{folder}: packing {csv_file.name} takes {wanted / 1e9:.1f} GB, but only {free / 1e9:.1f} GB "
-                      f"are free; make room, or put the list on another disk (create_data_lists.py --out)")

@@ -3,6 +3,7 @@
 Used by `create_data_lists.py --download`.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from packs import waiting_lock
 from utils import progress_bar
 
 # Where an archive is, the MD5 of the file, and the folder in it that is wanted.
@@ -38,6 +40,7 @@ ARCHIVES = {
     ],
 }
 
+DISK_FULL = [errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)]
 ATTEMPTS = 5  # in a row without a single new byte
 PAUSE = 2  # seconds between them
 
@@ -70,30 +73,45 @@ def download(names, data="data", source=None, progress=True):
     for name in names:
         if name not in ARCHIVES:
             raise ValueError(f"there is nothing to download called {name!r}; choose from {', '.join(ARCHIVES)}")
-    for archive in (archive for name in names for archive in ARCHIVES[name]):
-        if (data / archive.folder).is_dir():
-            print(f"{data / archive.folder} is there already", flush=True)
-            continue
-        data.mkdir(parents=True, exist_ok=True)
-        name = archive.url.rpartition("/")[2]
-        local = source is not None and "://" not in source
+    data.mkdir(parents=True, exist_ok=True)
+    with waiting_lock(data / ".lock", f"downloading to {data}", progress):
+        for archive in (archive for name in names for archive in ARCHIVES[name]):
+            _get(archive, data, source, progress)
+
+
+def _get(archive, data, source, progress):
+    """Fetch, check and unpack one archive, unless its folder is there."""
+    if (data / archive.folder).is_dir():
+        print(f"{data / archive.folder} is there already", flush=True)
+        _tidy(archive, data)
+        return
+    name = archive.url.rpartition("/")[2]
+    local = source is not None and "://" not in source
+    if local:
+        file = Path(source, name)
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: there is no such archive")
+    else:
+        file = data / f"{name}.part"
+        _fetch(f"{source.rstrip('/')}/{name}" if source else archive.url, file, progress)
+    try:
+        _check(file, archive.md5)
+        _unpack(file, archive.folder, data, progress)
+    except ValueError as error:
         if local:
-            file = Path(source, name)
-            if not file.is_file():
-                raise FileNotFoundError(f"{file}: there is no such archive")
-        else:
-            file = data / f"{name}.part"
-            _fetch(f"{source.rstrip('/')}/{name}" if source else archive.url, file, progress)
-        try:
-            _check(file, archive.md5)
-            _unpack(file, archive.folder, data, progress)
-        except ValueError as error:
-            if local:
-                raise
-            file.unlink()  # else the next call would take it for a download to continue
-            raise ValueError(f"{error}. It was removed; try again, or name another place with --source") from error
-        if not local:
-            file.unlink()
+            raise
+        file.unlink()  # else the next call would take it for a download to continue
+        raise ValueError(f"{error}. It was removed; try again, or name another place with --source") from error
+    if not local:
+        _tidy(archive, data)
+
+
+def _tidy(archive, data):
+    """Remove what is left of an archive that has been unpacked, also by a call that was killed right after."""
+    name = archive.url.rpartition("/")[2]
+    (data / f"{name}.part").unlink(missing_ok=True)
+    for file in (name, f"{name}.part"):
+        shutil.rmtree(data / f".unpacking {file}", ignore_errors=True)
 
 
 def _fetch(url, part, progress):
@@ -106,6 +124,9 @@ def _fetch(url, part, progress):
         except NoRoom:
             raise
         except (OSError, HTTPException) as error:
+            if getattr(error, "errno", None) in DISK_FULL:
+                raise NoRoom(f"{part}: the disk is full; {_size(part) / 1e6:.1f} MB are kept there: make room and run "
+                             f"the command again to continue, or choose another disk with --data") from error
             reason = getattr(error, "reason", error)
             if isinstance(error, HTTPError) and error.code < 500:
                 raise OSError(f"{url}: the server answers {error.code} {reason}; name another place "

@@ -7,6 +7,7 @@
 A *method* is a function from a picture to an enlarged one. Nothing here knows how networks are trained.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from datasets import TestDataset
+from machine import Machine, layout_for
 from models import make_generator
 from recipes import generator_settings
 from runs import load_checkpoint
@@ -44,28 +46,31 @@ def load_generator(path, device="cpu"):
     """
     content = load_checkpoint(path)
     try:
-        generator = make_generator(generator_settings(content["generator_settings"]))
+        cfg = generator_settings(content["generator_settings"])
+        with torch.device("meta"):  # the shapes alone: a stranger's settings could ask for more memory than there is
+            make_generator(cfg).load_state_dict(content["generator"], assign=True)
+        generator = make_generator(cfg)
         generator.load_state_dict(content["generator"])
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: its weights do not fit its settings and your models.py ({reason})") from error
-    return generator.to(device, memory_format=torch.channels_last).eval()
+    return generator.to(device, memory_format=layout_for(device)).eval()
 
 
-def load_generators(checkpoints):
-    """The generators of several checkpoints, as far as there are such files.
+def load_generators(checkpoints, device="auto"):
+    """The generators of several checkpoints, as far as there are such files, on the best device there is.
 
     Takes and gives dictionaries, name → path and name → generator. What is left out is printed: a file that
     is not there (yet), weights of another network than `models.py` builds, and a generator of another scale than
     the first. Raises ValueError when nothing remains.
     """
-    generators, first_scale = {}, None
+    generators, first_scale, device = {}, None, Machine(device).device
     for name, path in checkpoints.items():
         if not Path(path).is_file():
             print(f"{name} is left out: there is no file {path} (yet)")
             continue
         try:
-            generator, scale = load_generator(path), load_checkpoint(path)["generator_settings"]["scale"]
+            generator, scale = load_generator(path, device), load_checkpoint(path)["generator_settings"]["scale"]
         except ValueError as error:
             print(f"{name} is left out: {error}")
             continue
@@ -124,14 +129,19 @@ def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating"):
 
 
 def _evaluate(enlarge, dataset, count, bar):
-    rows = []
-    for index in range(count):
-        pair = dataset[index]
-        picture = enlarge(pair.lr)
-        rows.append({"picture": pair.name, "psnr": psnr(picture, pair.hr, dataset.scale),
-                     "ssim": ssim(picture, pair.hr, dataset.scale)})
-        bar.update()
-    return rows
+    def score(pair, picture):
+        return {"picture": pair.name, "psnr": psnr(picture, pair.hr, dataset.scale),
+                "ssim": ssim(picture, pair.hr, dataset.scale)}
+
+    with ThreadPoolExecutor(2) as pool:  # a picture is scored while the next is enlarged
+        rows = []
+        for index in range(count):
+            pair = dataset[index]
+            rows.append(pool.submit(score, pair, enlarge(pair.lr)))
+            if index >= 4:
+                rows[index - 4].result()  # not all pictures in memory at once
+            bar.update()
+        return [row.result() for row in rows]
 
 
 def mean_scores(rows):

@@ -71,6 +71,8 @@ def imresize(image, scale=None, output_shape=None, *, padding="symmetric"):
     steps.sort(key=lambda step: step[0])  # stable: the first dimension goes first when scales are equal
 
     x, dtype, limit = _to_tensor(image)
+    if x.device.type == "mps" and dtype == torch.float64:  # which MPS has not
+        return imresize(image.cpu(), scale, output_shape, padding=padding).to(image.device)
     for factor, axis, length in steps:
         x = _resize_axis(x, axis, factor, length, padding, dtype, limit)
     if is_numpy:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from machine import quicken
+from machine import layout_for, quicken
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def prepare(generator, device, dtype):
     folded = _fold_batch_norm(copy.deepcopy(plain))
     # A layer may be used in another way than its place suggests: what folding changes stays unfolded.
     same = (folded(probe) - wanted).abs().max() <= 1e-3 * wanted.abs().max()
-    return (folded if same else plain).to(device, dtype, memory_format=torch.channels_last), scale, widest
+    return (folded if same else plain).to(device, dtype, memory_format=layout_for(device)), scale, widest
 
 
 def _fold_batch_norm(network):

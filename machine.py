@@ -4,10 +4,13 @@ Knows torch and nothing of the kit. A `Learner` is how an epoch of training sees
 compute, `descend` to learn; everything here then happens inside.
 """
 
+import importlib
 import os
 import signal
+import sys
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -24,6 +27,31 @@ def has_bf16(device):
     return device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
+def has_fp16(device):
+    """Whether a GPU convolves quickly and rightly in fp16: not before Volta, nor a GTX 16xx, which gives NaN."""
+    device = torch.device(device)
+    return (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+            and "GTX 16" not in torch.cuda.get_device_name(device))
+
+
+def layout_for(device):
+    """The memory layout in which a device convolves quickest; on MPS the other one gives wrong gradients."""
+    return torch.contiguous_format if torch.device(device).type == "mps" else torch.channels_last
+
+
+def free_memory(device):
+    """Bytes that can be had on a GPU: what is free, and what PyTorch keeps for itself and does not use."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
+def is_out_of_memory(error):
+    """Whether an error says, in any of the ways in which PyTorch does, that memory ran out."""
+    words = str(error).lower()
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        sign in words for sign in ("memory", "alloc_failed", "unable to find an engine"))
+
+
 class Machine:
     """Where and in which number format training computes.
 
@@ -36,29 +64,52 @@ class Machine:
 
     def __init__(self, device="auto", precision="auto", channels_last=True):
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        if device == "auto" and self.world > 1 and torch.cuda.is_available():
-            device = f"cuda:{os.environ['LOCAL_RANK']}"
-            torch.cuda.set_device(device)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        try:
-            self.device = torch.device(device)
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device {device!r} cannot be used ({error}); choose another or 'auto'") from error
+        self.local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        self.device = self._device(device)
         if self.world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            # Imported here, before there is a group: later, DistributedDataParallel would do it, and the default
+            # arguments in that module would hold the group, and with it threads, beyond the end of Python.
+            importlib.import_module("torch.distributed.nn.functional")
+
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
+        self._parent = os.getppid()
         if precision == "auto":
             precision = self._best_precision()
         self.precision = precision
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.layout = layout_for(self.device) if channels_last else torch.contiguous_format
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        if precision == "fp32" and self.device.type == "cuda":  # what is promised, and not TF32 with its 10 bits
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+    def _device(self, wanted):
+        """The torch device of this name, tried out; for "auto" the best that works."""
+        if wanted == "auto":
+            if torch.cuda.is_available():
+                try:
+                    return self._device("cuda")
+                except ValueError as error:
+                    if self.rank == 0:
+                        print(f"the GPU is left alone: {error}", flush=True)
+            # (several processes talk by gloo, which knows no MPS)
+            return torch.device("mps" if torch.backends.mps.is_available() and self.world == 1 else "cpu")
+        try:
+            device = torch.device(f"cuda:{self.local_rank}" if wanted == "cuda" and self.world > 1 else wanted)
+            # A GPU can be seen and yet be too old for the kernels of this PyTorch, so one is run.
+            ones = torch.ones(1, 1, 4, 4, device=device)
+            nn.functional.conv2d(ones, ones[..., :3, :3]).sum().item()
+            if device.type == "cuda":
+                torch.cuda.set_device(device)
+        except (RuntimeError, AssertionError) as error:
+            hint = " (did you mean 'cuda'?)" if wanted == "gpu" else ""
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"device {wanted!r} cannot be used{hint} ({reason}); choose another or 'auto'") from error
+        return device
 
     def _best_precision(self):
         if has_bf16(self.device):
             return "bf16"
-        return "fp16" if self.device.type == "cuda" else "fp32"
+        return "fp16" if has_fp16(self.device) else "fp32"
 
     def autocast(self):
         """A context in which convolutions compute in the machine's number format."""
@@ -68,7 +119,7 @@ class Machine:
         """A batch, or a network, on the device and in the layout that it computes best in."""
         if isinstance(batch, nn.Module):
             return batch.to(self.device, memory_format=self.layout)
-        return batch.to(self.device, non_blocking=True, memory_format=self.layout)
+        return batch.to(self.device, non_blocking=self.device.type == "cuda", memory_format=self.layout)
 
     def data_parallel(self, network):
         """The network, or with several processes one that averages its gradients over them."""
@@ -88,14 +139,39 @@ class Machine:
             dist.broadcast_object_list(result, device=self.device)
         return result[0]
 
+    @property
+    def is_orphan(self):
+        """Whether the program that started this one among several, torchrun, is gone."""
+        return self.world > 1 and os.getppid() != self._parent
+
     def has_room_for(self, size):
         """Whether a GPU can give away `size` bytes and keep more than half of its free memory."""
-        return self.device.type == "cuda" and size < torch.cuda.mem_get_info(self.device)[0] / 2
+        return self.device.type == "cuda" and size < free_memory(self.device) / 2
 
     @property
     def float64_device(self):
         """Where sums are kept in float64, which MPS does not have."""
         return torch.device("cpu") if self.device.type == "mps" else self.device
+
+
+def leave(status=0):
+    """End the program; under torchrun without the part of Python's end in which a thread of gloo can crash it.
+
+    There, a thread may drop the last reference to a tensor while the interpreter is already gone, which ends the
+    process with "terminate called without an active exception" (PyTorch issue 190489).
+    """
+    if not dist.is_initialized():
+        if status:
+            sys.exit(status)
+        return
+    try:
+        if not status:
+            dist.barrier()
+        dist.destroy_process_group()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 class Learner:
@@ -164,6 +240,28 @@ class Learner:
             group["lr"] = value
 
 
+def load_optimizer(optimizer, state):
+    """Give an Adam optimizer the moments of a saved one, whatever machine, number format or layout they come from.
+
+    How it computes (its epsilon, fused or not) stays as it was made. Raises ValueError for moments of other shapes
+    than its weights have; PyTorch's fused Adam would read beyond them.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    moments = state["state"]
+    if moments and sorted(moments) != list(range(len(weights))):
+        raise ValueError(f"moments of {len(moments)} weights, not of {len(weights)}")
+    for index, values in moments.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if values[name].shape != weights[index].shape or values[name].dtype != torch.float32:
+                raise ValueError(f"{name} of weight {index} is {tuple(values[name].shape)}, {values[name].dtype}")
+        if values["step"].numel() != 1:
+            raise ValueError(f"step of weight {index} is no number")
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    for weight, values in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):  # in the layout of their weight, which fused Adam takes for granted
+            values[name] = torch.empty_like(weight, requires_grad=False).copy_(values[name])
+
+
 def descend_together(*losses):
     """One update of several learners, each down the gradient of its own loss, from one forward pass.
 
@@ -179,7 +277,7 @@ def descend_together(*losses):
 
 @contextmanager
 def interruption():
-    """Yields an event that Ctrl-C, or a notebook's stop button, sets.
+    """Yields an event that Ctrl-C, a notebook's stop button, or a cluster's SIGTERM sets.
 
     So an interruption never breaks into the middle of an update; a second one takes effect at once.
     """
@@ -187,18 +285,22 @@ def interruption():
     if threading.current_thread() is not threading.main_thread():
         yield event  # signals reach the main thread only
         return
-    usual = signal.getsignal(signal.SIGINT)
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_signal(number, frame):
-        if event.is_set() and callable(usual):
-            usual(number, frame)
+        if event.is_set():
+            if callable(usual[number]):
+                usual[number](number, frame)
+            raise KeyboardInterrupt
         event.set()
 
-    signal.signal(signal.SIGINT, on_signal)
+    for number in usual:
+        signal.signal(number, on_signal)
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, usual)
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 # ---------------------------------------------------------------------------------- quicker layers for CPUs

@@ -31,11 +31,14 @@ _POSITIVE = Check(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a num
 _WEIGHT = Check(lambda v: type(v) in (int, float) and 0 <= v < math.inf, "a number, at least 0")
 _LIMIT = Check(lambda v: v is None or _POSITIVE.holds(v), "a number above 0, or None")
 _FLAG = Check(lambda v: type(v) is bool, "True or False")
-_KERNEL = Check(lambda v: type(v) is int and v >= 1 and v % 2 == 1, "an odd whole number")
+_KERNEL = Check(lambda v: type(v) is int and 1 <= v < 64 and v % 2 == 1, "an odd whole number below 64")
+_SEED = Check(lambda v: type(v) is int and 0 <= v < 2**32, "a whole number from 0 to 4294967295")
+_WIDTH = Check(lambda v: type(v) is int and 1 <= v <= 4096, "a whole number from 1 to 4096")
 
 
 def _one_of(*values):
-    return Check(lambda v: v in values, " or ".join(map(repr, values)))
+    return Check(lambda v: any(type(v) is type(value) and v == value for value in values),
+                 " or ".join(map(repr, values)))
 
 
 SCHEDULE = _one_of("constant", "step", "one_cycle")
@@ -94,8 +97,8 @@ SECTIONS = {
     },
     "generator": {
         "scale": Setting(4, _one_of(2, 4, 8), "factor of enlargement"),
-        "channels": Setting(64, _COUNT, "feature maps of the generator"),
-        "blocks": Setting(16, _COUNT, "residual blocks of the generator"),
+        "channels": Setting(64, _WIDTH, "feature maps of the generator"),
+        "blocks": Setting(16, _WIDTH, "residual blocks of the generator"),
         "batch_norm": Setting(True, _FLAG, "batch norm in the generator's residual part"),
         "first_norm": Setting(False, _FLAG, "batch norm after its first convolution, too"),
         "block_bias": Setting(True, _FLAG, "bias in the convolutions of its residual blocks"),
@@ -131,7 +134,7 @@ SECTIONS = {
     },
     "beginning": {
         "start_from": Setting(None, _FILE, "checkpoint whose generator the run starts from; None: random weights"),
-        "seed": Setting(0, _COUNT_0, "first weights and all patches follow from it"),
+        "seed": Setting(0, _SEED, "first weights and all patches follow from it"),
     },
     "phases": {
         "warmup_epochs": Setting(200, _COUNT_0, "epochs of warm-up (10⁶ updates)"),
@@ -151,6 +154,7 @@ SECTIONS = {
         "device": Setting("auto", _TEXT, "'cpu', 'cuda', 'mps', or 'auto' for the best there is"),
         "precision": Setting("auto", _one_of("auto", "fp32", "bf16", "fp16"), "number format of the convolutions"),
         "channels_last": Setting(True, _FLAG, "the memory layout that convolutions are quickest in"),
+        "sync_batch_norm": Setting(False, _FLAG, "batch norm over the batches of all GPUs together, under torchrun"),
         "fused_adam": Setting(True, _FLAG, "PyTorch's fused implementation of Adam, where there is one"),
         "compile": Setting(False, _FLAG, "torch.compile the networks; what cannot be compiled runs as it is"),
         "data_on_gpu": Setting("auto", _one_of("auto", True, False), "keep the training pictures in GPU memory"),
@@ -235,6 +239,8 @@ def generator_settings(values):
 
     Raises ValueError for values that make no sense.
     """
+    if not isinstance(values, dict):
+        raise ValueError(f"not settings of a generator, but {type(values).__name__}")
     cfg = settings("paper", **{name: value for name, value in values.items() if name in SECTIONS["generator"]})
     return EasyDict(section(cfg, "generator"))
 

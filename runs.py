@@ -5,7 +5,8 @@
     runs/<name>/samples/                        validation pictures: input/, original/, <phase>_<epoch>/
     runs/<name>/checkpoints/<phase>_<epoch>.pt  a generator, also as <phase>.pt (the newest) and
                                                 <phase>_best.pt (the highest PSNR)
-    runs/<name>/checkpoints/last.pt             everything that resuming needs
+    runs/<name>/checkpoints/last.pt             everything that resuming needs; last_epoch.pt: the same at the
+                                                end of an epoch, to go back to
 
 It is handed values and knows no trainer. Checkpoints are read without running code from them.
 """
@@ -13,6 +14,8 @@ It is handed values and knows no trainer. Checkpoints are read without running c
 import csv
 import json
 import re
+import shutil
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from filelock import FileLock, Timeout
 from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 
-from utils import read_picture, save_picture, write_csv, write_whole
+from utils import TEMPORARY, read_picture, save_picture, write_csv, write_whole
 
 FIRST_COLUMNS, LAST_COLUMNS = ["phase", "epoch", "updates", "learning_rate"], ["psnr", "ssim", "seconds"]
 SAFETENSORS = ".safetensors"
@@ -32,13 +35,22 @@ class Run:
 
     def __init__(self, name, runs="runs"):
         self.name, self.folder = name, Path(runs, name)
+        self._known = None  # the state that was loaded or saved last, told by its file's size and time
 
     @contextmanager
     def locked(self):
-        """A context in which no other program can train this run. Raises ValueError when one does."""
+        """A context in which no other program can train this run.
+
+        Raises ValueError when one does, and when one has trained it since the state was loaded here.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=0):
+                if self._state_on_disk() != self._known:
+                    raise ValueError(f"the run {self.name!r} has been trained further, or deleted, by another program "
+                                     f"since it was opened here; make the trainer again to go on from there")
+                for left in self.folder.rglob(f".*{TEMPORARY}"):  # by a program that was killed while writing
+                    left.unlink()
                 yield
         except Timeout:
             raise ValueError(f"another program is training the run {self.name!r}; stop it, or choose "
@@ -53,16 +65,36 @@ class Run:
     def save_state(self, state):
         """Keep everything that resuming needs: a dictionary with `settings`, `history`, `generator`, …"""
         save_checkpoint(self.checkpoint("last"), state)
+        self._known = self._state_on_disk()
+        if not state["step"]:
+            self._copy("last", "last_epoch")
+
+    def go_back(self):
+        """Put the state back to that at the end of an epoch; without one the run begins anew."""
+        if self.checkpoint("last_epoch").is_file():
+            self._copy("last_epoch", "last")
+        else:
+            self.checkpoint("last").unlink(missing_ok=True)
+        self._known = self._state_on_disk()
+
+    def _copy(self, name, other):
+        with write_whole(self.checkpoint(other)) as temporary:
+            shutil.copyfile(self.checkpoint(name), temporary)
 
     def load_state(self):
         """What `save_state` kept, or None for a new run. Raises ValueError for a file that is something else."""
         path = self.checkpoint("last")
+        self._known = self._state_on_disk()
         if not path.exists():
             return None
         state = load_checkpoint(path)
         if "g_optimizer" not in state or "settings" not in state:
             raise ValueError(f"{path}: not a state to resume from; delete {self.folder} or choose another name")
         return state
+
+    def _state_on_disk(self):
+        path = self.checkpoint("last")
+        return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
 
     # --------------------------------------------------------------------------------------- what is kept
 
@@ -120,9 +152,16 @@ def read_history(run, folder="runs"):
     path = Path(folder, run, "history.csv")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such history; is {run!r} the name of a run?")
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{key: value if key == "phase" else float(value) for key, value in row.items() if value}
-                for row in csv.DictReader(file)]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            history = [{key: value if key == "phase" else float(value) for key, value in row.items() if value}
+                       for row in csv.DictReader(file)]
+        for row in history:
+            row["phase"], row["updates"], row["psnr"], row["seconds"]
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        raise ValueError(f"{path}: not a history as training writes it ({error}); delete it, and resuming the run "
+                         f"writes it again") from error
+    return history
 
 
 def read_histories(names, folder="runs"):
@@ -142,7 +181,10 @@ def read_histories(names, folder="runs"):
 def save_checkpoint(path, content):
     """Save a dictionary of tensors, numbers, strings, lists and dictionaries, whole or not at all."""
     with write_whole(path) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # what its writer of zip files makes of a full disk
+            raise OSError(f"{path}: could not be written; is the disk full? ({str(error).splitlines()[0]})") from error
 
 
 def load_checkpoint(path):
@@ -155,8 +197,7 @@ def load_checkpoint(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such checkpoint; train first, or correct the name")
     try:
-        content = _load_safetensors(path) if path.suffix == SAFETENSORS else torch.load(
-            path, map_location="cpu", weights_only=True)
+        content = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_zip(path)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if "weights_only" in str(error) or "Unsupported" in str(error):
@@ -165,6 +206,7 @@ def load_checkpoint(path):
         raise ValueError(f"{path}: not a readable checkpoint ({reason})") from error
     if not isinstance(content, dict) or "generator" not in content or "generator_settings" not in content:
         raise ValueError(f"{path}: not a checkpoint of this kit (no generator in it)")
+    _check_weights(path, content["generator"])
     return content
 
 
@@ -182,6 +224,32 @@ def save_generator(path, weights, settings, **notes):
     notes = {name: json.dumps(value) for name, value in {"generator_settings": settings, **notes}.items()}
     with write_whole(path) as temporary:
         temporary.write_bytes(safetensors_bytes(weights, notes))
+
+
+def _load_zip(path):
+    """What torch.save wrote, its bytes compared with the CRCs that a zip file has (1 s for each GB)."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("it is compressed, which torch.save never does")
+            if damaged := archive.testzip():
+                raise ValueError(f"its part {damaged} is damaged")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_weights(path, weights):
+    """Raise ValueError for anything but a state dict of finite numbers."""
+    if not isinstance(weights, dict) or not weights:
+        raise ValueError(f"{path}: not a checkpoint of this kit (its generator has no weights)")
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise ValueError(f"{path}: not a checkpoint of this kit (its weight {name!r} is no tensor with a name)")
+        usual = value.dtype == torch.int64 if name.endswith("num_batches_tracked") else value.is_floating_point()
+        if not usual or value.layout != torch.strided or value.is_quantized:
+            raise ValueError(f"{path}: its weight {name} is of the kind {value.dtype}, {value.layout}, not of plain "
+                             f"floating-point numbers")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"{path}: its weight {name} has values that are no numbers")
 
 
 def _load_safetensors(path):

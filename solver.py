@@ -17,13 +17,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 
 import create_data_lists
 import recipes
 import trainer
-from machine import descend_together
+from machine import descend_together, layout_for, leave
 from models import make_discriminator, make_generator  # noqa: F401  (also offered as solver.make_…)
 from recipes import settings  # noqa: F401
 from trainer import Phase
@@ -116,8 +115,13 @@ def make_content_loss(cfg, machine=None):
             terms.append((weight, mse_loss))
             continue
         i, j = name[3:] if name.startswith("vgg") else (name[4], 0)
-        features = VGGFeatures(int(i), int(j) or None, cfg.vgg_weights, cfg.vgg_normalise, cfg.vgg_size)
-        terms.append((weight, partial(vgg_loss, features.to(device, memory_format=torch.channels_last))))
+        make = partial(VGGFeatures, int(i), int(j) or None, cfg.vgg_weights, cfg.vgg_normalise, cfg.vgg_size)
+        if machine and machine.world > 1:
+            machine.broadcast(lambda make=make: make() and None)  # one process downloads, and the others find it
+        features = make().to(device, memory_format=layout_for(device))
+        if machine:
+            features.layers.to(machine.dtype)  # once, rather than twice in every update
+        terms.append((weight, partial(vgg_loss, features)))
 
     def content_loss(fake, high):
         with autocast():
@@ -172,25 +176,26 @@ def main(arguments=None):
                         "img_align_celeba, …), to make its lists from when they are not there yet")
     recipes.add_options(parser)
     options = parser.parse_args(arguments)
+    status = 1
     try:
         cfg = recipes.chosen(options)
         if not (Path(cfg.train_list).exists() and Path(cfg.valid_list).exists()) and (
                 options.data or options.recipe == "demo"):
-            if "WORLD_SIZE" in os.environ:
+            if int(os.environ.get("WORLD_SIZE", 1)) > 1:
                 raise ValueError("several processes cannot make the lists; make them first with create_data_lists.py")
             print(create_data_lists.summary(
                 create_data_lists.create_recipe_lists(options.recipe, options.data, cfg.scale)))
         run = Trainer(cfg)
         run.train()
+        if run.machine.rank == 0:
+            print(f"checkpoints, samples, settings and history are in {run.run.folder}")
+        status = 0
     except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"solver.py: error: {error}")
+        print(f"solver.py: error: {error}", file=sys.stderr)
     except KeyboardInterrupt as stopped:
         print(stopped)
-        sys.exit(130)
-    if run.machine.rank == 0:
-        print(f"checkpoints, samples, settings and history are in {run.run.folder}")
-    if run.machine.world > 1:
-        dist.destroy_process_group()
+        status = 130
+    leave(status)
 
 
 if __name__ == "__main__":

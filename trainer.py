@@ -6,7 +6,6 @@ with the phases of SRGAN.
 
 import inspect
 import math
-import re
 import time
 from collections import namedtuple
 from contextlib import nullcontext
@@ -18,10 +17,11 @@ import torch
 from easydict import EasyDict
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+import checks
 import recipes
 from datasets import TestDataset, batches, training_patches
 from evaluation import evaluate, mean_scores
-from machine import Learner, Machine, interruption, quicken
+from machine import Learner, Machine, interruption, load_optimizer, quicken
 from models import make_discriminator, make_generator
 from runs import Run, load_checkpoint
 from utils import Enlarger, bicubic, progress_bar, to_signed, to_unit
@@ -64,29 +64,34 @@ class Trainer:
         recipes.check_settings(cfg)
         self.cfg, self.run = EasyDict(cfg), Run(cfg.name, cfg.runs)
         self.phases, self.extras = list(phases), extras or {}
-        self._check_phases()
+        checks.check_phases(self.phases, self.cfg, self.extras)
         self.machine = Machine(cfg.device, cfg.precision, cfg.channels_last)
         self.progress = progress and self.machine.rank == 0
-        self.history, self.phase, self.epoch, self.step = [], self.phases[0].name, 0, 0
+        self.history, self.phase, self.epoch, self.step, self.step_saved = [], self.phases[0].name, 0, 0, 0
         self.losses, self.sums = [], None  # names of the losses, and the sums of this epoch so far
         self.seconds = 0  # spent on this epoch before it was last saved
-        state = self._old_state()
-        if self.machine.world > 1:
-            self.machine.broadcast(lambda: training_patches(cfg, self.progress).bytes)  # one process makes the pack
-        self.train_set = training_patches(cfg, self.progress)
+        state = self.machine.broadcast(self._old_state)  # of several machines perhaps only the first has the folder
+        self.train_set = training_patches(cfg, self.progress)  # of several processes one makes the pack
         if self.machine.device.type != "cpu" and (
                 self.machine.has_room_for(self.train_set.bytes) if cfg.data_on_gpu == "auto" else cfg.data_on_gpu):
             self.train_set.keep_on(self.machine.device)
-        self.valid_set = TestDataset(cfg.valid_list, cfg.scale)
+        self.valid_set = TestDataset(cfg.valid_list, cfg.scale, keep=cfg.valid_pictures)
+        checks.check_valid_set(self.valid_set, cfg.valid_pictures)
         self.steps_per_epoch = cfg.updates_per_epoch or len(batches(self.train_set, cfg.batch_size))
 
         torch.manual_seed(cfg.seed)
-        self.generator = self.machine.move(quicken(make_generator(cfg)))
-        self._check_scale()
+        self.generator = self._placed(make_generator(cfg))
+        checks.check_generator(self.generator, cfg.scale)
         self.g_optimizer = self._adam(self.generator)
         self.discriminator = self.d_optimizer = None  # until a phase asks for it
         if state:
-            self._restore(state)
+            try:
+                self._restore(state)
+            except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise ValueError(f"{self.run.checkpoint('last')}: cannot be resumed from ({reason}); put back the "
+                                 f"pictures, settings and models.py that the run was begun with, or choose another "
+                                 f"name") from error
         elif cfg.start_from:
             self._start_from(cfg.start_from)
         self._begin_average(state)
@@ -130,21 +135,6 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------- phases
 
-    def _check_phases(self):
-        names = [phase.name for phase in self.phases]
-        for phase in self.phases:
-            if not re.fullmatch(r"[a-z]\w*?(?<!\d)", phase.name) or names.count(phase.name) > 1:
-                raise ValueError(f"phase {phase.name!r}: needs a name of its own, of small letters, digits and '_', "
-                                 f"with a letter at both ends")
-            if not recipes.SCHEDULE.holds(phase.schedule):
-                raise ValueError(f"phase {phase.name!r}: its schedule must be {recipes.SCHEDULE.wanted}, not "
-                                 f"{phase.schedule!r}")
-            for name, parameter in inspect.signature(phase.epoch).parameters.items():
-                known = ["generator", "discriminator", "batches", *self.extras]
-                if name not in known and name not in self.cfg and parameter.default is parameter.empty:
-                    raise ValueError(f"phase {phase.name!r}: its epoch function asks for {name!r}; it can have "
-                                     f"{', '.join(known)}, and every setting")
-
     def _phase(self, name):
         for phase in self.phases:
             if phase.name == name:
@@ -181,6 +171,8 @@ class Trainer:
                       f"for more, raise {self._named(phase, 'epochs')}")
             return False
         if "discriminator" in inspect.signature(phase.epoch).parameters and not self.discriminator:
+            if self.epoch or self.step:
+                raise ValueError(f"{self.run.checkpoint('last')}: has no discriminator, though {phase.name} has begun")
             self._make_discriminator()
         return True
 
@@ -196,6 +188,7 @@ class Trainer:
         with self.run.locked() if first else nullcontext(), interruption() as self.interruption:
             if first:
                 self.run.write_settings(self.cfg)
+                self.run.write_history(self.history)  # in case it was killed just before
             while self.epoch < phase.epochs:
                 finished = self._run_epoch(phase, arguments)
                 if finished and on_epoch:
@@ -232,10 +225,21 @@ class Trainer:
             if self.step != self.steps_per_epoch:
                 raise ValueError(f"phase {phase.name!r}: its epoch function yielded {self.step} times for "
                                  f"{self.steps_per_epoch} batches; it must yield its losses once for each")
+            if self.steps_per_epoch > self.step_saved:
+                self._save(phase)  # whatever happens to the validation, the epoch was trained
             means, samples = self._means(phase, self._shared_sums()), []
             row = self.machine.broadcast(lambda: self._validated(phase, means, samples))
+            best = max((old["psnr"] for old in self.history), default=-math.inf)
+            if row["psnr"] < best - 10:
+                if self.machine.rank == 0:
+                    self.run.go_back()
+                raise FloatingPointError(
+                    f"training has diverged: {phase.name} epoch {self.epoch + 1} ended at {row['psnr']:.1f} dB, after "
+                    f"{best:.1f} dB before. The run was put back to the end of the epoch before: lower "
+                    f"{self._named(phase, 'lr')} (now {phase.learning_rate:g}) or set clip_gradients (now "
+                    f"{self.cfg.clip_gradients}; 0.1 is strong), and make the trainer again")
         self.history.append(row)
-        self.epoch, self.step, self.sums = self.epoch + 1, 0, None
+        self.epoch, self.step, self.step_saved, self.sums = self.epoch + 1, 0, 0, None
         if self.machine.rank == 0:
             self._keep(phase, row, samples)
         self._save(phase)  # last: if this is not reached, the epoch is done again and all of the above rewritten
@@ -308,18 +312,21 @@ class Trainer:
         """Mean losses of the epoch so far. Raises FloatingPointError when one is no number."""
         means = dict(zip(self.losses, (sums / max(self.step, 1)).tolist()))
         if not all(map(math.isfinite, means.values())):
-            raise FloatingPointError(
-                f"training has diverged: a loss of {phase.name} epoch {self.epoch + 1} is no longer a number. "
-                f"Nothing of this epoch was saved over the last good state, so lower {self._named(phase, 'lr')} (now "
+            raise FloatingPointError(self._diverged(phase, "a loss"))
+        return means
+
+    def _diverged(self, phase, what):
+        return (f"training has diverged: {what} of {phase.name} epoch {self.epoch + 1} is no longer a number. "
+                f"Nothing of this was saved over the last good state, so lower {self._named(phase, 'lr')} (now "
                 f"{phase.learning_rate:g}) or set clip_gradients (now {self.cfg.clip_gradients}; 0.1 is "
                 f"strong), and run again: training goes on from there")
-        return means
 
     def _agree(self, stop, save):
         """Whether to stop and to save: what any process wants, all do, and after the same update."""
         if self.machine.world > 1:
             if self.step % 20:
                 return False, False  # asking costs time
+            stop = stop or self.machine.is_orphan
             stop, save = self.machine.all_reduce(torch.tensor([stop, save], dtype=torch.float32,
                                                               device=self.machine.device)).tolist()
         return bool(stop), bool(save)
@@ -346,9 +353,13 @@ class Trainer:
             self._means(phase, shared)  # never save what is no number
             sums = dict(zip(self.losses, shared.tolist()))
         self.seconds = time.monotonic() - self.began if self.step else 0
+        for network in filter(None, (self.generator, self.discriminator)):
+            if not checks.is_finite(network):
+                raise FloatingPointError(self._diverged(phase, f"a weight of {type(network).__name__}"))
+        self.step_saved = self.step
         if self.machine.rank > 0:
             return
-        state = {"phase": self.phase, "epoch": self.epoch, "step": self.step,
+        state = {"phase": self.phase, "epoch": self.epoch, "step": self.step, "data": self.train_set.digest,
                  "sums": sums, "seconds": self.seconds, "history": self.history,
                  "settings": dict(self.cfg), "generator": self.generator.state_dict(),
                  "generator_settings": recipes.section(self.cfg, "generator"),
@@ -376,10 +387,15 @@ class Trainer:
         return state
 
     def _restore(self, state):
+        if state.get("data", self.train_set.digest) != self.train_set.digest:
+            raise ValueError(f"the training pictures have changed since the run was begun: {state['data']} then, "
+                             f"{self.train_set.digest} now (number and CRC)")
         self.phase, self.epoch, self.step, self.history = (state[k] for k in ("phase", "epoch", "step", "history"))
+        self.step_saved = self.step
         self.generator.load_state_dict(state["generator"])
-        self.g_optimizer.load_state_dict(state["g_optimizer"])
-        self.machine.scaler.load_state_dict(state["scaler"])
+        load_optimizer(self.g_optimizer, state["g_optimizer"])
+        if state["scaler"] and self.machine.scaler.is_enabled():  # fp16, then and now
+            self.machine.scaler.load_state_dict(state["scaler"])
         self.seconds = state.get("seconds", 0)
         if state["sums"] is not None:
             sums = state["sums"]
@@ -390,9 +406,7 @@ class Trainer:
         if "discriminator" in state:
             self._make_discriminator()
             self.discriminator.load_state_dict(state["discriminator"])
-            self.d_optimizer.load_state_dict(state["d_optimizer"])
-        if self.machine.rank == 0:
-            self.run.write_history(self.history)  # in case it was killed just before
+            load_optimizer(self.d_optimizer, state["d_optimizer"])
 
     def _start_from(self, path):
         content, mine = load_checkpoint(path), recipes.section(self.cfg, "generator")
@@ -410,20 +424,19 @@ class Trainer:
             network.compile()
         return Learner(network, optimizer, self.machine, clip)
 
+    def _placed(self, network):
+        if self.cfg.sync_batch_norm and self.machine.world > 1 and self.machine.device.type == "cuda":
+            network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return self.machine.move(quicken(network))
+
     def _adam(self, network):
         return torch.optim.Adam(network.parameters(), betas=(0.9, 0.999), eps=self.cfg.adam_eps,
-                                fused=self.cfg.fused_adam and self.machine.device.type != "mps")
+                                fused=(self.cfg.fused_adam and self.machine.device.type != "mps") or None)
 
     def _make_discriminator(self):
         torch.manual_seed(self.cfg.seed + 1)
-        self.discriminator = self.machine.move(quicken(make_discriminator(self.cfg)))
+        self.discriminator = self._placed(make_discriminator(self.cfg))
         self.d_optimizer = self._adam(self.discriminator)
-
-    def _check_scale(self):
-        scale = Enlarger(self.generator).scale
-        if scale != self.cfg.scale:
-            raise ValueError(f"the generator that models.make_generator builds enlarges ×{scale}, but the setting "
-                             f"scale is {self.cfg.scale}")
 
     def _named(self, phase, what):
         """How a user sets the epochs or the learning rate ("lr") of a phase."""

@@ -15,6 +15,7 @@ import csv
 import html
 import math
 import os
+import secrets
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +27,11 @@ from tqdm import tqdm
 
 from imresize import imresize
 from inference import prepare, reach
-from machine import has_bf16
+from machine import free_memory, has_bf16, is_out_of_memory, layout_for
 
 # ------------------------------------------------------------------------------------- files and tables
+
+TEMPORARY = ".part"  # how the name of a file ends that is being written
 
 
 @contextmanager
@@ -40,7 +43,8 @@ def write_whole(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
+    # The writer's own, for two may write the same file; short, for the name of the file may be as long as names can be.
+    temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -94,6 +98,11 @@ class Table(str):
 # ------------------------------------------------------------------------------------------- pictures
 
 
+# What is opened, by its content and whatever the file is called. Pillow knows more, but starts programs for some.
+Image.init()  # with formats named, Pillow looks only among those that it knows already
+FORMATS = [name for name in ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM", "GIF") if name in Image.OPEN]
+
+
 def read_picture(path):
     """Read a picture file as uint8: H×W×3 RGB, or H×W when the file is grey.
 
@@ -107,8 +116,9 @@ def read_picture(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
-        with Image.open(path) as image:
-            frames = getattr(image, "n_frames", 1)
+        with Image.open(path, formats=FORMATS) as image:
+            # The second picture of a telephone's MPO is the same again, for another screen.
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             image = ImageOps.exif_transpose(image)
             image.load()
     except Exception as error:  # Pillow raises a dozen different ones for damaged files
@@ -128,6 +138,15 @@ def read_picture(path):
         return np.array(image.convert("RGB"))
     raise ValueError(f"{path}: has Pillow's mode {image.mode}, which has no plain 8-bit meaning; "
                      f"save it as an 8-bit RGB or grey PNG")
+
+
+def pixels_of(path):
+    """How many pixels a picture file says that it has, without decoding it; 0 for what is no picture."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # `read_picture` will say what is wrong
+        return 0
 
 
 def save_picture(path, picture):
@@ -320,8 +339,8 @@ class Enlarger:
         while True:
             try:
                 return self._enlarge(picture, side)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if "memory" not in str(error).lower() or side <= self._smallest():
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or side <= self._smallest():
                     raise
                 side = max(side // 2, self._smallest())
                 if self.device.type == "cuda":
@@ -332,10 +351,11 @@ class Enlarger:
 
     def _affordable_pixels(self):
         """How many low-resolution pixels the network can enlarge at once with a share of the memory."""
-        budget = torch.cuda.mem_get_info(self.device)[0] / 2 if self.device.type == "cuda" else 1.5e9
+        budget = free_memory(self.device) / 2 if self.device.type == "cuda" else 1.5e9
         # At its widest, a network holds four times its largest layer: before and after a pixel shuffle, an
         # activation, and what the last convolution works with.
-        return budget / (4 * self._widest * torch.empty(0, dtype=self.dtype).element_size())
+        affordable = budget / (4 * self._widest * torch.empty(0, dtype=self.dtype).element_size())
+        return min(affordable, (2**31 - 1) / self._widest)  # not all of PyTorch's kernels count further
 
     def _enlarge(self, picture, tile):
         scale, (height, width) = self.scale, picture.shape[:2]
@@ -345,7 +365,7 @@ class Enlarger:
         for (top, bottom), (left, right) in progress_bar(tiles, "enlarging", self.progress):
             above, before = max(top - overlap, 0), max(left - overlap, 0)
             low = to_batch(to_rgb(picture[above : bottom + overlap, before : right + overlap])).to(self.device)
-            low = to_unit(low).to(self.dtype, memory_format=torch.channels_last)
+            low = to_unit(low).to(self.dtype, memory_format=layout_for(self.device))
             high = to_uint8(self.network(low))[0].permute(1, 2, 0)
             high = high[(top - above) * scale : (bottom - above) * scale,
                         (left - before) * scale : (right - before) * scale].cpu().numpy()

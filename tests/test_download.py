@@ -110,7 +110,8 @@ def adopt(monkeypatch, server):
 
 
 def files(folder):
-    return sorted(os.path.relpath(os.path.join(d, f), folder) for d, _, names in os.walk(folder) for f in names)
+    return sorted(os.path.relpath(os.path.join(d, f), folder) for d, _, names in os.walk(folder) for f in names
+                  if f != ".lock")
 
 
 def test_from_archives_to_lists_with_one_command(server, tmp_path, capsys):

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 
 import create_data_lists
 import datasets
+import packs
 import utils
 from imresize import imresize
 
@@ -220,21 +222,27 @@ def test_it_works_with_an_ordinary_data_loader(train_set):
 # --------------------------------------------------------------------------------------------- packs
 
 
+def pack_of(csv_file, rows):
+    return packs.make_pack(csv_file, rows, 4, partial(datasets.read_pair, scale=4), progress=False).file
+
+
 def test_a_pack_is_made_once_and_again_when_a_picture_changes(tmp_path, photograph):
     for i in range(3):
         utils.save_picture(tmp_path / "p" / f"{i}.png", np.ascontiguousarray(photograph[i * 40 : i * 40 + 40, :48]))
     make(tmp_path / "p", None, tmp_path, crop=32)
     rows = datasets.read_list(tmp_path / "train.csv")
-    pack = datasets.make_pack(tmp_path / "train.csv", rows, 4, progress=False)
-    low, high = datasets.open_pack(pack, rows, 4)[1]
+    pack = pack_of(tmp_path / "train.csv", rows)
+    low, high = packs.open_pack(pack, rows, 4)[1]
     assert np.array_equal(high, photograph[40:80, :48]) and np.array_equal(low, imresize(high, 1 / 4))
     made = pack.stat().st_mtime_ns
-    datasets.make_pack(tmp_path / "train.csv", rows, 4, progress=False)
+    pack_of(tmp_path / "train.csv", rows)
     assert pack.stat().st_mtime_ns == made
     utils.save_picture(tmp_path / "p" / "1.png", 255 - photograph[40:80, :48])
-    datasets.make_pack(tmp_path / "train.csv", rows, 4, progress=False)
-    assert np.array_equal(datasets.open_pack(pack, rows, 4)[1][1], 255 - photograph[40:80, :48])
-    assert {p.name for p in tmp_path.iterdir()} == {"p", "train.csv", pack.name, pack.name + ".json"}
+    other = pack_of(tmp_path / "train.csv", rows)
+    assert other != pack  # so that nobody who has the old one open can mistake it
+    assert np.array_equal(packs.open_pack(other, rows, 4)[1][1], 255 - photograph[40:80, :48])
+    assert {p.name for p in tmp_path.iterdir()} == {"p", "train.csv", other.name, other.name + ".json",
+                                                    ".train.x4.lock"}
 
 
 def test_an_interrupted_pack_is_continued(tmp_path, photograph, monkeypatch):
@@ -242,7 +250,7 @@ def test_an_interrupted_pack_is_continued(tmp_path, photograph, monkeypatch):
         utils.save_picture(tmp_path / "p" / f"{i}.png", np.ascontiguousarray(photograph[i : i + 40, i : i + 48]))
     make(tmp_path / "p", None, tmp_path, crop=32)
     rows = datasets.read_list(tmp_path / "train.csv")
-    whole = datasets.make_pack(tmp_path / "train.csv", rows, 4, progress=False)
+    whole = pack_of(tmp_path / "train.csv", rows)
     expected = whole.read_bytes()
     whole.unlink()
     read, calls = datasets.read_pair, []
@@ -255,18 +263,18 @@ def test_an_interrupted_pack_is_continued(tmp_path, photograph, monkeypatch):
 
     monkeypatch.setattr(datasets, "read_pair", failing)
     with pytest.raises(KeyboardInterrupt):
-        datasets.make_pack(tmp_path / "train.csv", rows, 4, progress=False)
+        pack_of(tmp_path / "train.csv", rows)
     part = next(tmp_path.glob("*.part"))
     with open(part, "ab") as file:
         file.write(b"half a picture")
     calls.clear()
     monkeypatch.setattr(datasets, "read_pair", lambda row, scale: calls.append(row) or read(row, scale))
-    assert datasets.make_pack(tmp_path / "train.csv", rows, 4, progress=False).read_bytes() == expected
+    assert pack_of(tmp_path / "train.csv", rows).read_bytes() == expected
     assert 0 < len(calls) < 40  # what was packed before was kept
 
 
 def pack_again(csv_file):
-    datasets.make_pack(csv_file, datasets.read_list(csv_file), 4, progress=False)
+    pack_of(csv_file, datasets.read_list(csv_file))
 
 
 def test_a_pack_killed_ten_times_is_the_same_as_one_made_in_one_go(tmp_path, photograph):
@@ -274,7 +282,7 @@ def test_a_pack_killed_ten_times_is_the_same_as_one_made_in_one_go(tmp_path, pho
         utils.save_picture(tmp_path / "p" / f"{i}.png", np.ascontiguousarray(np.roll(photograph, 4 * i, axis=1)))
     make(tmp_path / "p", None, tmp_path)
     rows = datasets.read_list(tmp_path / "train.csv")
-    pack = datasets.make_pack(tmp_path / "train.csv", rows, 4, progress=False)
+    pack = pack_of(tmp_path / "train.csv", rows)
     expected, part = pack.read_bytes(), pack.with_name(pack.name + ".part")
     pack.unlink()
     moments, kills = random.Random(0), 0
@@ -293,7 +301,7 @@ def test_a_pack_killed_ten_times_is_the_same_as_one_made_in_one_go(tmp_path, pho
 def test_a_full_disk_is_named_before_anything_is_written(tmp_path, photograph, monkeypatch):
     utils.save_picture(tmp_path / "p" / "0.png", photograph)
     make(tmp_path / "p", None, tmp_path)
-    monkeypatch.setattr(datasets.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(packs.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with pytest.raises(OSError, match="train.csv takes 0.0 GB, but only 0.0 GB are free"):
         datasets.TrainDataset(tmp_path / "train.csv", progress=False)
     assert not list(tmp_path.glob("*.part"))

@@ -158,7 +158,8 @@ def test_a_run_leaves_what_it_promises(small_settings):
     labels = ["adversarial_001", "adversarial_002", "warmup_001", "warmup_002"]
     assert sorted(p.stem for p in (folder / "samples").iterdir()) == sorted([*labels, "input", "original"])
     checkpoints = sorted(p.stem for p in (folder / "checkpoints").iterdir())
-    assert checkpoints == sorted([*labels, "adversarial", "adversarial_best", "warmup", "warmup_best", "last"])
+    assert checkpoints == sorted([*labels, "adversarial", "adversarial_best", "warmup", "warmup_best", "last",
+                                  "last_epoch"])
     assert runs.read_history("small", folder.parent)[3]["phase"] == "adversarial"
     with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -395,7 +396,7 @@ def test_the_command_line(small_settings, tmp_path):
     assert "warmup 2/2" in done.stdout and (tmp_path / "runs/small/checkpoints/adversarial_001.pt").exists()
     done = subprocess.run([*command, "--blocks=0"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == ("solver.py: error: blocks must be a whole number, at least 1, not 0 "
+    assert done.stderr == ("solver.py: error: blocks must be a whole number from 1 to 4096, not 0 "
                            "(residual blocks of the generator)\n")
     done = subprocess.run([sys.executable, ROOT / "solver.py", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "--warmup_lr" in done.stdout

@@ -5,6 +5,8 @@ The executed copies go to a folder of their own; the notebooks themselves stay a
 """
 
 import argparse
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,20 +30,24 @@ class TalkingClient(NotebookClient):
         return super().output(outs, msg, display_id, cell_index)
 
 
-def execute(path, target):
+def execute(path, target, failed):
     """Execute one notebook and write it, with its outputs, to `target`.
 
-    Raises RuntimeError with the cell's own error when a cell fails; the notebook is written as far as
-    it came.
+    Raises RuntimeError with the cell's own error when a cell fails, and KeyboardInterrupt when stopped; then the
+    notebook is written to `failed`, as far as it came, and `target` stays as it was.
     """
     notebook = nbformat.read(path, as_version=4)
     client = TalkingClient(notebook, timeout=None, kernel_name="python3", coalesce_streams=True,
                            extra_arguments=["--log-level=40"],  # without the kernel's advice on start-up
                            resources={"metadata": {"path": str(path.parent)}})
     try:
-        client.execute()
+        client.execute(stderr=subprocess.DEVNULL)  # the kernel's own log: what cells say comes another way
     except CellExecutionError as error:
+        target = failed
         raise RuntimeError(f"{path}: a cell failed\n{error}") from None
+    except BaseException:  # stopped: nbclient raises one thing or another then
+        target = failed
+        raise KeyboardInterrupt from None
     finally:
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)  # times of day, different in every run
@@ -55,6 +61,7 @@ def main(arguments=None):
     parser.add_argument("--out", default="results/notebooks", help="folder for the copies (default: %(default)s)")
     parser.add_argument("--inplace", action="store_true", help="write the outputs into the notebooks themselves")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C
     begin, done = time.monotonic(), []
     for name in options.notebooks:
         path, started = Path(name), time.monotonic()
@@ -63,9 +70,11 @@ def main(arguments=None):
         done.append(path if options.inplace else Path(options.out, path.name))
         print(f"\n── {path} " + "─" * 60, flush=True)
         try:
-            execute(path, done[-1])
+            execute(path, done[-1], Path(options.out, path.name))
         except RuntimeError as error:
-            sys.exit(f"\nrun_notebooks: error: {error}\nThe notebook up to there: {done[-1]}")
+            sys.exit(f"\nrun_notebooks: error: {error}\nThe notebook up to there: {Path(options.out, path.name)}")
+        except KeyboardInterrupt:
+            sys.exit("\nstopped; what was trained is kept in runs/, and running again goes on from there")
         print(f"\n── {path} took {time.monotonic() - started:.0f} s", flush=True)
     print(f"\nAll {len(done)} notebooks ran without an error in {time.monotonic() - begin:.0f} s.\n")
     if TABLE.is_file():

@@ -1,0 +1,52 @@
+"""What can be known to go wrong, before hours are spent on it: phases, validation pictures, networks, weights."""
+
+import inspect
+import re
+
+import torch
+
+import recipes
+from utils import Enlarger
+
+
+def check_phases(phases, cfg, extras):
+    """Raise ValueError for a phase whose name, schedule or epoch function cannot work.
+
+    `extras` are the names of what epoch functions can ask for beside networks, batches and settings.
+    """
+    names, known = [phase.name for phase in phases], ["generator", "discriminator", "batches", *extras]
+    for phase in phases:
+        if not re.fullmatch(r"[a-z]\w*?(?<!\d)", phase.name) or names.count(phase.name) > 1:
+            raise ValueError(f"phase {phase.name!r}: needs a name of its own, of small letters, digits and '_', "
+                             f"with a letter at both ends")
+        if not recipes.SCHEDULE.holds(phase.schedule):
+            raise ValueError(f"phase {phase.name!r}: its schedule must be {recipes.SCHEDULE.wanted}, not "
+                             f"{phase.schedule!r}")
+        for name, parameter in inspect.signature(phase.epoch).parameters.items():
+            if name not in known and name not in cfg and parameter.default is parameter.empty:
+                raise ValueError(f"phase {phase.name!r}: its epoch function asks for {name!r}; it can have "
+                                 f"{', '.join(known)}, and every setting")
+
+
+def check_valid_set(valid_set, count):
+    """Raise for one of the first `count` pictures of a TestDataset that scores cannot be taken of."""
+    smallest = 2 * valid_set.scale + 11  # the border that is cut, and SSIM's window
+    for index, row in enumerate(valid_set.rows[:count]):
+        if min(row.width, row.height) < smallest:
+            raise ValueError(f"{row.hr}: is {row.width}×{row.height}, too small to validate with (at least {smallest} "
+                             f"on both sides); leave it out of the list")
+        valid_set[index]  # raises what reading it raises
+
+
+def check_generator(generator, scale):
+    """Raise ValueError for a network that does not enlarge by `scale`."""
+    found = Enlarger(generator).scale
+    if found != scale:
+        raise ValueError(f"the generator that models.make_generator builds enlarges ×{found}, but the setting scale "
+                         f"is {scale}")
+
+
+def is_finite(network):
+    """Whether all weights are numbers, and not so large that their squares are none."""
+    norms = torch._foreach_norm([weight.detach() for weight in network.parameters()])
+    return bool(torch.stack(norms).isfinite().all())
