@@ -4,6 +4,7 @@ Knows torch and nothing of the kit. A `Learner` is how an epoch of training sees
 compute, `descend` to learn; everything here then happens inside.
 """
 
+import gc
 import importlib
 import os
 import signal
@@ -154,6 +155,14 @@ class Machine:
         return torch.device("cpu") if self.device.type == "mps" else self.device
 
 
+def close_group(wait=True):
+    """Part from the other processes, with all threads that talked to them; `wait` until they have come here, too."""
+    if wait:
+        dist.barrier()
+    gc.collect()  # what refers to itself, as DistributedDataParallel does, would hold the group
+    dist.destroy_process_group()
+
+
 def leave(status=0):
     """End the program; under torchrun without the part of Python's end in which a thread of gloo can crash it.
 
@@ -165,9 +174,7 @@ def leave(status=0):
             sys.exit(status)
         return
     try:
-        if not status:
-            dist.barrier()
-        dist.destroy_process_group()
+        close_group(wait=not status)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

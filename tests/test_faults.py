@@ -247,7 +247,7 @@ def test_an_explosion_without_infinity_is_noticed_and_taken_back(small_settings,
     begun = train(cfg, warmup_epochs=1)
     good, bad = weights(last(cfg)), begun.history[-1]["psnr"] - 11
     monkeypatch.setattr(trainer, "mean_scores", lambda rows: (bad, 0.1))
-    with pytest.raises(FloatingPointError, match=f"ended at {bad:.1f} dB.*put back.*lower warmup_lr.*make the trainer again"):
+    with pytest.raises(FloatingPointError, match=f"ended at {bad:.1f} dB.*put back.*lower warmup_lr.*trainer again"):
         train(cfg)
     assert equal(weights(last(cfg)), good)
     monkeypatch.undo()
@@ -279,8 +279,8 @@ VARIANTS = [dict(precision="fp32"), dict(precision="bf16"), dict(precision="fp16
             dict(fused_adam=False), dict(adam_eps=1e-7)]
 
 
-@pytest.mark.parametrize("first", VARIANTS, ids=str)
-@pytest.mark.parametrize("second", VARIANTS, ids=str)
+@pytest.mark.parametrize("first, second", [(a, b) for a in VARIANTS for b in VARIANTS if a != b and (
+    {"precision"} == {*a, *b} or VARIANTS[0] in (a, b))], ids=str)
 def test_a_run_goes_on_on_a_machine_that_computes_in_another_way(small_settings, first, second):
     cfg = changed(small_settings, batch_norm=True, precision="fp32", adversarial_epochs=0, patches_per_picture=2,
                   discriminator_batch_norm=False)
@@ -351,17 +351,16 @@ def test_sigterm_saves_as_ctrl_c_does(small_settings, monkeypatch):
     assert equal(weights(train(cfg).run.checkpoint("last")), wanted)
 
 
-THREADS = """
+THREADS = r"""
 import sys
 from pathlib import Path
 import machine, solver
 arguments = sys.argv[1:]
 leave, solver.leave = solver.leave, lambda status: None
 solver.main(arguments)
-machine.dist.barrier()
-machine.dist.destroy_process_group()
+machine.close_group()
 names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
-print("GLOO", sum("gloo" in name for name in names), flush=True)
+machine.os.write(1, f"GLOO {sum('gloo' in name for name in names)}\n".encode())  # in one piece
 machine.os._exit(0)
 """
 

@@ -4,19 +4,32 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
+import skimage
 from conftest import ROOT, copy_kit
 from PIL import Image
+
+import create_data_lists
+import utils
+from imresize import imresize
 
 NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
 SHORT = "patches_per_picture=20, channels=8, blocks=1, warmup_epochs=2, adversarial_epochs=1"
 
 
 def prepare(folder, photograph):
-    """Copy the kit into a folder; the notebook's "picture of your choice" is a small one, for speed."""
+    """Copy the kit into a folder; all pictures that the notebooks meet there are small ones, for speed."""
     copy_kit(folder)
+    source = Path(skimage.__file__).parent / "data"
+    for name, files in [("demo_train", create_data_lists.DEMO_TRAIN), ("demo_test", create_data_lists.DEMO_TEST)]:
+        for file in files:
+            quarter = imresize(utils.read_picture(source / file), 1 / 4)
+            utils.save_picture(folder / "quarters" / name / f"{Path(file).stem}.png", quarter)
+        create_data_lists.create_data_lists(None, {name: folder / "quarters" / name}, folder / "data" / "lists",
+                                            progress=False)
     notebook, usual = folder / "super_resolution.ipynb", r'Path(skimage.__file__).parent / \"data\" / \"chelsea.png\"'
     text = notebook.read_text(encoding="utf-8")
     assert usual in text
