@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: run test lab lint notebooks clean
+.PHONY: run test lab lint notebooks benchmark recipes clean
 
 run: $(READY)
 	$(BIN)/python create_data_lists.py --demo
@@ -27,6 +27,12 @@ lint: $(READY)
 notebooks: $(READY)
 	$(BIN)/python create_data_lists.py --demo
 	$(BIN)/python -m tools.run_notebooks --inplace
+
+benchmark: $(READY)
+	$(BIN)/python -m tools.benchmark
+
+recipes: $(READY)
+	$(BIN)/python -m tools.compare_recipes
 
 clean:
 	rm -rf .venv data/lists runs results .pytest_cache .ruff_cache __pycache__ tests/__pycache__
