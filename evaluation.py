@@ -44,6 +44,11 @@ def load_generator(path, device="cpu"):
     Raises FileNotFoundError, or ValueError for a damaged file and for weights that do not fit the network that
     `models.py` builds from the settings beside them.
     """
+    return _built(path, device)[0]
+
+
+def _built(path, device):
+    """The generator of a checkpoint, and the settings that it was built from."""
     content = load_checkpoint(path)
     try:
         cfg = generator_settings(content["generator_settings"])
@@ -54,7 +59,7 @@ def load_generator(path, device="cpu"):
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: its weights do not fit its settings and your models.py ({reason})") from error
-    return generator.to(device, memory_format=layout_for(device)).eval()
+    return generator.to(device, memory_format=layout_for(device)).eval(), cfg
 
 
 def load_generators(checkpoints, device="auto"):
@@ -70,13 +75,13 @@ def load_generators(checkpoints, device="auto"):
             print(f"{name} is left out: there is no file {path} (yet)")
             continue
         try:
-            generator, scale = load_generator(path, device), load_checkpoint(path)["generator_settings"]["scale"]
+            generator, cfg = _built(path, device)
         except ValueError as error:
             print(f"{name} is left out: {error}")
             continue
-        first_scale = first_scale or scale
-        if scale != first_scale:
-            print(f"{name} is left out: {path} enlarges ×{scale}, and the first ×{first_scale}")
+        first_scale = first_scale or cfg.scale
+        if cfg.scale != first_scale:
+            print(f"{name} is left out: {path} enlarges ×{cfg.scale}, and the first ×{first_scale}")
         else:
             generators[name] = generator
     if not generators:

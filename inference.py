@@ -38,10 +38,13 @@ def prepare(generator, device, dtype):
         what = tuple(wanted.shape) if isinstance(wanted, torch.Tensor) else type(wanted).__name__
         raise ValueError(f"a generator must make N×3×(scale·H)×(scale·W) of N×3×H×W; this {type(generator).__name__} "
                          f"makes {what} of (1, 3, 16, 16)")
-    folded = _fold_batch_norm(copy.deepcopy(plain))
-    # A layer may be used in another way than its place suggests: what folding changes stays unfolded.
-    same = (folded(probe) - wanted).abs().max() <= 1e-3 * wanted.abs().max()
-    return (folded if same else plain).to(device, dtype, memory_format=layout_for(device)), scale, widest
+    network = plain
+    if any(isinstance(module, nn.BatchNorm2d) for module in plain.modules()):
+        folded = _fold_batch_norm(copy.deepcopy(plain))
+        # A layer may be used in another way than its place suggests: what folding changes stays unfolded.
+        if (folded(probe) - wanted).abs().max() <= 1e-3 * wanted.abs().max():
+            network = folded
+    return network.to(device, dtype, memory_format=layout_for(device)), scale, widest
 
 
 def _fold_batch_norm(network):

@@ -13,6 +13,7 @@ It is handed values and knows no trainer. Checkpoints are read without running c
 
 import csv
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -79,7 +80,10 @@ class Run:
 
     def _copy(self, name, other):
         with write_whole(self.checkpoint(other)) as temporary:
-            shutil.copyfile(self.checkpoint(name), temporary)
+            try:  # a second name for the same bytes: files are replaced here, and never changed
+                os.link(self.checkpoint(name), temporary)
+            except OSError:  # not on every disk
+                shutil.copyfile(self.checkpoint(name), temporary)
 
     def load_state(self):
         """What `save_state` kept, or None for a new run. Raises ValueError for a file that is something else."""
