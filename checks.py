@@ -1,11 +1,13 @@
 """What can be known to go wrong, before hours are spent on it: phases, validation pictures, networks, weights."""
 
+import copy
 import inspect
 import re
 
 import torch
 
 import recipes
+from models import make_discriminator
 from utils import Enlarger
 
 
@@ -44,6 +46,28 @@ def check_generator(generator, scale):
     if found != scale:
         raise ValueError(f"the generator that models.make_generator builds enlarges ×{found}, but the setting scale "
                          f"is {scale}")
+
+
+def check_batches(cfg, generator, needs_discriminator, size):
+    """Raise ValueError when the networks of these settings cannot be trained on batches of `size` patches."""
+    def check(network, side, what):
+        with torch.no_grad():
+            try:
+                return network.train()(torch.empty(size, 3, side, side, device="meta"))
+            except NotImplementedError:  # what only works with values cannot be tried without
+                return None
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                raise ValueError(f"the {what} cannot be trained on batches of {size} patches with sides of {side} "
+                                 f"({str(error).splitlines()[0]}); change batch_size, crop or the network") from error
+
+    check(copy.deepcopy(generator).to("meta"), cfg.crop // cfg.scale, "generator")
+    if needs_discriminator:
+        with torch.device("meta"):
+            discriminator = make_discriminator(cfg)
+        logits = check(discriminator, cfg.crop, "discriminator")
+        if logits is not None and (logits.ndim < 1 or len(logits) != size):
+            raise ValueError(f"the discriminator that models.make_discriminator builds must give its logits for each "
+                             f"picture, not a result of shape {tuple(logits.shape)} for a batch of {size}")
 
 
 def is_finite(network):

@@ -173,7 +173,8 @@ class TrainDataset(Dataset):
         self.scale, self.crop, self.patches_per_picture, self.seed = scale, crop, patches_per_picture, seed
         self.flip, self.turn, self.colour_jitter, self.jpeg_noise = flip, turn, colour_jitter, jpeg_noise
         self.pack = make_pack(csv_file, self.rows, scale, partial(read_pair, scale=scale), progress)
-        self._epoch = self._drawn = self._pictures = self._on_device = None
+        self._epoch = self._drawn = self._placed_epoch = self._pictures = self._on_device = None
+        self._ends = ends_of(self.rows, scale)
         self._unchecked = set(range(len(self.rows)))  # pairs whose pixels this process has not compared with their CRC
 
     def __len__(self):
@@ -182,7 +183,7 @@ class TrainDataset(Dataset):
     @property
     def bytes(self):
         """Size of the pack."""
-        return self.pack.file.stat().st_size
+        return int(self._ends[-1])
 
     @property
     def digest(self):
@@ -202,20 +203,21 @@ class TrainDataset(Dataset):
             low, high = self[[n]]
             return low[0], high[0]
         plan, chances = self._patches(n)
-        low, high = self._cut(plan) if self._on_device is None else self._gather(plan)
+        low, high = self._cut(plan) if self._on_device is None else self._gather(n)
         if self.colour_jitter:
-            changes = (2 * chances[:, :4] - 1) * self.colour_jitter
-            high = torch.stack([_jittered(patch, *change) for patch, change in zip(high, changes)])
+            high = _jittered(high, (2 * chances[:, :4] - 1) * self.colour_jitter)
             low = imresize(high, 1 / self.scale)
-        if self.jpeg_noise:
-            low = torch.stack([_through_jpeg(patch, 50 + int(45 * quality)) if chance < self.jpeg_noise else patch
-                               for patch, (chance, quality) in zip(low, chances[:, 4:])])
+        chosen = np.flatnonzero(chances[:, 4] < self.jpeg_noise)
+        if len(chosen):
+            low[chosen] = _through_jpeg(low[chosen].cpu(), 50 + (45 * chances[chosen, 5]).astype(int)).to(low.device)
         return low, high
 
     def _cut(self, plan):
         """The patches of a plan from the memory-mapped pack."""
         if self._pictures is None:
             self._pictures = open_pack(self.pack.file, self.rows, self.scale)
+        if self.pack.file.stat().st_size < self.bytes:  # reading beyond its end would end the program
+            raise ValueError(f"{self.pack.file}: was cut off while it was read; delete it, and it will be made again")
         size, crop = self.crop // self.scale, self.crop
         low = np.empty((len(plan), 3, size, size), np.uint8)
         high = np.empty((len(plan), 3, crop, crop), np.uint8)
@@ -229,7 +231,7 @@ class TrainDataset(Dataset):
         return torch.from_numpy(low), torch.from_numpy(high)
 
     def _check(self, picture):
-        """Compare the pixels of a pair with their CRC, at its first use: 1 s for each GB, once per process."""
+        """Compare the pixels of a pair with their CRC, at its first use in a process."""
         small, large = self._pictures[picture]
         if zlib.crc32(large, zlib.crc32(small)) != self.pack.crcs[picture]:
             raise ValueError(f"{self.pack.file}: is damaged (its pixels of {self.rows[picture].hr.name} have changed); "
@@ -242,41 +244,58 @@ class TrainDataset(Dataset):
         for picture in sorted(self._unchecked):
             self._check(picture)
         pixels = torch.from_file(str(self.pack.file), size=self.bytes, dtype=torch.uint8).to(device)
-        ends = ends_of(self.rows, self.scale)
         widths = np.array([row.width for row in self.rows])
-        high_starts = ends - np.array([3 * row.width * row.height for row in self.rows])
-        low_starts = np.concatenate([[0], ends[:-1]])
+        high_starts = self._ends - np.array([3 * row.width * row.height for row in self.rows])
+        low_starts = np.concatenate([[0], self._ends[:-1]])
         # First byte and width of every picture, and for each flip and turn where a patch's pixels come from.
         self._on_device = pixels, {
             1: (low_starts, widths // self.scale, _origins(self.crop // self.scale, device)),
             self.scale: (high_starts, widths, _origins(self.crop, device))}
 
-    def _gather(self, plan):
-        """The patches of a plan from the pack on the device."""
-        return self._gather_one(plan, 1), self._gather_one(plan, self.scale)
-
-    def _gather_one(self, plan, factor):
+    def _gather(self, indices):
+        """The patches of these numbers from the pack on the device."""
         pixels, tables = self._on_device
-        starts, widths, origins = tables[factor]
-        picture, top, left, flip, turns = plan.T
-        width = widths[picture]
-        corner = starts[picture] + 3 * factor * (top * width + left)
-        corner, width, way = torch.from_numpy(np.stack([corner, width, 4 * flip + turns])).to(pixels.device)
-        y, x = origins[way].unbind(1)  # N×size×size each
-        first_byte = corner[:, None, None] + 3 * (y * width[:, None, None] + x)
-        return pixels[first_byte[:, None] + torch.arange(3, device=pixels.device)[:, None, None]]
+        places = torch.cat([self._places(epoch)[:, _as_slice(k)] for epoch, k, _ in self._by_epoch(indices)], dim=1)
+        way, channel = places[0], torch.arange(3, device=pixels.device)[:, None, None]
+        patches = []
+        for (_, _, origins), (corner, width) in zip(tables.values(), places[1:].view(2, 2, -1, 1, 1)):
+            y, x = origins[way].unbind(1)  # N×size×size each
+            patches.append(pixels[(corner + 3 * (y * width + x))[:, None] + channel])
+        return tuple(patches)
+
+    def _places(self, epoch):
+        """Where the patches of an epoch are in the pack, on the device: rows way, then corner and width of each size.
+
+        All at once, because every way to the device costs a wait.
+        """
+        if epoch != self._placed_epoch:
+            pixels, tables = self._on_device
+            picture, top, left, flip, turns = self._drawn_for(epoch)[0].T
+            rows = [4 * flip + turns]
+            for factor, (starts, widths, _) in tables.items():
+                width = widths[picture]
+                rows += [starts[picture] + 3 * factor * (top * width + left), width]
+            self._placed_epoch, self._placed = epoch, torch.from_numpy(np.stack(rows)).to(pixels.device)
+        return self._placed
 
     def _patches(self, indices):
         """What was drawn for patches: N×5 whole numbers (picture, top and left in low resolution, flip, quarter
         turns), and N×6 numbers in [0, 1) for colours and JPEG."""
-        epochs, k = np.divmod(np.asarray(indices, np.int64), len(self))
-        plan, chances = np.empty((len(k), 5), np.int64), np.empty((len(k), 6))
-        for epoch in np.unique(epochs):  # one, or two where a batch begins in one epoch and ends in the next
-            if epoch != self._epoch:
-                self._epoch, self._drawn = epoch, self._draw(epoch)
-            for values, drawn in zip((plan, chances), self._drawn):
-                values[epochs == epoch] = drawn[k[epochs == epoch]]
+        plan, chances = np.empty((len(indices), 5), np.int64), np.empty((len(indices), 6))
+        for epoch, k, chosen in self._by_epoch(indices):
+            for values, drawn in zip((plan, chances), self._drawn_for(epoch)):
+                values[chosen] = drawn[k]
         return plan, chances
+
+    def _by_epoch(self, indices):
+        """(epoch, places in it, which of the numbers): one, or two where a batch ends in the next epoch."""
+        epochs, k = np.divmod(np.asarray(indices, np.int64), len(self))
+        return [(epoch, k[epochs == epoch], epochs == epoch) for epoch in np.unique(epochs)]
+
+    def _drawn_for(self, epoch):
+        if epoch != self._epoch:
+            self._epoch, self._drawn = epoch, self._draw(epoch)
+        return self._drawn
 
     def _draw(self, epoch):
         random = np.random.default_rng([self.seed, epoch])
@@ -312,28 +331,55 @@ def _origins(size, device):
     return torch.from_numpy(np.stack(ways)).to(device)
 
 
-def _jittered(patch, saturation, brightness, contrast, hue):
-    """A uint8 patch 3×H×W with its colours changed a little, each by a share between -1 and 1 (hue: of the circle)."""
-    from torchvision.transforms import functional  # here: it costs a second that most training need not pay
-
-    patch = functional.adjust_saturation(patch, 1 + saturation)
-    patch = (patch.float() + 255 * brightness).round_().clamp_(0, 255).to(torch.uint8)
-    patch = functional.adjust_contrast(patch, 1 + contrast)
-    return functional.adjust_hue(patch, float(np.clip(hue, -0.5, 0.5)))
+def _as_slice(k):
+    """Whole numbers in even steps as a slice, which a GPU need not wait for; others as they are."""
+    steps = np.unique(np.diff(k))
+    if len(steps) > 1 or len(steps) and steps[0] < 1:
+        return torch.from_numpy(k)
+    return slice(int(k[0]), int(k[-1]) + 1, int(steps[0]) if len(steps) else 1)
 
 
-def _through_jpeg(patch, quality):
-    """A uint8 patch 3×H×W after JPEG compression."""
-    file = io.BytesIO()
-    Image.fromarray(patch.permute(1, 2, 0).contiguous().cpu().numpy()).save(file, "JPEG", quality=quality)
-    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).to(patch.device)
+def _jittered(batch, changes):
+    """uint8 patches N×3×H×W with their colours changed a little.
+
+    `changes` is N×4, shares from -1 to 1: saturation, brightness, contrast, and hue (of the circle). The whole batch
+    at once, what torchvision's `adjust_…` do to one picture with one factor.
+    """
+    saturation, brightness, contrast, hue = torch.from_numpy(changes).float().to(batch.device).T[..., None, None, None]
+    batch = batch / 255
+    batch = _grey(batch).lerp(batch, 1 + saturation).clamp_(0, 1)
+    batch = (batch + brightness).clamp_(0, 1)
+    batch = _grey(batch).mean(dim=(1, 2, 3), keepdim=True).lerp(batch, 1 + contrast).clamp_(0, 1)
+    # Hue in sixths of the circle, then back with the same lightness and chroma.
+    high, low = batch.amax(1, keepdim=True), batch.amin(1, keepdim=True)
+    chroma, (red, green, blue) = high - low, batch.split(1, dim=1)
+    sixths = torch.where(red == high, green - blue, torch.where(green == high, blue - red, red - green))
+    sixths = sixths / chroma.clamp(min=1e-6) + torch.where(red == high, 0, torch.where(green == high, 2, 4)) + 6 * hue
+    k = (torch.arange(5, 0, -2, device=batch.device).view(3, 1, 1) + sixths) % 6
+    batch = high - chroma * torch.minimum(k, 4 - k).clamp_(0, 1)
+    return (255 * batch).round_().to(torch.uint8)
 
 
-def batches(dataset, batch_size, first=0, count=None, workers=0, part=0, parts=1):
+def _grey(batch):
+    return batch[:, :1] * 0.2989 + batch[:, 1:2] * 0.587 + batch[:, 2:] * 0.114
+
+
+def _through_jpeg(patches, qualities):
+    """uint8 patches N×3×H×W on the CPU after JPEG compression."""
+    packed = []
+    for patch, quality in zip(patches, qualities.tolist()):
+        file = io.BytesIO()
+        Image.fromarray(patch.permute(1, 2, 0).contiguous().numpy()).save(file, "JPEG", quality=quality)
+        packed.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1))
+    return torch.stack(packed)
+
+
+def batches(dataset, batch_size, first=0, count=None, workers=0, part=0, parts=1, pinned=False):
     """`count` batches of a TrainDataset from batch number `first` on, counted through all epochs.
 
     Without `count`: as many as fit into an epoch. Of each batch only part number `part` of `parts` is
-    taken, which several processes share without overlap. A DataLoader of (low, high) uint8 tensors.
+    taken, which several processes share without overlap. A DataLoader of (low, high) uint8 tensors, in pinned
+    memory where that speeds their way to a GPU up.
     Raises ValueError when an epoch has no whole batch, or a batch cannot be shared evenly.
     """
     if batch_size % parts:
@@ -345,4 +391,4 @@ def batches(dataset, batch_size, first=0, count=None, workers=0, part=0, parts=1
     chunks = [range(i * batch_size + part, (i + 1) * batch_size, parts) for i in range(first, first + count)]
     on_device = dataset.is_on_device
     return DataLoader(dataset, sampler=chunks, batch_size=None, num_workers=0 if on_device else workers,
-                      pin_memory=torch.cuda.is_available() and not on_device)
+                      pin_memory=pinned and not on_device)

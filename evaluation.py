@@ -113,7 +113,7 @@ def enlarge_all(pair, methods):
 # ------------------------------------------------------------------------------------------- scores
 
 
-def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating"):
+def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating", part=0, parts=1):
     """PSNR and SSIM of a way to enlarge, picture by picture.
 
     Parameters
@@ -122,29 +122,31 @@ def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating"):
         A method: uint8 picture → uint8 picture `dataset.scale` times as large.
     dataset : datasets.TestDataset
         The pictures; `limit` takes the first so many.
+    part, parts : int
+        Of these only number `part`, `part + parts`, …, which several processes share.
 
     Returns
     -------
     list of dict
         `picture` (name), `psnr` (dB) and `ssim`, by the protocol of `utils.psnr`.
     """
-    count = min(limit or len(dataset), len(dataset))
-    with progress_bar(None, label, progress, total=count) as bar:
-        return _evaluate(enlarge, dataset, count, bar)
+    indices = range(part, min(limit or len(dataset), len(dataset)), parts)
+    with progress_bar(None, label, progress, total=len(indices)) as bar:
+        return _evaluate(enlarge, dataset, indices, bar)
 
 
-def _evaluate(enlarge, dataset, count, bar):
+def _evaluate(enlarge, dataset, indices, bar):
     def score(pair, picture):
         return {"picture": pair.name, "psnr": psnr(picture, pair.hr, dataset.scale),
                 "ssim": ssim(picture, pair.hr, dataset.scale)}
 
     with ThreadPoolExecutor(2) as pool:  # a picture is scored while the next is enlarged
         rows = []
-        for index in range(count):
+        for index in indices:
             pair = dataset[index]
             rows.append(pool.submit(score, pair, enlarge(pair.lr)))
-            if index >= 4:
-                rows[index - 4].result()  # not all pictures in memory at once
+            if len(rows) > 4:
+                rows[-5].result()  # not all pictures in memory at once
             bar.update()
         return [row.result() for row in rows]
 
@@ -178,7 +180,7 @@ def score_sets(methods, csv_files, scale=None, progress=True):
             for method, enlarge in methods.items():
                 bar.set_postfix_str(f"{name}, {method}")
                 scores += [{"set": name, "method": method, **row}
-                           for row in _evaluate(enlarge, dataset, len(dataset), bar)]
+                           for row in _evaluate(enlarge, dataset, range(len(dataset)), bar)]
     return scores
 
 

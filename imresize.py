@@ -73,6 +73,8 @@ def imresize(image, scale=None, output_shape=None, *, padding="symmetric"):
     x, dtype, limit = _to_tensor(image)
     if x.device.type == "mps" and dtype == torch.float64:  # which MPS has not
         return imresize(image.cpu(), scale, output_shape, padding=padding).to(image.device)
+    if limit is None and x.device.type not in ("cpu", "meta"):
+        return _resize_at_once(x.to(dtype), steps, padding).to(image.dtype).contiguous()
     for factor, axis, length in steps:
         x = _resize_axis(x, axis, factor, length, padding, dtype, limit)
     if is_numpy:
@@ -157,6 +159,17 @@ def _taps(length, new_length, scale, padding):
         index %= 2 * length
         index = np.minimum(index, 2 * length - 1 - index)
     return torch.from_numpy(index), torch.from_numpy(weight)
+
+
+def _resize_at_once(x, steps, padding):
+    """A floating-point image …×H×W as two matrix products: on a GPU, every single tap would be an operation."""
+    with torch.autocast(x.device.type, enabled=False):  # which would round to half precision
+        for factor, axis, new_length in steps:
+            index, weight = _taps(x.shape[axis], new_length, factor, padding)
+            matrix = torch.zeros(new_length, x.shape[axis], dtype=torch.float64).scatter_add_(1, index.T, weight.T)
+            matrix = matrix.to(x.device, x.dtype)
+            x = matrix @ x if axis == x.ndim - 2 else x @ matrix.T
+    return x
 
 
 def _resize_axis(x, axis, scale, new_length, padding, dtype, limit):

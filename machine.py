@@ -50,7 +50,8 @@ def is_out_of_memory(error):
     """Whether an error says, in any of the ways in which PyTorch does, that memory ran out."""
     words = str(error).lower()
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        sign in words for sign in ("memory", "alloc_failed", "unable to find an engine"))
+        sign in words for sign in ("out of memory", "allocate memory", "enough memory", "alloc_failed",
+                                   "unable to find an engine"))
 
 
 class Machine:
@@ -139,6 +140,29 @@ class Machine:
         if self.world > 1:
             dist.broadcast_object_list(result, device=self.device)
         return result[0]
+
+    def gather(self, value):
+        """What each process brings, as a list in the order of their ranks, in all of them."""
+        values = [value]
+        if self.world > 1:
+            values *= self.world
+            dist.all_gather_object(values, value)
+        return values
+
+    def equalise_buffers(self, network):
+        """Give the buffers of a network, such as batch norm's averages, the first process's values in all."""
+        if self.world > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
+    @contextmanager
+    def tuned(self):
+        """A context in which cuDNN tries out how to convolve quickest: for batches that are all of one size."""
+        usual, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = usual
 
     @property
     def is_orphan(self):

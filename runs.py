@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import zipfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -225,9 +226,9 @@ def save_generator(path, weights, settings, **notes):
         return
     weights = {name: (value.half() if value.is_floating_point() else value).contiguous()
                for name, value in weights.items()}
-    notes = {name: json.dumps(value) for name, value in {"generator_settings": settings, **notes}.items()}
+    notes = {"generator_settings": settings, "crc": _crc(weights), **notes}
     with write_whole(path) as temporary:
-        temporary.write_bytes(safetensors_bytes(weights, notes))
+        temporary.write_bytes(safetensors_bytes(weights, {name: json.dumps(value) for name, value in notes.items()}))
 
 
 def _load_zip(path):
@@ -260,5 +261,15 @@ def _load_safetensors(path):
     with safe_open(path, "pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}
         notes = {name: json.loads(text) for name, text in (file.metadata() or {}).items() if name != "format"}
+    if notes.pop("crc", None) not in (None, _crc(weights)):
+        raise ValueError("its weights are damaged")
     weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
     return {"generator": weights, **notes}
+
+
+def _crc(weights):
+    """The CRC-32 of tensors with their names."""
+    crc = 0
+    for name in sorted(weights):
+        crc = zlib.crc32(weights[name].contiguous().flatten().view(torch.uint8).numpy(), zlib.crc32(name.encode(), crc))
+    return crc

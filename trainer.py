@@ -21,7 +21,7 @@ import checks
 import recipes
 from datasets import TestDataset, batches, training_patches
 from evaluation import evaluate, mean_scores
-from machine import Learner, Machine, interruption, load_optimizer, quicken
+from machine import Learner, Machine, interruption, is_out_of_memory, load_optimizer, quicken
 from models import make_discriminator, make_generator
 from runs import Run, load_checkpoint
 from utils import Enlarger, bicubic, progress_bar, to_signed, to_unit
@@ -84,6 +84,8 @@ class Trainer:
         checks.check_generator(self.generator, cfg.scale)
         self.g_optimizer = self._adam(self.generator)
         self.discriminator = self.d_optimizer = None  # until a phase asks for it
+        checks.check_batches(cfg, self.generator, any(_asks_for("discriminator", phase) for phase in self.phases),
+                             cfg.batch_size // self.machine.world)
         if state:
             try:
                 self._restore(state)
@@ -170,7 +172,7 @@ class Trainer:
             self._say(f"{phase.name}: {self.epoch} of {phase.epochs} epochs are done; "
                       f"for more, raise {self._named(phase, 'epochs')}")
             return False
-        if "discriminator" in inspect.signature(phase.epoch).parameters and not self.discriminator:
+        if _asks_for("discriminator", phase) and not self.discriminator:
             if self.epoch or self.step:
                 raise ValueError(f"{self.run.checkpoint('last')}: has no discriminator, though {phase.name} has begun")
             self._make_discriminator()
@@ -190,7 +192,15 @@ class Trainer:
                 self.run.write_settings(self.cfg)
                 self.run.write_history(self.history)  # in case it was killed just before
             while self.epoch < phase.epochs:
-                finished = self._run_epoch(phase, arguments)
+                try:
+                    finished = self._run_epoch(phase, arguments)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise ValueError(
+                        f"{phase.name}: memory ran out on {self.machine.device}; choose a new name with a smaller "
+                        f"batch_size (now {self.cfg.batch_size}) or crop (now {self.cfg.crop}), or end other programs "
+                        f"({str(error).splitlines()[0]})") from error
                 if finished and on_epoch:
                     on_epoch(self.history)
                 if not finished or self.interruption.is_set():
@@ -206,7 +216,7 @@ class Trainer:
             learner.learning_rate = self._learning_rate(phase)
         last_look = last_save = time.monotonic()
         with progress_bar(None, f"{phase.name} {self.epoch + 1}/{phase.epochs}", self.progress,
-                          total=self.steps_per_epoch, initial=self.step) as bar:
+                          total=self.steps_per_epoch, initial=self.step) as bar, self.machine.tuned():
             for losses in phase.epoch(**arguments, batches=self._batches()):
                 self._count(losses, phase)
                 bar.update()
@@ -227,17 +237,16 @@ class Trainer:
                                  f"{self.steps_per_epoch} batches; it must yield its losses once for each")
             if self.steps_per_epoch > self.step_saved:
                 self._save(phase)  # whatever happens to the validation, the epoch was trained
-            means, samples = self._means(phase, self._shared_sums()), []
-            row = self.machine.broadcast(lambda: self._validated(phase, means, samples))
-            best = max((old["psnr"] for old in self.history), default=-math.inf)
-            if row["psnr"] < best - 10:
-                if self.machine.rank == 0:
-                    self.run.go_back()
-                raise FloatingPointError(
-                    f"training has diverged: {phase.name} epoch {self.epoch + 1} ended at {row['psnr']:.1f} dB, after "
-                    f"{best:.1f} dB before. The run was put back to the end of the epoch before: lower "
-                    f"{self._named(phase, 'lr')} (now {phase.learning_rate:g}) or set clip_gradients (now "
-                    f"{self.cfg.clip_gradients}; 0.1 is strong), and make the trainer again")
+        row, samples = self._validated(phase)
+        best = max((old["psnr"] for old in self.history), default=-math.inf)
+        if row["psnr"] < best - 10:
+            if self.machine.rank == 0:
+                self.run.go_back()
+            raise FloatingPointError(
+                f"training has diverged: {phase.name} epoch {self.epoch + 1} ended at {row['psnr']:.1f} dB, after "
+                f"{best:.1f} dB before. The run was put back to the end of the epoch before: lower "
+                f"{self._named(phase, 'lr')} (now {phase.learning_rate:g}) or set clip_gradients (now "
+                f"{self.cfg.clip_gradients}; 0.1 is strong), and make the trainer again")
         self.history.append(row)
         self.epoch, self.step, self.step_saved, self.sums = self.epoch + 1, 0, 0, None
         if self.machine.rank == 0:
@@ -252,7 +261,8 @@ class Trainer:
         # Counted through all phases, so that the second does not see the patches of the first again.
         first = len(self.history) * self.steps_per_epoch + self.step
         for low, high in batches(self.train_set, self.cfg.batch_size, first, self.steps_per_epoch - self.step,
-                                 self.cfg.workers, self.machine.rank, self.machine.world):
+                                 self.cfg.workers, self.machine.rank, self.machine.world,
+                                 pinned=self.machine.device.type == "cuda"):
             yield to_unit(self.machine.move(low)), to_signed(self.machine.move(high))
 
     def _count(self, losses, phase):
@@ -271,22 +281,32 @@ class Trainer:
         if self.average:
             self._follow()
 
-    def _validated(self, phase, means, samples):
-        """The row of history for this epoch; the first pairs and what became of them are added to `samples`."""
-        enlarge_one = Enlarger(self.result)
+    def _validated(self, phase):
+        """The row of history for this epoch, and the first pairs with what became of them.
+
+        The processes share the pictures; in all of them batch norm has the averages of the first, which are kept.
+        """
+        means, rank, world = self._means(phase, self._shared_sums()), self.machine.rank, self.machine.world
+        self.machine.equalise_buffers(self.result)
+        enlarge_one, mine = Enlarger(self.result), []
 
         def enlarge(low):
             picture = enlarge_one(low)
-            if len(samples) < self.cfg.sample_pictures:
-                samples.append((self.valid_set[len(samples)], picture))
+            if rank + world * len(mine) < self.cfg.sample_pictures:
+                mine.append(picture)
             return picture
 
+        rows = evaluate(enlarge, self.valid_set, self.cfg.valid_pictures, progress=False, part=rank, parts=world)
+        scores, pictures = {}, {}
+        for part, (part_rows, part_pictures) in enumerate(self.machine.gather((rows, mine))):
+            scores.update(zip(range(part, self.cfg.valid_pictures, world), part_rows))
+            pictures.update(zip(range(part, self.cfg.valid_pictures, world), part_pictures))
+        psnr, ssim = mean_scores([scores[index] for index in sorted(scores)])
         row = {"phase": phase.name, "epoch": self.epoch + 1,
                "updates": len(self.history) * self.steps_per_epoch + self.step,
-               "learning_rate": self._learning_rate(phase), **means}
-        row["psnr"], row["ssim"] = mean_scores(
-            evaluate(enlarge, self.valid_set, self.cfg.valid_pictures, progress=False))
-        return {**row, "seconds": round(time.monotonic() - self.began, 3)}
+               "learning_rate": self._learning_rate(phase), **means, "psnr": psnr, "ssim": ssim,
+               "seconds": round(time.monotonic() - self.began, 3)}
+        return row, [(self.valid_set[index], pictures[index]) for index in sorted(pictures)]
 
     def _keep(self, phase, row, samples):
         """Keep the pictures and the generator of the epoch that has just ended, as far as the settings say so."""
@@ -452,6 +472,10 @@ class Trainer:
     def _say(self, message):
         if self.progress:
             print(message, flush=True)
+
+
+def _asks_for(name, phase):
+    return phase.epochs > 0 and name in inspect.signature(phase.epoch).parameters
 
 
 def scheduled(peak, schedule, progress):

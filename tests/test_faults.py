@@ -99,6 +99,25 @@ def test_a_byte_of_a_pack_that_changes_is_noticed(own_lists):
         dataset[range(8)]
 
 
+def test_a_pack_that_is_cut_off_while_it_is_read_does_not_end_the_program(own_lists):
+    patches = datasets.TrainDataset(own_lists / "train.csv", crop=32, progress=False)
+    patches[range(8)]
+    os.truncate(patches.pack.file, 100)
+    with pytest.raises(ValueError, match="was cut off while it was read; delete it"):
+        patches[range(8)]
+
+
+def test_a_byte_of_weights_to_hand_on_that_changes_is_noticed(tmp_path):
+    settings = {"channels": 4, "blocks": 1}
+    path = tmp_path / "w.safetensors"
+    runs.save_generator(path, models.Generator(channels=4, blocks=1).state_dict(), settings)
+    whole = bytearray(path.read_bytes())
+    whole[-1000] ^= 8
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match="w.safetensors: not a readable checkpoint .its weights are damaged"):
+        runs.load_checkpoint(path)
+
+
 def test_an_unfinished_pack_that_ends_in_zeros_is_continued_where_it_is_sound(own_lists):
     whole = pack_of(own_lists / "train.csv")
     expected, note = whole.file.read_bytes(), whole.file.with_name(whole.file.name + ".json")
@@ -332,6 +351,52 @@ def test_all_ways_to_say_that_memory_ran_out():
                   RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]:
         assert machine.is_out_of_memory(error)
     assert not machine.is_out_of_memory(RuntimeError("shape mismatch"))
+
+
+def test_memory_that_runs_out_in_training_gets_advice(small_settings, monkeypatch):
+    def greedy(self, loss):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(machine.Learner, "descend", greedy)
+    with pytest.raises(ValueError, match="warmup: memory ran out on cpu; choose a new name with a smaller batch_size"):
+        train(small_settings)
+
+
+@pytest.mark.parametrize("changes, what", [
+    (dict(batch_size=1, crop=16, patches_per_picture=8), "the discriminator cannot be trained on batches of 1 .*"
+                                                        "more than 1 value per channel"),
+    (dict(batch_size=1, crop=8, discriminator="strided", batch_norm=True), "per channel")])
+def test_batches_too_small_for_batch_norm_are_named_at_once(small_settings, changes, what):
+    with pytest.raises(ValueError, match=what):
+        solver.Trainer(changed(small_settings, **changes), progress=False)
+    assert not Path(small_settings.runs).exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kills a group of processes by its names in /proc")
+def test_processes_whose_torchrun_was_killed_end_by_themselves(small_settings):
+    cfg = changed(small_settings, warmup_epochs=1, patches_per_picture=100_000, name="orphans")
+    arguments = [f"--{key}={value}" for key, value in cfg.items() if value is not None]
+    torchrun = subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
+                                 ROOT / "solver.py", "--recipe", "demo", *arguments],
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def trained_by():
+        commands = {path.parent.name: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")
+                    if path.exists()}
+        return [pid for pid, command in commands.items()
+                if small_settings.runs.encode() in command and b"torch.distributed" not in command]
+
+    end = time.monotonic() + 90
+    while not (Path(cfg.runs, cfg.name) / "settings.json").exists():
+        assert torchrun.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    assert len(trained_by()) == 2
+    torchrun.kill()
+    torchrun.wait()
+    while trained_by():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert runs.load_checkpoint(last(cfg))["step"] > 0  # and they saved
 
 
 def test_sigterm_saves_as_ctrl_c_does(small_settings, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from imresize import imresize
+from imresize import _resize_at_once, imresize
 
 
 def test_equals_matlab_on_every_sample_of_the_public_benchmarks(benchmarks):
@@ -79,6 +79,15 @@ def test_gradients_flow_and_are_right():
     image = torch.rand(1, 2, 7, 9, dtype=torch.float64, requires_grad=True)
     for scale in (0.4, 2):
         assert torch.autograd.gradcheck(lambda x, s=scale: imresize(x, s), image)
+
+
+@pytest.mark.parametrize("scale, shape, padding", [(0.25, None, "symmetric"), (4, None, "replicate"),
+                                                   (None, (24, 50), "symmetric")])
+def test_as_two_products_it_is_the_same(scale, shape, padding):
+    batch = torch.rand(2, 3, 41, 32, dtype=torch.float64)
+    wanted = imresize(batch, scale, shape, padding=padding)
+    steps = [(wanted.shape[axis] / batch.shape[axis] if shape else scale, axis, wanted.shape[axis]) for axis in (2, 3)]
+    assert torch.allclose(_resize_at_once(batch, steps, padding), wanted, atol=1e-12)
 
 
 def test_float_images_are_not_clipped():

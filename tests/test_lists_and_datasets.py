@@ -188,8 +188,11 @@ def test_a_batch_equals_its_patches_and_an_epoch_spreads_over_the_pictures(train
 def test_a_pack_on_the_device_gives_the_same_batches(small_lists, train_set):
     resident = datasets.TrainDataset(small_lists / "train.csv", 4, 32, 5, progress=False)
     resident.keep_on("cpu")  # any device: the arithmetic is the same
-    for one, other in zip(datasets.batches(train_set, 10, 3, 4), datasets.batches(resident, 10, 3, 4)):
-        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+    for size in (10, 6):  # whole epochs, and batches that end in the next
+        for one, other in zip(datasets.batches(train_set, size, 3, 4), datasets.batches(resident, size, 3, 4)):
+            assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+    for parts in ([3, 7, 25], [7, 3], [4]):  # in any order
+        assert all(torch.equal(a, b) for a, b in zip(train_set[parts], resident[parts]))
 
 
 def test_seeds_give_other_patches_and_the_same_seed_the_same(small_lists):

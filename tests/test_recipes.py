@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import learner
+from torchvision.transforms import functional
 
 import create_data_lists
 import datasets
@@ -276,8 +277,12 @@ def test_colours_are_changed_a_little_and_the_low_resolution_with_them(faces, tm
     plain = datasets.TrainDataset(tmp_path / "celeba_train.csv", **options)
     jittered = datasets.TrainDataset(tmp_path / "celeba_train.csv", colour_jitter=0.05, **options)
     assert jittered[7][1].equal(jittered[7][1])
-    for n in range(5):
+    for n, changes in zip(range(5), (2 * jittered._patches(range(5))[1][:, :4] - 1) * 0.05):
         (_, high), (low, changed) = plain[n], jittered[n]
+        wanted = functional.adjust_contrast(functional.adjust_saturation(high / 255, 1 + changes[0])
+                                            .add(changes[1]).clamp(0, 1), 1 + changes[2])
+        wanted = 255 * functional.adjust_hue(wanted, changes[3])
+        assert (changed - wanted).abs().max() <= 0.51  # torchvision's, picture by picture
         difference = (high.float() - changed.float()).abs()
         assert 0 < difference.mean() < 40
         assert torch.equal(low, imresize(changed, 1 / 4))

@@ -150,8 +150,8 @@ def in_turn(plain, kit, rounds=5):
         for function, seconds in zip((plain, kit), times):
             began = time.perf_counter()
             function()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            if DEVICE.type != "cpu":
+                getattr(torch, DEVICE.type).synchronize()
             if i:
                 seconds.append(time.perf_counter() - began)
     return [float(np.median(seconds)) for seconds in times]
@@ -316,7 +316,7 @@ def benchmark_enlarge():
 
 
 BENCHMARKS = {"data": benchmark_data, "train": benchmark_train, "enlarge": benchmark_enlarge}
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = machine.Machine().device  # the one that is trained on
 
 
 def machine_name():
