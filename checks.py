@@ -3,6 +3,7 @@
 import copy
 import inspect
 import re
+import shutil
 
 import torch
 
@@ -68,6 +69,15 @@ def check_batches(cfg, generator, needs_discriminator, size):
         if logits is not None and (logits.ndim < 1 or len(logits) != size):
             raise ValueError(f"the discriminator that models.make_discriminator builds must give its logits for each "
                              f"picture, not a result of shape {tuple(logits.shape)} for a batch of {size}")
+
+
+def check_room(folder, size):
+    """Raise OSError when the disk of a folder (which need not be there yet) has less room than `size` bytes."""
+    there = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    free = shutil.disk_usage(there).free
+    if size > free:
+        raise OSError(f"{folder}: the run will take about {size / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free; "
+                      f"make room, set keep_checkpoints to a small number, or runs to a folder on another disk")
 
 
 def is_finite(network):

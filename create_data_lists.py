@@ -6,7 +6,6 @@ resolution after cutting it to a multiple of the scale; `left` and `top` say whe
 Every picture is opened and checked first.
 """
 
-import argparse
 import hashlib
 import os
 import re
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from download import ARCHIVES, download
-from utils import Table, pixels_of, progress_bar, read_picture, write_csv
+from utils import Parser, Table, pixels_of, progress_bar, read_picture, write_csv
 
 FIELDS = ["hr", "lr", "scale", "width", "height", "left", "top"]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
@@ -355,7 +354,7 @@ def _why(report, most=30):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Check the pictures of a training set and of test sets, and write one CSV list for each.",
         epilog="Example: python create_data_lists.py --download div2k benchmarks --data data")
     parser.add_argument("--data", metavar="DIR", help="folder below which DIV2K and the test sets lie as unpacked")

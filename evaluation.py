@@ -204,6 +204,15 @@ def save_scores(scores, folder, published=PUBLISHED_RESULTS):
     return table
 
 
+def baselines(valid_set, limit=None, checkpoints=None):
+    """Mean PSNR of bicubic interpolation, and of the generators of some checkpoints, on a TestDataset: name → dB."""
+    generators = {name: load_generator(path) for name, path in (checkpoints or {}).items() if Path(path).is_file()}
+    ways = {"bicubic": partial(bicubic, scale=valid_set.scale),
+            **{name: Enlarger(generator) for name, generator in generators.items()}}
+    return {name: mean_scores(evaluate(enlarge, valid_set, limit, progress=False))[0]
+            for name, enlarge in ways.items() if getattr(enlarge, "scale", valid_set.scale) == valid_set.scale}
+
+
 def phase_table(histories, valid_set, limit=None):
     """How runs stand after each of their phases, beside bicubic interpolation, as a table.
 

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch
@@ -306,11 +306,19 @@ def descend_together(*losses):
     losses[0][0].machine.scaler.update()
 
 
+class Stopped(KeyboardInterrupt):
+    """The user stopped training, and everything is saved. A notebook shows one line, and stops running cells."""
+
+    def _render_traceback_(self):
+        return [str(self)]
+
+
 @contextmanager
-def interruption():
+def interruption(shown=True):
     """Yields an event that Ctrl-C, a notebook's stop button, or a cluster's SIGTERM sets.
 
-    So an interruption never breaks into the middle of an update; a second one takes effect at once.
+    So an interruption never breaks into the middle of an update; a second one takes effect at once, as Stopped.
+    If it is to be `shown`, the first is acknowledged with a line.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -320,10 +328,11 @@ def interruption():
 
     def on_signal(number, frame):
         if event.is_set():
-            if callable(usual[number]):
-                usual[number](number, frame)
-            raise KeyboardInterrupt
+            raise Stopped("stopped at once; the run goes on from where it was last saved")
         event.set()
+        if shown:
+            with suppress(RuntimeError):  # that it came in the middle of another print
+                print("\nstopping after this update; a second time stops at once, without saving", flush=True)
 
     for number in usual:
         signal.signal(number, on_signal)

@@ -110,13 +110,15 @@ GAME = {"discriminator_loss": dict(linestyle="-", label="discriminator"),
 PROBABILITIES = ["d_real", "d_fake"]
 
 
-def plot_history(histories):
+def plot_history(histories, lines=None):
     """Curves of one or more runs over the number of updates, laid over each other.
 
     Parameters
     ----------
     histories : dict of str → list of dict
         Name of the run → its epochs, as `runs.read_history` gives them.
+    lines : dict of str → float, optional
+        PSNRs to compare with, such as `evaluation.baselines` gives them.
 
     Returns
     -------
@@ -135,6 +137,8 @@ def plot_history(histories):
                 label = line["label"] if loss == "content_loss" else f"{line['label']}: {loss}"
                 axes[0].semilogy(x, values, **{**line, "label": label})
         axes[2].plot(x, [row["psnr"] for row in rows], **line)
+    for (name, value), style in zip((lines or {}).items(), ["--", "-.", ":"] * len(lines or {})):
+        axes[2].axhline(value, color="grey", linewidth=1, linestyle=style, label=f"{name}, {value:.2f}")
     titles = ["Content loss", "Adversarial losses", "Validation PSNR (dB)"]
     for axis, title in zip(axes, titles):
         axis.set(title=title, xlabel="updates of the generator")
@@ -142,7 +146,7 @@ def plot_history(histories):
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
         else:
-            axis.text(0.5, 0.5, "no adversarial epoch yet", ha="center", va="center",
+            axis.text(0.5, 0.5, "nothing yet", ha="center", va="center",
                       transform=axis.transAxes, color="grey")
     plt.close(figure)  # a notebook shows what a cell returns; without this it would show it twice
     return figure
@@ -163,7 +167,8 @@ def plot_minutes(histories):
     axis.set(xlabel="minutes of training", ylabel="Validation PSNR (dB)")
     axis.xaxis.set_major_formatter("{x:g}")
     axis.grid(alpha=0.3, which="both")
-    axis.legend(fontsize=8)
+    if timed:
+        axis.legend(fontsize=8)
     plt.close(figure)
     return figure
 
@@ -182,16 +187,17 @@ def _curves(histories):
 class LiveCurve:
     """Curves in a notebook that grow with every epoch: pass one as `on_epoch` to the trainer.
 
-    `also` names further runs whose curves are laid under the growing one.
+    `also` names further runs whose curves are laid under the growing one, `lines` are as for `plot_history`.
     """
 
-    def __init__(self, name, also=()):
-        self.name, self.others, self.handle = name, {run: read_history(run) for run in also}, None
+    def __init__(self, name, also=(), lines=None, folder="runs"):
+        self.name, self.lines, self.handle = name, lines, None
+        self.others = {run: read_history(run, folder) for run in also}
 
     def __call__(self, history):
         from IPython.display import display
 
-        figure = plot_history({**self.others, self.name: history})
+        figure = plot_history({**self.others, self.name: history}, self.lines)
         if self.handle is None:
             self.handle = display(figure, display_id=True)
         else:

@@ -13,14 +13,19 @@ from pathlib import Path
 
 from easydict import EasyDict
 
-from utils import Table
+from utils import Table, did_you_mean
 
-Check = namedtuple("Check", "holds wanted")
+class Check(namedtuple("Check", "holds wanted")):
+    def __repr__(self):
+        return self.wanted
+
+
 Setting = namedtuple("Setting", "paper check meaning")
 
 _TEXT = Check(lambda v: isinstance(v, str) and v != "", "a text")
 _NAME = Check(lambda v: isinstance(v, str) and re.fullmatch(r"\w[\w.-]*", v),
               "a word of letters, digits, '_', '-' and '.'")
+_NAME_OR_NONE = Check(lambda v: v is None or _NAME.holds(v), "the name of a run, or None")
 _FILE = Check(lambda v: v is None or isinstance(v, str) and v != "", "a file, or None")
 _COUNT = Check(lambda v: type(v) is int and v >= 1, "a whole number, at least 1")
 _COUNT_0 = Check(lambda v: type(v) is int and v >= 0, "a whole number, at least 0")
@@ -53,7 +58,8 @@ def content_terms(text):
     """
     terms = {}
     for part in str(text).split(" + "):
-        found = re.fullmatch(r"\s*(?:([\d.]+(?:e[+-]?\d+)?)\s*\*?\s+)?(mse|vgg[1-5][1-4]|pool[1-5])\s*", part)
+        found = re.fullmatch(r"\s*(?:([\d.]+(?:e[+-]?\d+)?)\s*\*?\s+)?(mse|vgg(?:[12][12]|[345][1-4])|pool[1-5])\s*",
+                             part)
         if not found or found[2] in terms:
             raise ValueError(f"content_loss: {part.strip()!r} is not a term such as mse, vgg54 or 0.006 vgg22")
         terms[found[2]] = float(found[1] or 1)
@@ -134,6 +140,7 @@ SECTIONS = {
     },
     "beginning": {
         "start_from": Setting(None, _FILE, "checkpoint whose generator the run starts from; None: random weights"),
+        "fork_of": Setting(None, _NAME_OR_NONE, "run to start with a copy of, as far as these settings leave it valid"),
         "seed": Setting(0, _SEED, "first weights and all patches follow from it"),
     },
     "phases": {
@@ -213,6 +220,13 @@ RECIPES = {
 }
 
 
+class Settings(EasyDict):
+    """The settings of a run; printed as the table of those that matter most."""
+
+    def __repr__(self):
+        return str(describe(self))
+
+
 def settings(recipe="paper", **changes):
     """The settings of a recipe (one of `RECIPES`) with changes, as an EasyDict; checked.
 
@@ -221,8 +235,9 @@ def settings(recipe="paper", **changes):
     Raises ValueError that names the recipe or setting that is unknown or has no meaning.
     """
     if recipe not in RECIPES:
-        raise ValueError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
-    cfg = EasyDict({name: setting.paper for name, setting in SETTINGS.items()})
+        raise ValueError(f"there is no recipe {recipe!r}{did_you_mean(recipe, RECIPES)}; choose one of "
+                         f"{', '.join(RECIPES)}")
+    cfg = Settings({name: setting.paper for name, setting in SETTINGS.items()})
     cfg.update(RECIPES[recipe], name=recipe)
     cfg.update(changes)
     check_settings(cfg)
@@ -254,38 +269,50 @@ def check_settings(cfg):
     """Raise ValueError for the first setting that is unknown, missing or has no meaning."""
     for name in cfg:
         if name not in SETTINGS:
-            raise ValueError(f"there is no setting {name!r}; the settings are {', '.join(SETTINGS)}")
+            near = did_you_mean(name, SETTINGS)
+            raise ValueError(f"there is no setting {name!r}{near or '; the settings are ' + ', '.join(SETTINGS)}")
     for name, setting in SETTINGS.items():
         if name not in cfg:
             raise ValueError(f"the setting {name} is missing; start from solver.settings()")
         if not setting.check.holds(cfg[name]):
             raise ValueError(f"{name} must be {setting.check.wanted}, not {cfg[name]!r} ({setting.meaning})")
-    if cfg.crop % cfg.scale:
-        raise ValueError(f"crop must be a multiple of the scale ({cfg.scale}), not {cfg.crop}"
-                         + ", and of 16 for the discriminator" * (cfg.discriminator == "srgan"))
-    if cfg.adversarial_epochs and cfg.discriminator == "srgan" and cfg.crop % 16:
-        raise ValueError(f"crop must be a multiple of 16 for the discriminator, not {cfg.crop}")
+    for_discriminator = cfg.adversarial_epochs and cfg.discriminator == "srgan"
+    if cfg.crop % cfg.scale or for_discriminator and cfg.crop % 16:
+        both = ", and of 16 for the discriminator" if for_discriminator else ""
+        raise ValueError(f"crop must be a multiple of the scale ({cfg.scale}){both}, not {cfg.crop}")
 
 
 # -------------------------------------------------------------------------------------------- to be read
 
 
-def describe(cfg):
-    """The settings that differ from the paper's, with the paper's value and the meaning, as a table."""
-    rows = [[name, _short(cfg[name]), _short(setting.paper), setting.meaning]
-            for name, setting in SETTINGS.items() if cfg[name] != setting.paper and name != "name"]
+MATTER = ["crop", "batch_size", "channels", "blocks", "batch_norm", "content_loss", "adversarial_weight", "updates",
+          "ema_decay", "start_from", "fork_of", "seed", "warmup_epochs", "warmup_lr", "adversarial_epochs",
+          "adversarial_lr"]
+
+
+def describe(cfg, which="most important"):
+    """Settings with the paper's value and the meaning, as a table: the most important ones, or "all".
+
+    Another text takes the settings with that text in their name.
+    """
+    names = [name for name in SETTINGS if (name in MATTER if which == "most important" else
+                                           which == "all" or which in name) and name in cfg]
+    if not names:
+        raise ValueError(f'no setting has {which!r} in its name; describe(cfg, "all") shows all')
+    rows = [[name, short(cfg[name]), short(SETTINGS[name].paper), SETTINGS[name].meaning] for name in names]
     return Table(rows, ["setting", "here", "paper", "meaning"], left=4)
 
 
 def recipe_table(recipes=("paper", "celeba", "paddle", "paperspace")):
     """The settings in which recipes differ, side by side, as a table."""
     columns = [settings(recipe) for recipe in recipes]
-    rows = [[name, *(_short(cfg[name]) for cfg in columns)]
+    rows = [[name, *(short(cfg[name]) for cfg in columns)]
             for name in SETTINGS if len({str(cfg[name]) for cfg in columns}) > 1 and name != "name"]
     return Table(rows, ["setting", *recipes])
 
 
-def _short(value):
+def short(value):
+    """A value of a setting as a table shows it: few digits, and of a path its end."""
     return f"{value:.4g}" if isinstance(value, float) else Path(value).name if _is_path(value) else str(value)
 
 

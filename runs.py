@@ -1,12 +1,15 @@
 """The folder of a run and the files in it: settings, history, checkpoints, samples, lock, the state to resume from.
 
-    runs/<name>/settings.json                   the settings of its last training
+    runs/<name>/settings.json                   what trained its epochs, see records.py
     runs/<name>/history.csv                     a line per epoch
+    runs/<name>/progress.json                   how it stands, for those who follow it
     runs/<name>/samples/                        validation pictures: input/, original/, <phase>_<epoch>/
     runs/<name>/checkpoints/<phase>_<epoch>.pt  a generator, also as <phase>.pt (the newest) and
                                                 <phase>_best.pt (the highest PSNR)
     runs/<name>/checkpoints/last.pt             everything that resuming needs; last_epoch.pt: the same at the
-                                                end of an epoch, to go back to
+                                                end of an epoch, to go back to; <phase>_end.pt: at the end of a
+                                                phase, for a fork
+    runs/.chosen                                the name of the run that the notebooks look at
 
 It is handed values and knows no trainer. Checkpoints are read without running code from them.
 """
@@ -26,7 +29,7 @@ from filelock import FileLock, Timeout
 from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 
-from utils import TEMPORARY, read_picture, save_picture, write_csv, write_whole
+from utils import TEMPORARY, did_you_mean, read_picture, save_picture, write_csv, write_whole
 
 FIRST_COLUMNS, LAST_COLUMNS = ["phase", "epoch", "updates", "learning_rate"], ["psnr", "ssim", "seconds"]
 SAFETENSORS = ".safetensors"
@@ -47,7 +50,7 @@ class Run:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
+            with FileLock(self.folder / ".lock", timeout=1):  # (whoever asks whether it is locked has it for a moment)
                 if self._state_on_disk() != self._known:
                     raise ValueError(f"the run {self.name!r} has been trained further, or deleted, by another program "
                                      f"since it was opened here; make the trainer again to go on from there")
@@ -81,15 +84,18 @@ class Run:
 
     def _copy(self, name, other):
         with write_whole(self.checkpoint(other)) as temporary:
-            try:  # a second name for the same bytes: files are replaced here, and never changed
-                os.link(self.checkpoint(name), temporary)
-            except OSError:  # not on every disk
-                shutil.copyfile(self.checkpoint(name), temporary)
+            _link(self.checkpoint(name), temporary)
 
-    def load_state(self):
+    def keep_state(self, phase):
+        """Keep the state, which is that of the end of a phase, for forks."""
+        if self.checkpoint("last").is_file():
+            self._copy("last", f"{phase}_end")
+
+    def load_state(self, name="last"):
         """What `save_state` kept, or None for a new run. Raises ValueError for a file that is something else."""
-        path = self.checkpoint("last")
-        self._known = self._state_on_disk()
+        path = self.checkpoint(name)
+        if name == "last":
+            self._known = self._state_on_disk()
         if not path.exists():
             return None
         state = load_checkpoint(path)
@@ -103,9 +109,50 @@ class Run:
 
     # --------------------------------------------------------------------------------------- what is kept
 
-    def write_settings(self, settings):
-        with write_whole(self.folder / "settings.json") as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    def write_settings(self, record):
+        self._write_json("settings", record)
+
+    def write_progress(self, progress):
+        self._write_json("progress", progress)
+
+    def _write_json(self, name, content):
+        with write_whole(self.folder / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def take_over(self, other, phases):
+        """Copy what another run has kept of these phases: samples and checkpoints, and the states at their ends."""
+        wanted = [path for pattern in ("samples/input/*", "samples/original/*") for path in other.folder.glob(pattern)]
+        for phase in phases:
+            wanted += [*other.folder.glob(f"samples/{phase}_[0-9]*/*"), *other.folder.glob(f"checkpoints/{phase}.pt"),
+                       *other.folder.glob(f"checkpoints/{phase}_*.pt")]
+        for path in wanted:
+            with write_whole(self.folder / path.relative_to(other.folder)) as temporary:
+                _link(path, temporary)
+
+    def progress(self):
+        """How the run stands: what was last written, `state` being "running", "stopped", "finished" or "diverged"."""
+        try:
+            progress = json.loads((self.folder / "progress.json").read_bytes())
+            state = progress["state"]
+        except (OSError, ValueError, LookupError, TypeError):
+            progress, state = {}, "stopped"
+        if self.is_locked():
+            state = "running"
+        elif state == "running":  # it was killed
+            state = "stopped"
+        return {**progress, "state": state}
+
+    def is_locked(self):
+        """Whether a program is training this run."""
+        if not (self.folder / ".lock").is_file():
+            return False
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # of a folder that cannot be written to
+            return False
 
     def write_history(self, history):
         """Write the epochs, a dictionary each; between the usual columns those of the losses, as they first appear."""
@@ -123,6 +170,10 @@ class Run:
     def sample(self, phase, epoch, name):
         """The kept picture of this name after an epoch of a phase (uint8). Raises FileNotFoundError without one."""
         return read_picture(self._sample(f"{phase}_{epoch:03d}", name))
+
+    def known(self, folder, name):
+        """The "input" or the "original" of a kept picture (uint8)."""
+        return read_picture(self._sample(folder, name))
 
     def sampled_epochs(self, phase, name):
         """The epochs of a phase after which the picture of this name was kept, in order."""
@@ -147,6 +198,59 @@ class Run:
 
     def _sample(self, folder, name):
         return self.folder / "samples" / folder / f"{name}.png"
+
+
+def _link(path, other):
+    """Give the bytes of a file a second name: files are replaced here, and never changed."""
+    try:
+        os.link(path, other)
+    except OSError:  # not on every disk
+        shutil.copyfile(path, other)
+
+
+def names(folder="runs"):
+    """The names of all runs in a folder, the newest first."""
+    histories = sorted(Path(folder).glob("*/history.csv"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path.parent.name for path in histories]
+
+
+def choose(name, folder="runs"):
+    """Note the run that all notebooks look at."""
+    with write_whole(Path(folder, ".chosen")) as temporary:
+        temporary.write_text(name + "\n", encoding="utf-8")
+
+
+def chosen(name=None, folder="runs"):
+    """The name of the run to look at: the one that is named, else that of `choose`, else the newest. Says which.
+
+    Raises FileNotFoundError when there is no such run.
+    """
+    known = names(folder)
+    if name is not None:
+        if name not in known:
+            raise FileNotFoundError(f"{folder}: there is no run {name!r}{did_you_mean(name, known)}; there "
+                                    f"{'are ' + ', '.join(known) if known else 'is none yet'}")
+        why = "as named"
+    else:
+        try:
+            name, why = Path(folder, ".chosen").read_text(encoding="utf-8").strip(), "the one chosen in train.ipynb"
+        except (OSError, UnicodeDecodeError):
+            name = None
+        if name not in known:
+            name, why = (known[0], "the newest") if known else (None, "")
+    if name is None:
+        print(f"there is no run in {folder} yet: train first")
+    else:
+        others = [other for other in known if other != name]
+        more = f"; others: {', '.join(others[:8])}{' …' * (len(others) > 8)}" if others else ""
+        print(f"run {name!r}, {why}{more}")
+    return name
+
+
+def checkpoints(name, folder="runs"):
+    """The newest generator of each phase of a run: "<phase>" → its file, in the order of training."""
+    phases = dict.fromkeys(row["phase"] for row in read_history(name, folder)) if name else {}
+    return {phase: str(Run(name, folder).checkpoint(phase)) for phase in phases}
 
 
 def read_history(run, folder="runs"):
@@ -205,7 +309,7 @@ def load_checkpoint(path):
         content = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_zip(path)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        if zipfile.is_zipfile(path) and ("weights_only" in str(error) or "Unsupported" in str(error)):
             raise ValueError(f"{path}: refused, because it holds more than tensors and plain values; loading "
                              f"it could run code. Use a checkpoint that this kit saved") from error
         raise ValueError(f"{path}: not a readable checkpoint ({reason})") from error

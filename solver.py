@@ -9,7 +9,6 @@ Without a notebook: `python solver.py --help`; with several GPUs of one machine:
 `torchrun --nproc-per-node=2 solver.py --recipe paper`. Equations and sections are those of arXiv 1609.04802v5.
 """
 
-import argparse
 import os
 import sys
 from contextlib import nullcontext
@@ -25,7 +24,8 @@ import trainer
 from machine import descend_together, layout_for, leave
 from models import make_discriminator, make_generator  # noqa: F401  (also offered as solver.make_…)
 from recipes import settings  # noqa: F401
-from trainer import Phase
+from trainer import Extra, Phase
+from utils import Parser
 from vgg import VGGFeatures
 
 # -------------------------------------------------------------------------------------------- the losses
@@ -141,6 +141,10 @@ def phases(cfg):
                   cfg.adversarial_schedule)]
 
 
+# What an epoch function can ask for beside networks, batches and settings.
+EXTRAS = {"content_loss": Extra(make_content_loss, ["content_loss", "vgg_normalise", "vgg_size"])}
+
+
 class Trainer(trainer.Trainer):
     """A run of these phases, or of others, kept in `runs/<name>/` and resumed from there.
 
@@ -148,7 +152,7 @@ class Trainer(trainer.Trainer):
     """
 
     def __init__(self, cfg, phases=None, progress=True):
-        super().__init__(cfg, phases or _phases(cfg), {"content_loss": make_content_loss}, progress)
+        super().__init__(cfg, phases or _phases(cfg), EXTRAS, progress)
 
     def warm_up(self, on_epoch=None):
         """Train the generator alone until `cfg.warmup_epochs` are done; see `train`."""
@@ -169,7 +173,7 @@ _phases = phases  # under a name that the constructor's argument does not hide
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Train a run: warm-up, then adversarial training. A run of the same name is resumed.",
         epilog="Example: python solver.py --recipe paper --name mine --content_loss mse")
     parser.add_argument("--data", metavar="DIR", help="folder with the recipe's pictures as unpacked (DIV2K, "

@@ -8,8 +8,8 @@ import inspect
 import math
 import time
 from collections import namedtuple
-from contextlib import nullcontext
-from copy import deepcopy
+from contextlib import contextmanager, nullcontext
+from copy import copy, deepcopy
 from functools import partial
 from itertools import chain
 
@@ -19,22 +19,21 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 import checks
 import recipes
+import records
 from datasets import TestDataset, batches, training_patches
 from evaluation import evaluate, mean_scores
-from machine import Learner, Machine, interruption, is_out_of_memory, load_optimizer, quicken
+from machine import Learner, Machine, Stopped, interruption, is_out_of_memory, load_optimizer, quicken
 from models import make_discriminator, make_generator
 from runs import Run, load_checkpoint
-from utils import Enlarger, bicubic, progress_bar, to_signed, to_unit
+from screen import HOURS, Screen
+from utils import Enlarger, Table, bicubic, did_you_mean, to_signed, to_unit
 
 # A part of a run: its name, its kind of epoch (see solver.py), how many of these, the learning rate and its course.
 Phase = namedtuple("Phase", "name epoch epochs learning_rate schedule", defaults=["constant"])
 
-
-class Stopped(KeyboardInterrupt):
-    """The user stopped training, and everything is saved. A notebook shows one line, and stops running cells."""
-
-    def _render_traceback_(self):
-        return [str(self)]
+# What an epoch function can ask for beside networks, batches and settings: `make(cfg, machine)`, and the names of
+# the settings that it hangs on.
+Extra = namedtuple("Extra", "make settings")
 
 
 class Trainer:
@@ -49,8 +48,8 @@ class Trainer:
         From `settings()`.
     phases : list of Phase
         What the run goes through.
-    extras : dict of str → callable (cfg, machine)
-        What an epoch function can ask for beside networks, batches and settings; made when one does.
+    extras : dict of str → Extra
+        What an epoch function can ask for beside networks, batches and settings.
     progress : bool
         Show progress bars and messages.
 
@@ -62,7 +61,7 @@ class Trainer:
 
     def __init__(self, cfg, phases, extras=None, progress=True):
         recipes.check_settings(cfg)
-        self.cfg, self.run = EasyDict(cfg), Run(cfg.name, cfg.runs)
+        self._given, self.cfg, self.run = cfg, EasyDict(cfg), Run(cfg.name, cfg.runs)
         self.phases, self.extras = list(phases), extras or {}
         checks.check_phases(self.phases, self.cfg, self.extras)
         self.machine = Machine(cfg.device, cfg.precision, cfg.channels_last)
@@ -70,7 +69,9 @@ class Trainer:
         self.history, self.phase, self.epoch, self.step, self.step_saved = [], self.phases[0].name, 0, 0, 0
         self.losses, self.sums = [], None  # names of the losses, and the sums of this epoch so far
         self.seconds = 0  # spent on this epoch before it was last saved
-        state = self.machine.broadcast(self._old_state)  # of several machines perhaps only the first has the folder
+        self.record, self.begun_after, self._left, self._forked = [], 0, None, None
+        with self._resuming():
+            state = self.machine.broadcast(self._old_state)  # of several machines perhaps only the first has the folder
         self.train_set = training_patches(cfg, self.progress)  # of several processes one makes the pack
         if self.machine.device.type != "cpu" and (
                 self.machine.has_room_for(self.train_set.bytes) if cfg.data_on_gpu == "auto" else cfg.data_on_gpu):
@@ -87,18 +88,19 @@ class Trainer:
         checks.check_batches(cfg, self.generator, any(_asks_for("discriminator", phase) for phase in self.phases),
                              cfg.batch_size // self.machine.world)
         if state:
-            try:
+            with self._resuming(ValueError, RuntimeError):
                 self._restore(state)
-            except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ValueError(f"{self.run.checkpoint('last')}: cannot be resumed from ({reason}); put back the "
-                                 f"pictures, settings and models.py that the run was begun with, or choose another "
-                                 f"name") from error
         elif cfg.start_from:
             self._start_from(cfg.start_from)
         self._begin_average(state)
-        self._say(f"run {str(self.run.folder)!r}: {'resumed, ' + self._position() if state else 'new'}, "
-                  f"on {self.machine.device} in {self.machine.precision}")
+        checks.check_room(self.run.folder, self._bytes_to_write())
+        ahead = [phase for phase in self.phases[self._index(self.phase):] if phase.epochs]
+        self._made = {name: extra.make(self.cfg, self.machine) for name, extra in self.extras.items()
+                      if any(_asks_for(name, phase) for phase in ahead if not self._is_over(phase))}
+        how = f"resumed, {self._position()}" if state else "new"
+        if self._forked:
+            how = f"new, with the {' and '.join(self._forked[1])} of {self.cfg.fork_of!r}: {self._position()}"
+        self._say(f"run {str(self.run.folder)!r}: {how}, on {self.machine.device} in {self.machine.precision}")
 
     # ------------------------------------------------------------------------------------ from outside
 
@@ -109,12 +111,55 @@ class Trainer:
         FloatingPointError when a loss is no longer a number, and Stopped, a KeyboardInterrupt, after saving, when the
         user stops it.
         """
+        for setting, value in self._given.items():
+            if self.cfg.get(setting) != value:
+                raise ValueError(f"{setting} was {self.cfg.get(setting)!r} when the trainer was made, and cfg says "
+                                 f"{value!r} now; make it again: trainer = solver.Trainer(cfg)")
         for phase in self.phases if name is None else [self._phase(name)]:
             if self._enter(phase):
                 self._train(phase, on_epoch)
             elif on_epoch and self.history:
                 on_epoch(self.history)  # the curves so far
         return self.history
+
+    def cost(self, updates=3):
+        """What the phases that are not done will take on this machine, in minutes, as a table.
+
+        Found by a few updates of each with copies of the networks; the run does not notice.
+        """
+        rows, total = [], 0
+        began = time.perf_counter()
+        evaluate(Enlarger(self.generator), self.valid_set, 1, progress=False)
+        validating = (time.perf_counter() - began) * min(len(self.valid_set), self.cfg.valid_pictures)
+        for phase in self.phases[self._index(self.phase):]:
+            epochs = phase.epochs - (self.epoch if phase.name == self.phase else 0)
+            if epochs <= 0:
+                continue
+            one = self._seconds_per_update(phase, updates)
+            minutes = epochs * (self.steps_per_epoch * one + validating) / 60
+            total += minutes
+            rows.append([phase.name, str(epochs), f"{epochs * self.steps_per_epoch:,}", f"{1000 * one:,.0f}",
+                         f"{minutes:,.1f}"])
+        rows.append(["all", "", "", "", f"{total:,.1f}"])
+        if total > 60 * HOURS:
+            self._say(f"this will take about {total / 60:.0f} hours on this machine; it can be stopped and resumed at "
+                      f"any time")
+        return Table(rows, ["phase", "epochs to do", "updates", "ms per update", "minutes"])
+
+    def _seconds_per_update(self, phase, updates):
+        machine, arguments, ticks = copy(self.machine), {}, []
+        machine.scaler = deepcopy(machine.scaler)
+        for name in self._asked(phase):
+            if name in ("generator", "discriminator"):
+                with torch.random.fork_rng(devices=[]):
+                    network = deepcopy(getattr(self, name)) or self._placed(make_discriminator(self.cfg))
+                arguments[name] = Learner(network.train(), self._adam(network), machine, self.cfg.clip_gradients)
+            else:
+                arguments[name] = self._made.get(name, self.cfg.get(name))
+        for losses in phase.epoch(**arguments, batches=self._batches(0, updates + 1)):
+            float(sum(losses.values()))  # (waits for a GPU)
+            ticks.append(time.perf_counter())
+        return (ticks[-1] - ticks[0]) / updates  # without the first, which takes longer
 
     @property
     def result(self):
@@ -141,7 +186,8 @@ class Trainer:
         for phase in self.phases:
             if phase.name == name:
                 return phase
-        raise ValueError(f"there is no phase {name!r} here, but {', '.join(phase.name for phase in self.phases)}; make "
+        names = [phase.name for phase in self.phases]
+        raise ValueError(f"there is no phase {name!r} here, but {', '.join(names)}{did_you_mean(name, names)}; make "
                          f"the trainer with phases=[*solver.phases(cfg), …]")
 
     def _enter(self, phase):
@@ -161,8 +207,8 @@ class Trainer:
                 call = "warm_up()" if waiting[0].name == "warmup" else f"train({waiting[0].name!r})"
                 raise ValueError(f"the {waiting[0].name} of run {self.cfg.name!r} is not finished "
                                  f"({self._position()}): call {call} first, or lower "
-                                 f"{self._named(waiting[0], 'epochs')}")
-            self.phase, self.epoch = phase.name, 0
+                                 f"{records.named(waiting[0], 'epochs', self.cfg)}")
+            self._left, self.phase, self.epoch = current.name, phase.name, 0
             self.generator.load_state_dict(self.result.state_dict())
             self._begin_average()
             self.g_optimizer = self._adam(self.generator)  # a new task: old momentum would mislead
@@ -170,7 +216,7 @@ class Trainer:
                 self.d_optimizer = self._adam(self.discriminator)
         if self.epoch >= phase.epochs:
             self._say(f"{phase.name}: {self.epoch} of {phase.epochs} epochs are done; "
-                      f"for more, raise {self._named(phase, 'epochs')}")
+                      f"for more, raise {records.named(phase, 'epochs', self.cfg)}")
             return False
         if _asks_for("discriminator", phase) and not self.discriminator:
             if self.epoch or self.step:
@@ -182,32 +228,53 @@ class Trainer:
         if on_epoch and self.history:
             on_epoch(self.history)
         make = {"generator": partial(self._learner, "generator", self.cfg.clip_gradients),
-                "discriminator": partial(self._learner, "discriminator"),
-                **{name: partial(extra, self.cfg, self.machine) for name, extra in self.extras.items()}}
-        asked = [name for name in inspect.signature(phase.epoch).parameters if name in make or name in self.cfg]
-        arguments = {name: make[name]() if name in make else self.cfg[name] for name in asked}
+                "discriminator": partial(self._learner, "discriminator")}
+        arguments = {name: make[name]() if name in make else self._made.get(name, self.cfg.get(name))
+                     for name in self._asked(phase)}
         first = self.machine.rank == 0
-        with self.run.locked() if first else nullcontext(), interruption() as self.interruption:
+        with self.run.locked() if first else nullcontext(), interruption(self.progress) as self.interruption, \
+                Screen(self.run, phase, self.steps_per_epoch, self.epoch, self.step, self.progress, first) as screen:
+            self.record = records.extended(self.record, records.stretch(phase, self.epoch + 1, self.cfg, self.extras))
             if first:
-                self.run.write_settings(self.cfg)
-                self.run.write_history(self.history)  # in case it was killed just before
-            while self.epoch < phase.epochs:
-                try:
-                    finished = self._run_epoch(phase, arguments)
-                except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    raise ValueError(
-                        f"{phase.name}: memory ran out on {self.machine.device}; choose a new name with a smaller "
-                        f"batch_size (now {self.cfg.batch_size}) or crop (now {self.cfg.crop}), or end other programs "
-                        f"({str(error).splitlines()[0]})") from error
-                if finished and on_epoch:
-                    on_epoch(self.history)
-                if not finished or self.interruption.is_set():
-                    message = f"stopped and saved: {self._position()}; run the cell or command again to go on"
-                    raise Stopped(message)
+                self._begin_writing()
+            try:
+                while self.epoch < phase.epochs:
+                    finished = self._run_epoch(phase, arguments, screen)
+                    if finished and on_epoch:
+                        on_epoch(self.history)
+                    if not finished or self.interruption.is_set():
+                        raise Stopped(f"stopped and saved: {self._position()}; run the cell or command again to go on")
+            except FloatingPointError as error:
+                screen.write("diverged", message=str(error))
+                raise
+            except (Stopped, RuntimeError, MemoryError, ValueError) as error:
+                screen.write("stopped", message=str(error))
+                if not isinstance(error, (RuntimeError, MemoryError)) or not is_out_of_memory(error):
+                    raise
+                raise ValueError(
+                    f"{phase.name}: memory ran out on {self.machine.device}; choose a new name with a smaller "
+                    f"batch_size (now {self.cfg.batch_size}) or crop (now {self.cfg.crop}), or end other programs "
+                    f"({str(error).splitlines()[0]})") from error
+            screen.write("stopped" if any(later.epochs for later in self.phases[self._index(phase.name) + 1 :])
+                         else "finished")
 
-    def _run_epoch(self, phase, arguments):
+    def _asked(self, phase):
+        """The names of what an epoch function asks for, but for its batches."""
+        return [name for name in inspect.signature(phase.epoch).parameters
+                if name in ("generator", "discriminator", *self._made) or name in self.cfg]
+
+    def _begin_writing(self):
+        """Bring the folder of the run up to date: of a fork, of a phase left, and when it was killed just before."""
+        if self._forked:
+            self.run.take_over(*self._forked)
+            self._forked = None
+        if self._left:
+            self.run.keep_state(self._left)
+            self._left = None
+        self.run.write_settings(records.to_be_read(self.record, self.history))
+        self.run.write_history(self.history)
+
+    def _run_epoch(self, phase, arguments, screen):
         """Train to the end of an epoch and validate. False when the user stopped it before."""
         self.began = time.monotonic() - self.seconds
         learners = [argument for argument in arguments.values() if isinstance(argument, Learner)]
@@ -215,15 +282,17 @@ class Trainer:
             learner.network.train()
             learner.learning_rate = self._learning_rate(phase)
         last_look = last_save = time.monotonic()
-        with progress_bar(None, f"{phase.name} {self.epoch + 1}/{phase.epochs}", self.progress,
-                          total=self.steps_per_epoch, initial=self.step) as bar, self.machine.tuned():
-            for losses in phase.epoch(**arguments, batches=self._batches()):
+        with self.machine.tuned():
+            # Counted through all phases, so that the second does not see the patches of the first again.
+            first = len(self.history) * self.steps_per_epoch + self.step
+            rest = self._batches(first, self.steps_per_epoch - self.step)
+            for losses in phase.epoch(**arguments, batches=rest):
                 self._count(losses, phase)
-                bar.update()
+                screen.update(self.epoch, self.step)
                 now = time.monotonic()
                 if now - last_look > 0.5:  # reading the sums makes a GPU wait, so not after every update
-                    last_look, means = now, self._means(phase, self.sums)
-                    bar.set_postfix({name: f"{mean:.4g}" for name, mean in means.items()}, refresh=False)
+                    last_look = now
+                    screen.losses(self._means(phase, self.sums))
                 stop, save = self._agree(self.interruption.is_set(), now - last_save > 60 * self.cfg.save_minutes)
                 if stop or save:
                     self._save(phase)
@@ -244,9 +313,7 @@ class Trainer:
                 self.run.go_back()
             raise FloatingPointError(
                 f"training has diverged: {phase.name} epoch {self.epoch + 1} ended at {row['psnr']:.1f} dB, after "
-                f"{best:.1f} dB before. The run was put back to the end of the epoch before: lower "
-                f"{self._named(phase, 'lr')} (now {phase.learning_rate:g}) or set clip_gradients (now "
-                f"{self.cfg.clip_gradients}; 0.1 is strong), and make the trainer again")
+                f"{best:.1f} dB before. The run was put back to the end of the epoch before. {self._advice(phase)}")
         self.history.append(row)
         self.epoch, self.step, self.step_saved, self.sums = self.epoch + 1, 0, 0, None
         if self.machine.rank == 0:
@@ -254,15 +321,14 @@ class Trainer:
         self._save(phase)  # last: if this is not reached, the epoch is done again and all of the above rewritten
         if self.machine.rank == 0:
             self.run.write_history(self.history)
+            self.run.write_settings(records.to_be_read(self.record, self.history))
+        screen.epoch_done(row)
         return True
 
-    def _batches(self):
-        """The rest of this epoch's batches as tensors on the device: low in [0, 1], high in [-1, 1]."""
-        # Counted through all phases, so that the second does not see the patches of the first again.
-        first = len(self.history) * self.steps_per_epoch + self.step
-        for low, high in batches(self.train_set, self.cfg.batch_size, first, self.steps_per_epoch - self.step,
-                                 self.cfg.workers, self.machine.rank, self.machine.world,
-                                 pinned=self.machine.device.type == "cuda"):
+    def _batches(self, first, count):
+        """`count` batches from number `first` on as tensors on the device: low in [0, 1], high in [-1, 1]."""
+        for low, high in batches(self.train_set, self.cfg.batch_size, first, count, self.cfg.workers, self.machine.rank,
+                                 self.machine.world, pinned=self.machine.device.type == "cuda"):
             yield to_unit(self.machine.move(low)), to_signed(self.machine.move(high))
 
     def _count(self, losses, phase):
@@ -303,7 +369,7 @@ class Trainer:
             pictures.update(zip(range(part, self.cfg.valid_pictures, world), part_pictures))
         psnr, ssim = mean_scores([scores[index] for index in sorted(scores)])
         row = {"phase": phase.name, "epoch": self.epoch + 1,
-               "updates": len(self.history) * self.steps_per_epoch + self.step,
+               "updates": self.begun_after + len(self.history) * self.steps_per_epoch + self.step,
                "learning_rate": self._learning_rate(phase), **means, "psnr": psnr, "ssim": ssim,
                "seconds": round(time.monotonic() - self.began, 3)}
         return row, [(self.valid_set[index], pictures[index]) for index in sorted(pictures)]
@@ -315,9 +381,10 @@ class Trainer:
             self.run.keep_samples(phase.name, self.epoch, samples)
         best = row["psnr"] == max(old["psnr"] for old in self.history if old["phase"] == phase.name)
         numbered = self.epoch % self.cfg.checkpoint_every == 0 or last
+        notes = {name: row[name] for name in ("psnr", "ssim", "updates")}
         self.run.keep_generator(phase.name, self.epoch, self.result.state_dict(),
-                                recipes.section(self.cfg, "generator"), {"psnr": row["psnr"], "ssim": row["ssim"]},
-                                numbered, best, self.cfg.keep_checkpoints)
+                                recipes.section(self.cfg, "generator"), notes, numbered, best,
+                                self.cfg.keep_checkpoints)
 
     def _learning_rate(self, phase):
         """The learning rate of the next update."""
@@ -337,9 +404,15 @@ class Trainer:
 
     def _diverged(self, phase, what):
         return (f"training has diverged: {what} of {phase.name} epoch {self.epoch + 1} is no longer a number. "
-                f"Nothing of this was saved over the last good state, so lower {self._named(phase, 'lr')} (now "
-                f"{phase.learning_rate:g}) or set clip_gradients (now {self.cfg.clip_gradients}; 0.1 is "
-                f"strong), and run again: training goes on from there")
+                f"Nothing of this was saved over the last good state. {self._advice(phase)}")
+
+    def _advice(self, phase):
+        """What to do when a phase has diverged."""
+        new = records.free_name(self.cfg.name, self.cfg.runs)
+        kept = any(row["phase"] != phase.name for row in self.history)
+        return (f"Lower {records.named(phase, 'lr', self.cfg)} (now {phase.learning_rate:g}) or set clip_gradients "
+                f"(now {self.cfg.clip_gradients}; 0.1 is strong) under a new name: cfg.name = {new!r}"
+                + f", and cfg.fork_of = {self.cfg.name!r} keeps what was trained before the {phase.name}" * kept)
 
     def _agree(self, stop, save):
         """Whether to stop and to save: what any process wants, all do, and after the same update."""
@@ -380,6 +453,7 @@ class Trainer:
         if self.machine.rank > 0:
             return
         state = {"phase": self.phase, "epoch": self.epoch, "step": self.step, "data": self.train_set.digest,
+                 "record": self.record, "begun_after": self.begun_after,
                  "sums": sums, "seconds": self.seconds, "history": self.history,
                  "settings": dict(self.cfg), "generator": self.generator.state_dict(),
                  "generator_settings": recipes.section(self.cfg, "generator"),
@@ -391,20 +465,44 @@ class Trainer:
         self.run.save_state(state)
 
     def _old_state(self):
-        """The saved state of this run, or None for a new one. Raises ValueError for settings that do not go with it."""
+        """The saved state of this run, or of the run that it forks, or None for a new one.
+
+        Raises ValueError for settings that do not go with it.
+        """
         state = self.run.load_state()
-        if not state:
-            return None
-        old, fixed = state["settings"], recipes.fixed(self.cfg)
-        for name, value in fixed.items():
-            if old.get(name) != value:
-                raise ValueError(f"run {self.cfg.name!r} was begun with {name} = {old.get(name)!r}, not "
-                                 f"{value!r}: choose another name, put the setting back, or delete "
-                                 f"{self.run.folder}")
-        for name, value in self.cfg.items():
-            if old.get(name) != value:
-                self._say(f"{name} was {old.get(name)!r} and is now {value!r}")
+        if state:
+            records.check_unchanged(state, self.phases, self.cfg, self.extras)
+            old = state["settings"]
+            for name, value in self.cfg.items():
+                if name in old and old[name] != value:
+                    self._say(f"{name} was {old[name]!r} and is now {value!r}")
+            self._explain_extension(state)
+        elif self.cfg.fork_of:
+            *self._forked, state = records.forked(self.cfg, self.phases, self.extras)
         return state
+
+    @contextmanager
+    def _resuming(self, *also):
+        """A context in which errors say that the saved state does not fit."""
+        try:
+            yield
+        except (KeyError, AttributeError, TypeError, *also) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"{self.run.checkpoint('last')}: cannot be resumed from ({reason}); put back the "
+                             f"pictures, settings and models.py that the run was begun with, or choose another name"
+                             ) from error
+
+    def _explain_extension(self, state):
+        """Say what it means that a phase with a schedule becomes longer than was planned."""
+        planned = {stretch["phase"]: stretch["planned_epochs"] for stretch in state.get("record", [])}
+        for phase in self.phases:
+            old = planned.get(phase.name, phase.epochs)
+            if phase.name == state["phase"] and phase.epochs not in (0, old) and phase.schedule != "constant":
+                was, now = (scheduled(phase.learning_rate, phase.schedule, min(state["epoch"] / epochs, 1))
+                            for epochs in (old, phase.epochs))
+                self._say(f"its schedule, {phase.schedule}, is stretched from {old} to {phase.epochs} epochs: the "
+                          f"learning rate, {was:.2g} so far, goes on from {now:.2g}; a run of {phase.epochs} epochs "
+                          f"from the beginning would have had another course")
 
     def _restore(self, state):
         if state.get("data", self.train_set.digest) != self.train_set.digest:
@@ -412,6 +510,7 @@ class Trainer:
                              f"{self.train_set.digest} now (number and CRC)")
         self.phase, self.epoch, self.step, self.history = (state[k] for k in ("phase", "epoch", "step", "history"))
         self.step_saved = self.step
+        self.record, self.begun_after = state.get("record", []), state.get("begun_after", 0)
         self.generator.load_state_dict(state["generator"])
         load_optimizer(self.g_optimizer, state["g_optimizer"])
         if state["scaler"] and self.machine.scaler.is_enabled():  # fp16, then and now
@@ -430,10 +529,13 @@ class Trainer:
 
     def _start_from(self, path):
         content, mine = load_checkpoint(path), recipes.section(self.cfg, "generator")
-        if content["generator_settings"] != mine:
-            raise ValueError(f"start_from: the generator in {path} was built with {content['generator_settings']}, "
-                             f"this run's with {mine}; make them equal")
+        other = recipes.generator_settings(content["generator_settings"])
+        differences = [f"{name} = {other[name]!r}, not {mine[name]!r}" for name in mine if other[name] != mine[name]]
+        if differences:
+            raise ValueError(f"start_from: the generator in {path} was built with {', '.join(differences)}; make them "
+                             f"equal")
         self.generator.load_state_dict(content["generator"])
+        self.begun_after = content.get("updates", 0)
 
     # ------------------------------------------------------------------------------------------- helpers
 
@@ -458,12 +560,18 @@ class Trainer:
         self.discriminator = self._placed(make_discriminator(self.cfg))
         self.d_optimizer = self._adam(self.discriminator)
 
-    def _named(self, phase, what):
-        """How a user sets the epochs or the learning rate ("lr") of a phase."""
-        name = f"{phase.name}_{what}"
-        field = "learning_rate" if what == "lr" else what
-        return name if name in self.cfg else f"the {field} of the phase {phase.name!r}"
+    def _index(self, name):
+        return next((i for i, phase in enumerate(self.phases) if phase.name == name), len(self.phases))
 
+    def _is_over(self, phase):
+        return phase.name == self.phase and self.epoch >= phase.epochs
+
+    def _bytes_to_write(self):
+        """Roughly what the rest of the run will add to its folder."""
+        generator = 4 * sum(weight.numel() for weight in self.generator.parameters())
+        epochs = sum(phase.epochs for phase in self.phases) - len(self.history)
+        numbered = min(epochs // self.cfg.checkpoint_every, self.cfg.keep_checkpoints or epochs)
+        return (numbered + 12) * generator  # a state has weights, moments and perhaps an average; two are kept
     def _position(self):
         total = next((phase.epochs for phase in self.phases if phase.name == self.phase), self.epoch)
         within = f" and {self.step} of {self.steps_per_epoch} updates" if self.step else ""

@@ -11,7 +11,9 @@ The words of the kit, in every module and notebook:
   epochs with the same losses, a *run* all its phases and the folder where they are kept.
 """
 
+import argparse
 import csv
+import difflib
 import html
 import math
 import os
@@ -62,6 +64,28 @@ def write_csv(path, rows, fields):
         writer.writerows(rows)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser of command lines that asks "did you mean …", and whose help can be printed on every console."""
+
+    def parse_args(self, *arguments, **options):
+        for stream in (sys.stdout, sys.stderr):  # an old Windows console knows no "×"
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")
+        return super().parse_args(*arguments, **options)
+
+    def error(self, message):
+        unknown = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+        if message.startswith("unrecognized") and unknown:
+            message += did_you_mean(unknown[0], self._option_string_actions)
+        super().error(message)
+
+
+def did_you_mean(word, words):
+    """A hint at the one of some words that was probably meant: " (did you mean 'demo'?)", or nothing."""
+    near = difflib.get_close_matches(str(word), list(map(str, words)), 1, 0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
 def progress_bar(iterable=None, description="", show=True, **options):
     """A tqdm bar on standard output, as text: it looks the same in a terminal, a live and a saved notebook."""
     return tqdm(iterable, description, file=sys.stdout, mininterval=0.5, disable=not show, **options)
@@ -84,6 +108,11 @@ class Table(str):
 
     def __repr__(self):
         return str(self)
+
+    def save(self, path):
+        """Write the cells as CSV."""
+        header, *rows = self.cells
+        write_csv(path, [dict(zip(header, row)) for row in rows], header)
 
     def _repr_html_(self):
         def line(row, kind):

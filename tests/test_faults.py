@@ -266,7 +266,7 @@ def test_an_explosion_without_infinity_is_noticed_and_taken_back(small_settings,
     begun = train(cfg, warmup_epochs=1)
     good, bad = weights(last(cfg)), begun.history[-1]["psnr"] - 11
     monkeypatch.setattr(trainer, "mean_scores", lambda rows: (bad, 0.1))
-    with pytest.raises(FloatingPointError, match=f"ended at {bad:.1f} dB.*put back.*lower warmup_lr.*trainer again"):
+    with pytest.raises(FloatingPointError, match=f"ended at {bad:.1f} dB.*put back.*Lower warmup_lr.*'small_2'"):
         train(cfg)
     assert equal(weights(last(cfg)), good)
     monkeypatch.undo()
@@ -295,7 +295,7 @@ def test_a_history_that_was_edited_is_named(small_settings):
 
 
 VARIANTS = [dict(precision="fp32"), dict(precision="bf16"), dict(precision="fp16"), dict(channels_last=False),
-            dict(fused_adam=False), dict(adam_eps=1e-7)]
+            dict(fused_adam=False)]
 
 
 @pytest.mark.parametrize("first, second", [(a, b) for a in VARIANTS for b in VARIANTS if a != b and (
@@ -305,7 +305,7 @@ def test_a_run_goes_on_on_a_machine_that_computes_in_another_way(small_settings,
                   discriminator_batch_norm=False)
     train(cfg, warmup_epochs=1, **first)
     made = train(cfg, **second)
-    assert len(made.history) == 2 and made.g_optimizer.param_groups[0]["eps"] == second.get("adam_eps", 1e-8)
+    assert len(made.history) == 2
     for weight, moments in made.g_optimizer.state.items():
         assert moments["exp_avg"].stride() == weight.stride()
 

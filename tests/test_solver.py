@@ -159,7 +159,7 @@ def test_a_run_leaves_what_it_promises(small_settings):
     assert sorted(p.stem for p in (folder / "samples").iterdir()) == sorted([*labels, "input", "original"])
     checkpoints = sorted(p.stem for p in (folder / "checkpoints").iterdir())
     assert checkpoints == sorted([*labels, "adversarial", "adversarial_best", "warmup", "warmup_best", "last",
-                                  "last_epoch"])
+                                  "last_epoch", "warmup_end"])
     assert runs.read_history("small", folder.parent)[3]["phase"] == "adversarial"
     with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -310,14 +310,18 @@ def test_killed_ten_times_the_weights_are_the_same_bit_for_bit(small_settings):
 
 
 def test_divergence_stops_with_an_explanation_and_keeps_the_last_good_state(small_settings):
-    trainer = solver.Trainer(small_settings, progress=False)
+    cfg = changed(small_settings, adversarial_lr=1e30, clip_gradients=None, precision="fp32")
+    trainer = solver.Trainer(cfg, progress=False)
     trainer.warm_up()
     good = weights_of(trainer)
-    broken = solver.Trainer(changed(small_settings, warmup_epochs=4, warmup_lr=1e30, clip_gradients=None,
-                                    precision="fp32"), progress=False)
-    with pytest.raises(FloatingPointError, match="warmup epoch 3 is no longer.*lower warmup_lr.*clip_gradients"):
-        broken.warm_up()
-    assert equal(weights_of(solver.Trainer(small_settings, progress=False)), good)
+    broken = solver.Trainer(cfg, progress=False)
+    with pytest.raises(FloatingPointError, match="adversarial epoch 1 is no longer.*Lower adversarial_lr.*clip_gradie"
+                                                 "nts.*cfg.name = 'small_2', and cfg.fork_of = 'small' keeps what was"):
+        broken.train_adversarially()
+    assert equal(weights_of(solver.Trainer(cfg, progress=False)), good)
+    assert broken.run.progress()["state"] == "diverged"
+    cured = solver.Trainer(changed(cfg, name="small_2", fork_of="small", adversarial_lr=1e-4), progress=False)
+    assert equal(weights_of(cured), good) and len(cured.train()) == 4
 
 
 def weights_of(trainer):

@@ -6,7 +6,6 @@ A table goes to the screen and the same figures as JSON to `results/benchmark_<w
 differ and are noisy: quote ratios, and the machine's name.
 """
 
-import argparse
 import copy
 import json
 import platform
@@ -329,7 +328,7 @@ def machine_name():
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = utils.Parser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="?", default="all", choices=[*BENCHMARKS, "all"])
     what = parser.parse_args(arguments).what
     if what == "all":  # a process for each: what one leaves in memory would change the times of the next

@@ -7,7 +7,6 @@ show how good each one gets: the networks are small, the updates few, and the co
 because the weights of VGG19 are a large download.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import create_data_lists
 import evaluation
 import plots
 import solver
+from utils import Parser
 
 RECIPES = ["paper", "celeba", "paddle", "paperspace"]
 EPOCHS = 10
@@ -67,7 +67,7 @@ def compare(out="results/recipes", runs="runs", **changes):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="results/recipes", help="folder for the results (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:

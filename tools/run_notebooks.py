@@ -4,7 +4,6 @@ The executed copies go to a folder of their own; the notebooks themselves stay a
 `--inplace` is given (for committing them with fresh outputs).
 """
 
-import argparse
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from utils import write_whole
+from utils import Parser, write_whole
 
 NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
 TABLE = Path("results", "table.txt")  # written by test.ipynb
@@ -56,7 +55,7 @@ def execute(path, target, failed):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Execute notebooks and keep the executed copies.")
+    parser = Parser(description="Execute notebooks and keep the executed copies.")
     parser.add_argument("notebooks", nargs="*", default=NOTEBOOKS, help="default: %(default)s")
     parser.add_argument("--out", default="results/notebooks", help="folder for the copies (default: %(default)s)")
     parser.add_argument("--inplace", action="store_true", help="write the outputs into the notebooks themselves")

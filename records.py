@@ -1,0 +1,137 @@
+"""What trained each epoch of a run: recorded with it, compared when the run is resumed, carried along by a fork.
+
+A *record* is a list of stretches, each so many epochs in a row that were trained in the same way: the phase, the
+number of its first epoch, what its epochs hang on (`trained_by`), how many were planned, all settings, and the source
+of the epoch function.
+"""
+
+import inspect
+from pathlib import Path
+
+import recipes
+from runs import Run
+
+# What every update of every phase hangs on, and every validation.
+EVERYWHERE = ["adam_eps", "clip_gradients", "ema_decay", "valid_list", "valid_pictures"]
+
+
+def trained_by(phase, cfg, extras):
+    """What the epochs of a phase hang on, but for their number: a dictionary from what a user sets to its value."""
+    asked = inspect.signature(phase.epoch).parameters
+    names = [name for name in asked if name in cfg]
+    names += [name for extra in asked if extra in extras for name in extras[extra].settings]
+    return {named(phase, "lr", cfg): phase.learning_rate, named(phase, "schedule", cfg): phase.schedule,
+            "the epoch function": phase.epoch.__name__, **{name: cfg[name] for name in EVERYWHERE + names}}
+
+
+def named(phase, what, cfg):
+    """How a user sets the "epochs", the "schedule" or the learning rate ("lr") of a phase."""
+    name = f"{phase.name}_{what}"
+    field = "learning_rate" if what == "lr" else what
+    return name if name in cfg else f"the {field} of the phase {phase.name!r}"
+
+
+def stretch(phase, epoch, cfg, extras):
+    """The stretch that begins with this epoch of a phase (the first is 1)."""
+    try:
+        source = inspect.getsource(phase.epoch)
+    except OSError:  # typed into a terminal
+        source = ""
+    return {"phase": phase.name, "first_epoch": epoch, "planned_epochs": phase.epochs,
+            "trained_by": trained_by(phase, cfg, extras), "settings": dict(cfg), "source": source}
+
+
+def extended(record, new):
+    """A record with a stretch that begins now; nothing is added when it goes on as before."""
+    record = [old for old in record if old["phase"] != new["phase"] or old["first_epoch"] < new["first_epoch"]]
+    same = record and all(record[-1].get(key) == new[key] for key in new if key not in ("first_epoch", "settings"))
+    return record if same else [*record, new]
+
+
+def to_be_read(record, history):
+    """A record for `settings.json`: every stretch also has its last epoch."""
+    rows = []
+    for old, following in zip(record, [*record[1:], None]):
+        last = max((row["epoch"] for row in history if row["phase"] == old["phase"]), default=0)
+        if following and following["phase"] == old["phase"]:
+            last = following["first_epoch"] - 1
+        rows.append({"phase": old["phase"], "first_epoch": old["first_epoch"], "last_epoch": last,
+                     **{key: value for key, value in old.items() if key not in ("phase", "first_epoch")}})
+    return rows
+
+
+# ------------------------------------------------------------------------------ may these settings go on?
+
+
+def check_unchanged(state, phases, cfg, extras):
+    """Raise ValueError when these settings and phases do not go with what a run, saved as `state`, was trained by."""
+    old, name = state["settings"], cfg.name
+    for setting, value in recipes.fixed(cfg).items():
+        if old.get(setting, recipes.SETTINGS[setting].paper) != value:
+            raise ValueError(f"run {name!r} was begun with {setting} = {old.get(setting)!r}, not {value!r}; all its "
+                             f"epochs hang on it: put it back, or choose a new name: cfg.name = "
+                             f"{free_name(name, cfg.runs)!r}")
+    valid, reason = _still_valid(state, phases, cfg, extras)
+    if reason:
+        new, kept = free_name(name, cfg.runs), " and ".join(valid)
+        raise ValueError(
+            f"run {name!r}: {reason}. Put it back, or choose a new name: "
+            + (f'cfg.name, cfg.fork_of = "{new}", "{name}" starts it with a copy of what is still valid, its {kept}'
+               if valid else f'cfg.name = "{new}"'))
+
+
+def forked(cfg, phases, extras):
+    """What a new run with these settings can take over from the run `cfg.fork_of`: (its Run, its phases, their state).
+
+    As many of its phases, from the first on, as these settings would train in the same way.
+    Raises ValueError when there is none.
+    """
+    other = Run(cfg.fork_of, cfg.runs)
+    last = other.load_state()
+    if not last:
+        raise ValueError(f"fork_of: there is no run {cfg.fork_of!r} in {cfg.runs}")
+    for setting, value in recipes.fixed(cfg).items():
+        if setting != "fork_of" and last["settings"].get(setting, recipes.SETTINGS[setting].paper) != value:
+            raise ValueError(f"fork_of: nothing of run {cfg.fork_of!r} is valid with {setting} = {value!r}, because it "
+                             f"was begun with {last['settings'].get(setting)!r}; put it back, or set fork_of = None")
+    valid, reason = _still_valid(last, phases, cfg, extras)
+    if not valid:
+        raise ValueError(f"fork_of: nothing of run {cfg.fork_of!r} is valid with these settings ({reason}); set "
+                         f"fork_of = None, and start_from to a checkpoint if its weights are to be trained further")
+    state = last if valid[-1] == last["phase"] else other.load_state(f"{valid[-1]}_end")
+    if not state:
+        raise ValueError(f"fork_of: run {cfg.fork_of!r} kept no state of the end of its {valid[-1]}")
+    return other, valid, state
+
+
+def _still_valid(state, phases, cfg, extras):
+    """The phases of a saved run that these settings and phases would train in the same way, and why not more."""
+    trained, record, valid = {}, state.get("record", []), []
+    for row in state["history"]:
+        trained[row["phase"]] = int(row["epoch"])
+    if state["step"]:
+        trained.setdefault(state["phase"], 0)
+    for phase in phases:
+        if phase.name not in trained:
+            continue
+        count, over = trained[phase.name], phase.name != state["phase"]
+        old = [stretch["trained_by"] for stretch in record if stretch["phase"] == phase.name][-1:]
+        now = trained_by(phase, cfg, extras)
+        for setting, value in old[0].items() if old else ():
+            if now.get(setting, value) != value:
+                return valid, (f"its {phase.name} was trained with {setting} = {value!r}, not {now[setting]!r}")
+        epochs = named(phase, "epochs", cfg)
+        if phase.epochs < count:
+            return valid, f"{count} epochs of its {phase.name} are trained, and {epochs} = {phase.epochs} are fewer"
+        valid.append(phase.name)
+        if over and phase.epochs > count:
+            return valid, (f"its {phase.name} ended after {count} epochs, and its {state['phase']} has begun, so "
+                           f"{epochs} = {phase.epochs} comes too late")
+    return valid, None
+
+
+def free_name(name, runs):
+    """A name like this one that no run has yet: demo_2, demo_3, …"""
+    base, _, number = name.rpartition("_")
+    base, first = (base, int(number) + 1) if base and number.isdigit() else (name, 2)
+    return next(f"{base}_{i}" for i in range(first, 10**6) if not Path(runs, f"{base}_{i}").exists())

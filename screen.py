@@ -1,0 +1,85 @@
+"""What a run shows while it trains: a bar for a phase, a line for an epoch, and a file from which others follow it."""
+
+import sys
+import time
+
+from utils import progress_bar
+
+# Names of losses as they are shown where room is short.
+SHORT = {"content_loss": "content", "adversarial_loss": "adversarial", "discriminator_loss": "discriminator",
+         "d_real": "D(real)", "d_fake": "D(fake)"}
+FEW = 20  # so many epochs get a line each; more would bury a notebook
+HOURS = 2  # from so many on, a warning says what a phase will take
+SECONDS = 5  # between two writings of the file that others read
+
+
+class Screen:
+    """The screen of one phase of a run, used as a context.
+
+    `run` is a runs.Run, `phase` a trainer.Phase; `begun` of its epochs are trained already, and `step` updates of
+    the next.
+    """
+
+    def __init__(self, run, phase, steps, begun, step, shown=True, writes=True):
+        self.run, self.phase, self.steps, self.shown, self.writes = run, phase, steps, shown, writes
+        self.total, self.done = phase.epochs * steps, begun * steps + step
+        self.first, self.began = self.done, time.monotonic()
+        self.bar = progress_bar(None, phase.name, shown, total=self.total, initial=self.done, leave=False, bar_format=(
+            "{desc} {percentage:3.0f}%|{bar:12}| {elapsed}, left {remaining}{postfix}"))
+        self.epoch, self.step, self._written = begun, step, 0.0
+
+    def __enter__(self):
+        self.write("running")
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.bar.close()
+
+    def update(self, epoch, step):
+        """An update was made: `epoch` epochs of the phase are done, and `step` updates of the next."""
+        self.epoch, self.step = epoch, step
+        self.done += 1
+        self.bar.update()
+        if self.done - self.first == 20:
+            hours = self.left / 3600
+            if hours > HOURS and self.shown:
+                self.bar.write(f"{self.phase.name} will take about {hours:.0f} hours on this machine; it can be "
+                               f"stopped and resumed at any time", file=sys.stdout)
+
+    @property
+    def left(self):
+        """Seconds that the phase will still take, going by its updates so far."""
+        new = self.done - self.first
+        return (time.monotonic() - self.began) * (self.total - self.done) / new if new else None
+
+    def losses(self, means):
+        """Show the mean losses of the epoch so far: the first, and the discriminator's opinion where there is one."""
+        first = next(iter(means))
+        chosen = {first: means[first], **({"d_fake": means["d_fake"]} if "d_fake" in means else {})}
+        self.bar.set_postfix_str(", ".join(f"{SHORT.get(name, name)} {mean:.3g}" for name, mean in chosen.items()),
+                                 refresh=False)
+        if time.monotonic() - self._written > SECONDS:
+            self.write("running", means)
+
+    def epoch_done(self, row):
+        """An epoch was validated: a line for it, while they are few."""
+        self.epoch, self.step = row["epoch"], 0
+        if self.shown and self.phase.epochs <= FEW:
+            self.bar.write(epoch_line(row, self.phase.epochs), file=sys.stdout)
+        self.write("running")
+
+    def write(self, state, means=None, message=""):
+        """Write how the run stands to its folder, for `bench.follow` and `bench.table`."""
+        self._written = time.monotonic()
+        if self.writes:
+            self.run.write_progress({
+                "state": state, "phase": self.phase.name, "epoch": self.epoch, "epochs": self.phase.epochs,
+                "step": self.step, "steps": self.steps, "seconds_left": self.left, "losses": means or {},
+                "message": message})
+
+
+def epoch_line(row, epochs):
+    """An epoch of a history as a line: "warmup 3/12: content 0.0123, 27.93 dB, SSIM 0.7812, 12 s"."""
+    first = next((f"{SHORT.get(name, name)} {value:.3g}, " for name, value in row.items() if name.endswith("loss")), "")
+    return (f"{row['phase']} {row['epoch']:.0f}/{epochs}: {first}{row['psnr']:.2f} dB, SSIM {row['ssim']:.4f}, "
+            f"{row['seconds']:.0f} s")
