@@ -6,6 +6,7 @@ resolution after cutting it to a multiple of the scale; `left` and `top` say whe
 Every picture is opened and checked first.
 """
 
+import csv
 import hashlib
 import os
 import re
@@ -149,11 +150,22 @@ def ensure_lists(cfg):
     Raises FileNotFoundError that says how to make the others.
     """
     for csv_file in (cfg.train_list, cfg.valid_list):
-        if not Path(csv_file).is_file():
+        if _has_moved(csv_file):
             if Path(csv_file).stem not in DEMO_LISTS:
                 raise FileNotFoundError(f"{csv_file}: there is no such list yet; the README says where the pictures "
                                         f"come from, and create_data_lists.py makes the list from them")
             create_demo_lists(Path(csv_file).parent, cfg.scale)
+
+
+def _has_moved(csv_file):
+    """Whether a list is not there, or is one of scikit-image's photographs, and these are elsewhere now."""
+    csv_file = Path(csv_file)
+    if not csv_file.is_file():
+        return True
+    if csv_file.stem not in DEMO_LISTS:
+        return False
+    with open(csv_file, newline="", encoding="utf-8") as file:
+        return not all((csv_file.parent / row["hr"]).is_file() for row in csv.DictReader(file))
 
 
 def test_lists(folder="data/lists"):
@@ -161,7 +173,7 @@ def test_lists(folder="data/lists"):
 
     Without one the held-out photographs of scikit-image are listed first.
     """
-    if not Path(folder, "demo_test.csv").is_file():
+    if _has_moved(Path(folder, "demo_test.csv")):
         create_demo_lists(folder)
     names = {path.stem: path for path in sorted(Path(folder).glob("*.csv")) if path.stem not in TRAINING_LISTS}
     return [names.pop(name) for name in TEST_SETS if name in names] + list(names.values())

@@ -9,7 +9,8 @@ import inspect
 from pathlib import Path
 
 import recipes
-from runs import Run
+from runs import Run, names
+from utils import did_you_mean
 
 # What every update of every phase hangs on, and every validation.
 EVERYWHERE = ["adam_eps", "clip_gradients", "ema_decay", "valid_list", "valid_pictures"]
@@ -18,10 +19,13 @@ EVERYWHERE = ["adam_eps", "clip_gradients", "ema_decay", "valid_list", "valid_pi
 def trained_by(phase, cfg, extras):
     """What the epochs of a phase hang on, but for their number: a dictionary from what a user sets to its value."""
     asked = inspect.signature(phase.epoch).parameters
-    names = [name for name in asked if name in cfg]
-    names += [name for extra in asked if extra in extras for name in extras[extra].settings]
+    settings = [name for name in asked if name in cfg]
+    settings += [name for extra in asked if extra in extras for name in extras[extra].settings]
+    own = {f"{name} of the epoch function": repr(parameter.default) for name, parameter in asked.items()
+           if name not in cfg and parameter.default is not parameter.empty}
+    function = getattr(phase.epoch, "func", phase.epoch)  # (a functools.partial gives some of the arguments)
     return {named(phase, "lr", cfg): phase.learning_rate, named(phase, "schedule", cfg): phase.schedule,
-            "the epoch function": phase.epoch.__name__, **{name: cfg[name] for name in EVERYWHERE + names}}
+            "the epoch function": function.__name__, **own, **{name: cfg[name] for name in EVERYWHERE + settings}}
 
 
 def named(phase, what, cfg):
@@ -34,8 +38,8 @@ def named(phase, what, cfg):
 def stretch(phase, epoch, cfg, extras):
     """The stretch that begins with this epoch of a phase (the first is 1)."""
     try:
-        source = inspect.getsource(phase.epoch)
-    except OSError:  # typed into a terminal
+        source = inspect.getsource(getattr(phase.epoch, "func", phase.epoch))
+    except (OSError, TypeError):  # typed into a terminal
         source = ""
     return {"phase": phase.name, "first_epoch": epoch, "planned_epochs": phase.epochs,
             "trained_by": trained_by(phase, cfg, extras), "settings": dict(cfg), "source": source}
@@ -83,25 +87,23 @@ def check_unchanged(state, phases, cfg, extras):
 def forked(cfg, phases, extras):
     """What a new run with these settings can take over from the run `cfg.fork_of`: (its Run, its phases, their state).
 
-    As many of its phases, from the first on, as these settings would train in the same way.
-    Raises ValueError when there is none.
+    As many of its phases, from the first on, as these settings would train in the same way; without any, the third
+    is why. Raises ValueError when there is no such run.
     """
     other = Run(cfg.fork_of, cfg.runs)
     last = other.load_state()
     if not last:
-        raise ValueError(f"fork_of: there is no run {cfg.fork_of!r} in {cfg.runs}")
+        raise ValueError(f"fork_of: there is no run {cfg.fork_of!r} in {cfg.runs}"
+                         f"{did_you_mean(cfg.fork_of, names(cfg.runs))}")
     for setting, value in recipes.fixed(cfg).items():
-        if setting != "fork_of" and last["settings"].get(setting, recipes.SETTINGS[setting].paper) != value:
-            raise ValueError(f"fork_of: nothing of run {cfg.fork_of!r} is valid with {setting} = {value!r}, because it "
-                             f"was begun with {last['settings'].get(setting)!r}; put it back, or set fork_of = None")
+        old = last["settings"].get(setting, recipes.SETTINGS[setting].paper)
+        if setting != "fork_of" and old != value:
+            return other, [], f"it was begun with {setting} = {old!r}, not {value!r}"
     valid, reason = _still_valid(last, phases, cfg, extras)
     if not valid:
-        raise ValueError(f"fork_of: nothing of run {cfg.fork_of!r} is valid with these settings ({reason}); set "
-                         f"fork_of = None, and start_from to a checkpoint if its weights are to be trained further")
+        return other, [], reason
     state = last if valid[-1] == last["phase"] else other.load_state(f"{valid[-1]}_end")
-    if not state:
-        raise ValueError(f"fork_of: run {cfg.fork_of!r} kept no state of the end of its {valid[-1]}")
-    return other, valid, state
+    return other, valid, state or f"it kept no state of the end of its {valid[-1]}"
 
 
 def _still_valid(state, phases, cfg, extras):

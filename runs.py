@@ -21,7 +21,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -50,7 +50,7 @@ class Run:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.folder / ".lock", timeout=1):  # (whoever asks whether it is locked has it for a moment)
+            with _locked(self.folder / ".lock", 1):  # (whoever asks whether it is locked has it for a moment)
                 if self._state_on_disk() != self._known:
                     raise ValueError(f"the run {self.name!r} has been trained further, or deleted, by another program "
                                      f"since it was opened here; make the trainer again to go on from there")
@@ -147,7 +147,7 @@ class Run:
         if not (self.folder / ".lock").is_file():
             return False
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
+            with _locked(self.folder / ".lock", 0):
                 return False
         except Timeout:
             return True
@@ -200,6 +200,17 @@ class Run:
         return self.folder / "samples" / folder / f"{name}.png"
 
 
+@contextmanager
+def _locked(path, timeout):
+    lock = FileLock(path, timeout=timeout)
+    with suppress(NotImplementedError):  # of a disk that has no locks, as some in a network
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _link(path, other):
     """Give the bytes of a file a second name: files are replaced here, and never changed."""
     try:
@@ -248,8 +259,13 @@ def chosen(name=None, folder="runs"):
 
 
 def checkpoints(name, folder="runs"):
-    """The newest generator of each phase of a run: "<phase>" → its file, in the order of training."""
+    """The newest generator of each phase of a run: phase → its file, in the order of training; none without a name.
+
+    Raises FileNotFoundError for a run that has no epoch yet.
+    """
     phases = dict.fromkeys(row["phase"] for row in read_history(name, folder)) if name else {}
+    if name and not phases:
+        raise FileNotFoundError(f"run {name!r} has no whole epoch yet; train it first")
     return {phase: str(Run(name, folder).checkpoint(phase)) for phase in phases}
 
 
@@ -309,7 +325,7 @@ def load_checkpoint(path):
         content = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_zip(path)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if zipfile.is_zipfile(path) and ("weights_only" in str(error) or "Unsupported" in str(error)):
+        if "weights_only" in str(error) or "Unsupported" in str(error):
             raise ValueError(f"{path}: refused, because it holds more than tensors and plain values; loading "
                              f"it could run code. Use a checkpoint that this kit saved") from error
         raise ValueError(f"{path}: not a readable checkpoint ({reason})") from error
@@ -336,13 +352,14 @@ def save_generator(path, weights, settings, **notes):
 
 
 def _load_zip(path):
-    """What torch.save wrote, its bytes compared with the CRCs that a zip file has (1 s for each GB)."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("it is compressed, which torch.save never does")
-            if damaged := archive.testzip():
-                raise ValueError(f"its part {damaged} is damaged")
+    """What torch.save wrote, its bytes compared with the CRCs that a zip file has."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is cut off, or not a file that torch.save wrote")
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it is compressed, which torch.save never does")
+        if damaged := archive.testzip():
+            raise ValueError(f"its part {damaged} is damaged")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -157,7 +157,7 @@ class Trainer:
             else:
                 arguments[name] = self._made.get(name, self.cfg.get(name))
         for losses in phase.epoch(**arguments, batches=self._batches(0, updates + 1)):
-            float(sum(losses.values()))  # (waits for a GPU)
+            sum(float(torch.as_tensor(loss).detach()) for loss in losses.values())  # (waits for a GPU)
             ticks.append(time.perf_counter())
         return (ticks[-1] - ticks[0]) / updates  # without the first, which takes longer
 
@@ -478,7 +478,12 @@ class Trainer:
                     self._say(f"{name} was {old[name]!r} and is now {value!r}")
             self._explain_extension(state)
         elif self.cfg.fork_of:
-            *self._forked, state = records.forked(self.cfg, self.phases, self.extras)
+            other, kept, state = records.forked(self.cfg, self.phases, self.extras)
+            if isinstance(state, str):
+                self._say(f"nothing of run {self.cfg.fork_of!r} is valid with these settings, so all is trained anew: "
+                          f"{state}")
+                return None
+            self._forked = other, kept
         return state
 
     @contextmanager
