@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import namedtuple
+from collections import Counter, namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ import plots
 import recipes
 import runs
 import solver
+from evaluation import score_captions
 from machine import Stopped
 from screen import epoch_line
 from utils import Parser, Table, bicubic, progress_bar
@@ -49,23 +50,25 @@ def table(only="*", sort="psnr", folder="runs"):
     sort : {"psnr", "ssim", "minutes", "name"}
         What comes first: the best, the shortest, or by the alphabet.
 
-    The scores are PSNR (dB) and SSIM of the last and of the best epoch, on the pictures that each run was validated on.
+    Where they differ in many settings, each run has those that are unlike most runs'. The scores are PSNR (dB) and
+    SSIM of the last and of the best epoch, on the pictures that each run was validated on.
     `.save(path)` writes the table as CSV. Raises ValueError for another `sort`.
     """
     if sort not in ORDERS:
         raise ValueError(f"sort must be one of {', '.join(ORDERS)}, not {sort!r}")
-    entries = sorted(_entries(only, folder), key=ORDERS[sort])
+    entries = sorted(_entries(only, folder), key=lambda entry: (ORDERS[sort](entry), entry.name))
     names = _differing(entries)
-    rows = [[entry.name, *(recipes.short(entry.settings.get(name)) for name in names), entry.progress["state"],
+    values = {entry.name: {name: recipes.short(entry.settings.get(name)) for name in names} for entry in entries}
+    if len(names) > 3:  # too wide for a column each
+        usual = {name: Counter(row[name] for row in values.values()).most_common(1)[0][0] for name in names}
+        values = {run: {"differs in": ", ".join(f"{name} {value}" for name, value in row.items()
+                                                if value != usual[name])} for run, row in values.items()}
+        names = ["differs in"]
+    rows = [[entry.name, *values[entry.name].values(), entry.progress["state"],
              _epochs(entry.history), f"{sum(row['seconds'] for row in entry.history) / 60:.1f}",
              f"{entry.history[-1]['psnr']:.2f}", f"{entry.history[-1]['ssim']:.4f}",
              f"{max(row['psnr'] for row in entry.history):.2f}"] for entry in entries]
-    header = ["run", *names, "state", "epochs", "minutes", "PSNR", "SSIM", "best PSNR"]
-    if len(names) > 4:  # too wide: one column for all
-        rows = [[row[0], ", ".join(f"{name} {value}" for name, value in zip(names, row[1:])), *row[1 + len(names) :]]
-                for row in rows]
-        header = ["run", "differs in", *header[1 + len(names) :]]
-    return Table(rows, header)
+    return Table(rows, ["run", *names, "state", "epochs", "minutes", "PSNR", "SSIM", "best PSNR"], left=1 + len(names))
 
 
 def _entries(only, folder):
@@ -125,7 +128,8 @@ def pictures(only="*", picture=None, folder="runs", detail=96):
             shown[f"{entry.name}, {phase} {epochs[-1]}"] = run.sample(phase, epochs[-1], name)
     if original is None:
         raise ValueError(f"no run of {only!r} in {folder} has kept {'a picture' if picture is None else repr(picture)}")
-    return plots.plot_comparison({**shown, "original": original}, detail)
+    shown["original"] = original
+    return plots.plot_comparison(shown, detail, score_captions(shown))
 
 
 # ------------------------------------------------------------------------------------------------ sweep
@@ -210,6 +214,7 @@ def _train_all(todo, at_once, phases, count):
                         bar.update()
                 bar.set_postfix_str(", ".join(working)[:60])
                 time.sleep(0.2)
+            bar.set_postfix_str("")
         except KeyboardInterrupt as stopped:
             for process in working.values():
                 process.send_signal(signal.SIGTERM)

@@ -125,7 +125,7 @@ def plot_history(histories, lines=None):
     matplotlib.figure.Figure
         The losses between pictures, those of the game between the networks, and validation PSNR side by side.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(15, 3.8), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     for name, rows, line in _curves(histories):
         x = [row["updates"] for row in rows]
         losses = [key for key in rows[0] if key not in FIRST_COLUMNS + LAST_COLUMNS and key not in PROBABILITIES]

@@ -275,7 +275,7 @@ def test_a_checkpoint_that_carries_code_is_refused_and_the_code_not_run(tmp_path
     content = {"generator": generator.state_dict(), "generator_settings": {"channels": 8, "blocks": 2},
                "note": Payload(tmp_path / "ran")}
     torch.save(content, tmp_path / "evil.pt", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(ValueError, match="evil.pt: refused, because it holds more than tensors"):
+    with pytest.raises(ValueError, match="evil.pt: (refused, because it holds more than tensors|not a readable check)"):
         runs.load_checkpoint(tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
 
