@@ -9,6 +9,7 @@ In a terminal: `python bench.py`, `python bench.py --follow demo`; see `--help`.
 import fnmatch
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -35,6 +36,7 @@ Entry = namedtuple("Entry", "name settings history progress")
 
 ORDERS = {"psnr": lambda entry: -max(row["psnr"] for row in entry.history),
           "ssim": lambda entry: -max(row["ssim"] for row in entry.history),
+          "niqe": lambda entry: min(row.get("niqe", math.inf) for row in entry.history),
           "minutes": lambda entry: sum(row["seconds"] for row in entry.history),
           "name": lambda entry: entry.name}
 NOT_COMPARED = {"name", "runs", *recipes.SECTIONS["what is kept"], *recipes.SECTIONS["machine"]}
@@ -47,11 +49,11 @@ def table(only="*", sort="psnr", folder="runs"):
     ----------
     only : str or list of str
         Names of runs; "*" stands for any letters.
-    sort : {"psnr", "ssim", "minutes", "name"}
+    sort : {"psnr", "ssim", "niqe", "minutes", "name"}
         What comes first: the best, the shortest, or by the alphabet.
 
-    Where they differ in many settings, each run has those that are unlike most runs'. The scores are PSNR (dB) and
-    SSIM of the last and of the best epoch, on the pictures that each run was validated on.
+    Where they differ in many settings, each run has those that are unlike most runs'. The scores are PSNR (dB),
+    SSIM and NIQE of the last epoch, and the best PSNR, on the pictures that each run was validated on.
     `.save(path)` writes the table as CSV. Raises ValueError for another `sort`.
     """
     if sort not in ORDERS:
@@ -67,8 +69,10 @@ def table(only="*", sort="psnr", folder="runs"):
     rows = [[entry.name, *values[entry.name].values(), entry.progress["state"],
              _epochs(entry.history), f"{sum(row['seconds'] for row in entry.history) / 60:.1f}",
              f"{entry.history[-1]['psnr']:.2f}", f"{entry.history[-1]['ssim']:.4f}",
+             f"{entry.history[-1]['niqe']:.2f}" if "niqe" in entry.history[-1] else "",
              f"{max(row['psnr'] for row in entry.history):.2f}"] for entry in entries]
-    return Table(rows, ["run", *names, "state", "epochs", "minutes", "PSNR", "SSIM", "best PSNR"], left=1 + len(names))
+    header = ["run", *names, "state", "epochs", "minutes", "PSNR", "SSIM", "NIQE", "best PSNR"]
+    return Table(rows, header, left=1 + len(names))
 
 
 def _entries(only, folder):
@@ -78,12 +82,8 @@ def _entries(only, folder):
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
             continue
         history = runs.read_history(name, folder)
-        try:
-            settings = json.loads(Path(folder, name, "settings.json").read_bytes())[-1]["settings"]
-        except (OSError, ValueError, LookupError, TypeError):  # of an older version of the kit
-            settings = {}
         if history:
-            entries.append(Entry(name, settings, history, runs.Run(name, folder).progress()))
+            entries.append(Entry(name, runs.read_settings(name, folder), history, runs.Run(name, folder).progress()))
     return entries
 
 
@@ -248,16 +248,17 @@ def _train_one(cfg):
 
 
 def _spread_table(planned, folder):
-    """Mean and standard deviation over seeds of the last PSNR and SSIM of each variant."""
+    """Mean and standard deviation over seeds of the last PSNR, SSIM and NIQE of each variant."""
     names = list(dict.fromkeys(name for _, variant in planned for name in variant))
     histories = {entry.name: entry.history for entry in _entries([one.name for one, _ in planned], folder)}
     rows = []
     for variant, group in itertools.groupby(planned, lambda pair: pair[1]):
         last = [histories[one.name][-1] for one, _ in group if one.name in histories]
         spread = [f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=len(values) > 1):.{digits}f}" if values else ""
-                  for digits, values in [(2, [row["psnr"] for row in last]), (4, [row["ssim"] for row in last])]]
+                  for digits, values in [(2, [row["psnr"] for row in last]), (4, [row["ssim"] for row in last]),
+                                         (2, [row["niqe"] for row in last if "niqe" in row])]]
         rows.append([*(recipes.short(variant.get(name, "")) for name in names), str(len(last)), *spread])
-    return Table(rows, [*names, "seeds", "PSNR", "SSIM"], left=0)
+    return Table(rows, [*names, "seeds", "PSNR", "SSIM", "NIQE"], left=0)
 
 
 # ------------------------------------------------------------------------------------------------ follow

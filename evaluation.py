@@ -7,6 +7,7 @@
 A *method* is a function from a picture to an enlarged one. Nothing here knows how networks are trained.
 """
 
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,8 @@ from machine import Machine, layout_for
 from models import make_generator
 from recipes import generator_settings
 from runs import load_checkpoint
-from utils import Enlarger, Table, bicubic, progress_bar, psnr, ssim, write_csv, write_whole
+from niqe import niqe
+from utils import Enlarger, Table, bicubic, luma, progress_bar, psnr, ssim, write_csv, write_whole
 
 # PSNR (dB) and SSIM at ×4 as published: table 2 of arXiv 1609.04802v5, and the READMEs of two implementations on
 # GitHub, sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution and Lornatang/SRGAN-PyTorch. The paper's SSIM comes
@@ -34,6 +36,9 @@ PUBLISHED_RESULTS = {
     "Lornatang: SRGAN": {"Set5": "30.67 / 0.8627", "Set14": "27.12 / 0.7321", "B100": "26.22 / 0.6867"},
 }
 
+
+Scores = namedtuple("Scores", "psnr ssim niqe")
+ORIGINAL = "original"  # as a method: no enlargement at all
 
 # ------------------------------------------------------------------------------------------- methods
 
@@ -128,7 +133,7 @@ def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating", pa
     Returns
     -------
     list of dict
-        `picture` (name), `psnr` (dB) and `ssim`, by the protocol of `utils.psnr`.
+        `picture` (name), `psnr` (dB) and `ssim`, by the protocol of `utils.psnr`, and `niqe`, see `naturalness`.
     """
     indices = range(part, min(limit or len(dataset), len(dataset)), parts)
     with progress_bar(None, label, progress, total=len(indices)) as bar:
@@ -138,25 +143,36 @@ def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating", pa
 def _evaluate(enlarge, dataset, indices, bar):
     def score(pair, picture):
         return {"picture": pair.name, "psnr": psnr(picture, pair.hr, dataset.scale),
-                "ssim": ssim(picture, pair.hr, dataset.scale)}
+                "ssim": ssim(picture, pair.hr, dataset.scale), "niqe": naturalness(picture, dataset.scale)}
 
     with ThreadPoolExecutor(2) as pool:  # a picture is scored while the next is enlarged
         rows = []
         for index in indices:
             pair = dataset[index]
-            rows.append(pool.submit(score, pair, enlarge(pair.lr)))
+            rows.append(pool.submit(score, pair, enlarge(pair.lr) if enlarge else pair.hr))
             if len(rows) > 4:
                 rows[-5].result()  # not all pictures in memory at once
             bar.update()
         return [row.result() for row in rows]
 
 
+def naturalness(picture, border=4):
+    """The NIQE of a picture on its luma, `border` pixels cut from every side; None where it is too small for it."""
+    inside = luma(picture)[border : picture.shape[0] - border, border : picture.shape[1] - border]
+    try:
+        return niqe(inside)
+    except ValueError:
+        return None
+
+
 def mean_scores(rows):
-    """(mean PSNR, mean SSIM) of the rows of `evaluate`."""
-    return float(np.mean([row["psnr"] for row in rows])), float(np.mean([row["ssim"] for row in rows]))
+    """The means over the rows of `evaluate`: (PSNR, SSIM, NIQE), the last None where no picture has one."""
+    natural = [row["niqe"] for row in rows if row.get("niqe") is not None]
+    return Scores(float(np.mean([row["psnr"] for row in rows])), float(np.mean([row["ssim"] for row in rows])),
+                  float(np.mean(natural)) if natural else None)
 
 
-def score_sets(methods, csv_files, scale=None, progress=True):
+def score_sets(methods, csv_files, scale=None, progress=True, originals=False):
     """Evaluate several ways to enlarge on several test sets, under one progress bar.
 
     Parameters
@@ -167,17 +183,19 @@ def score_sets(methods, csv_files, scale=None, progress=True):
         The lists of the sets; a set is called after its file.
     scale : int, optional
         Of the lists; without it that of the methods.
+    originals : bool
+        Measure the originals, too, as the last method: their NIQE is the aim of all others.
 
     Returns
     -------
     list of dict
-        `set`, `picture`, `method`, `psnr` (dB), `ssim`: one for each picture and method.
+        `set`, `picture`, `method`, `psnr` (dB), `ssim`, `niqe`: one for each picture and method.
     """
     sets = {Path(csv_file).stem: TestDataset(csv_file, scale or scale_of(methods)) for csv_file in csv_files}
-    scores = []
-    with progress_bar(None, "measuring", progress, total=len(methods) * sum(map(len, sets.values()))) as bar:
+    scores, ways = [], {**methods, **({ORIGINAL: None} if originals else {})}
+    with progress_bar(None, "measuring", progress, total=len(ways) * sum(map(len, sets.values()))) as bar:
         for name, dataset in sets.items():
-            for method, enlarge in methods.items():
+            for method, enlarge in ways.items():
                 bar.set_postfix_str(f"{name}, {method}")
                 scores += [{"set": name, "method": method, **row}
                            for row in _evaluate(enlarge, dataset, range(len(dataset)), bar)]
@@ -185,20 +203,24 @@ def score_sets(methods, csv_files, scale=None, progress=True):
 
 
 def score_table(scores, published=PUBLISHED_RESULTS):
-    """The mean PSNR (dB) / SSIM of each method on each set as a table, with published results below."""
+    """The mean PSNR (dB) / SSIM / NIQE of each method on each set as a table, with published results below."""
     sets, methods = (list(dict.fromkeys(row[key] for row in scores)) for key in ("set", "method"))
     rows = {(name, method): [r for r in scores if (r["set"], r["method"]) == (name, method)]
             for name in sets for method in methods}
-    table = [[method, *("{:.2f} / {:.4f}".format(*mean_scores(rows[name, method])) for name in sets)]
-             for method in methods]
+    table = [[method, *(_cell(mean_scores(rows[name, method])) for name in sets)] for method in methods]
     table += [[method, *(row.get(name, "") for name in sets)] for method, row in published.items() if row.keys() & sets]
-    return Table(table, ["PSNR / SSIM", *(f"{name} ({len(rows[name, methods[0]])})" for name in sets)])
+    return Table(table, ["PSNR / SSIM / NIQE", *(f"{name} ({len(rows[name, methods[0]])})" for name in sets)])
+
+
+def _cell(scores):
+    psnr = "∞" if np.isinf(scores.psnr) else f"{scores.psnr:.2f}"
+    return f"{psnr} / {scores.ssim:.4f} / " + ("–" if scores.niqe is None else f"{scores.niqe:.2f}")
 
 
 def save_scores(scores, folder, published=PUBLISHED_RESULTS):
     """Write `scores.csv` (every picture) and `table.txt` (the means) to a folder; gives the table."""
     table = score_table(scores, published)
-    write_csv(Path(folder, "scores.csv"), scores, ["set", "picture", "method", "psnr", "ssim"])
+    write_csv(Path(folder, "scores.csv"), scores, ["set", "picture", "method", "psnr", "ssim", "niqe"])
     with write_whole(Path(folder, "table.txt")) as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
     return table
@@ -219,13 +241,17 @@ def phase_table(histories, valid_set, limit=None):
     `histories` is a dict of str → list of dict (name of the run → its epochs), `valid_set` the TestDataset that
     they were validated on.
     """
-    psnr, ssim = mean_scores(evaluate(partial(bicubic, scale=valid_set.scale), valid_set, limit, progress=False))
-    rows = [["bicubic", f"{psnr:.2f}", f"{ssim:.4f}", ""]]
+    base = mean_scores(evaluate(partial(bicubic, scale=valid_set.scale), valid_set, limit, progress=False))
+    rows = [["bicubic", f"{base.psnr:.2f}", "", f"{base.ssim:.4f}", _digits(base.niqe)]]
     for name, history in histories.items():
         for last in {row["phase"]: row for row in history}.values():
-            rows.append([f"{name}, {last['phase']} {last['epoch']:.0f}", f"{last['psnr']:.2f}", f"{last['ssim']:.4f}",
-                         f"{last['psnr'] - psnr:+.2f}"])
-    return Table(rows, ["after", "PSNR (dB)", "SSIM", "over bicubic"])
+            rows.append([f"{name}, {last['phase']} {last['epoch']:.0f}", f"{last['psnr']:.2f}",
+                         f"{last['psnr'] - base.psnr:+.2f}", f"{last['ssim']:.4f}", _digits(last.get("niqe"))])
+    return Table(rows, ["after", "PSNR (dB)", "over bicubic", "SSIM", "NIQE"])
+
+
+def _digits(value):
+    return "" if value is None else f"{value:.2f}"
 
 
 def score_captions(pictures, border=4):

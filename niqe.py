@@ -35,19 +35,21 @@ def niqe(luma):
     float
         The distance, 0 or more; lower is better.
 
+    In areas of one grey, signs are those of rounding errors, so programs differ there, by up to 0.05 in all.
     Raises ValueError for a picture with fewer than two blocks of 96×96 pixels.
     """
     rows, columns = (side // BLOCK for side in luma.shape)
     if rows * columns < 2:
-        raise ValueError(f"NIQE needs two blocks of {BLOCK}×{BLOCK} pixels; {luma.shape[1]}×{luma.shape[0]} are too few")
+        raise ValueError(f"NIQE needs two blocks of {BLOCK}×{BLOCK} pixels; a picture of "
+                         f"{luma.shape[1]}×{luma.shape[0]} is too small")
     picture = luma[: rows * BLOCK, : columns * BLOCK].astype(np.float64)
     features = np.concatenate([_features(_normalised(picture), BLOCK),
                                _features(_normalised(255 * imresize(picture / 255, 0.5)), BLOCK // 2)], axis=1)
-    mean, covariance = _good_photographs()
-    difference = mean - np.nanmean(features, axis=0)
     whole = features[~np.isnan(features).any(axis=1)]  # a block of one grey has no distribution
     if len(whole) < 2:
         raise ValueError("NIQE needs two blocks that are not of one grey")
+    mean, covariance = _good_photographs()
+    difference = mean - np.nanmean(features, axis=0)
     inverse = np.linalg.pinv((covariance + np.cov(whole, rowvar=False)) / 2)
     return float(np.sqrt(difference @ inverse @ difference))  # eq. 10
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from evaluation import enlarge_all, score_captions
+from evaluation import ORIGINAL, enlarge_all, mean_scores, score_captions
 from imresize import imresize
 from runs import FIRST_COLUMNS, LAST_COLUMNS, read_history
 from utils import Table, read_picture, save_picture, to_rgb, write_whole
@@ -123,9 +123,10 @@ def plot_history(histories, lines=None):
     Returns
     -------
     matplotlib.figure.Figure
-        The losses between pictures, those of the game between the networks, and validation PSNR side by side.
+        The losses between pictures, those of the game between the networks, validation PSNR, and NIQE.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(11, 6.2), layout="constrained")
+    axes = axes.flat
     for name, rows, line in _curves(histories):
         x = [row["updates"] for row in rows]
         losses = [key for key in rows[0] if key not in FIRST_COLUMNS + LAST_COLUMNS and key not in PROBABILITIES]
@@ -137,9 +138,12 @@ def plot_history(histories, lines=None):
                 label = line["label"] if loss == "content_loss" else f"{line['label']}: {loss}"
                 axes[0].semilogy(x, values, **{**line, "label": label})
         axes[2].plot(x, [row["psnr"] for row in rows], **line)
+        if all("niqe" in row for row in rows):
+            axes[3].plot(x, [row["niqe"] for row in rows], **line)
     for (name, value), style in zip((lines or {}).items(), ["--", "-.", ":"] * len(lines or {})):
         axes[2].axhline(value, color="grey", linewidth=1, linestyle=style, label=f"{name}, {value:.2f}")
-    titles = ["Content loss", "Adversarial losses", "Validation PSNR (dB)"]
+    titles = ["Content loss", "Adversarial losses", "Validation PSNR (dB), higher is better",
+              "Validation NIQE, lower is better"]
     for axis, title in zip(axes, titles):
         axis.set(title=title, xlabel="updates of the generator")
         axis.grid(alpha=0.3)
@@ -213,6 +217,7 @@ def plot_scores(scores):
     The pictures of a set are in the order of the second method's gain. `scores` are rows of
     `evaluation.score_sets`.
     """
+    scores = [row for row in scores if row["method"] != ORIGINAL]
     sets, methods = (list(dict.fromkeys(row[key] for row in scores)) for key in ("set", "method"))
     columns = min(len(sets), 3)
     lines = math.ceil(len(sets) / columns)
@@ -241,6 +246,40 @@ def plot_scores(scores):
     handles, labels = axes[0, 0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9)
+    plt.close(figure)
+    return figure
+
+
+def plot_plane(scores, histories=None, validated_on=None):
+    """The plane of perception and distortion (Blau & Michaeli, CVPR 2018): NIQE against PSNR, a panel for each set.
+
+    Every method is a point, the originals a line, because their PSNR is infinite. `scores` are rows of
+    `evaluation.score_sets`; `histories`, name → epochs, are drawn as paths from epoch to epoch into the panel of the
+    set that they were `validated_on`. No method gets into the lower right corner: what is nearer to the originals in
+    one way is farther from them in the other.
+    """
+    sets, methods = (list(dict.fromkeys(row[key] for row in scores)) for key in ("set", "method"))
+    columns = min(len(sets), 2)
+    figure, axes = plt.subplots(math.ceil(len(sets) / columns), columns, layout="constrained", squeeze=False,
+                                figsize=(5.5 * columns + 2 * (columns == 1), 3.8 * math.ceil(len(sets) / columns)))
+    for axis in axes.flat[len(sets) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, sets):
+        for method, marker in zip(methods, "osD^vP*X" * len(methods)):
+            found = mean_scores([row for row in scores if (row["set"], row["method"]) == (name, method)])
+            if found.niqe is not None and method == ORIGINAL:
+                axis.axhline(found.niqe, color="black", linestyle="--", linewidth=1,
+                             label=f"the originals: {found.niqe:.2f}")
+            elif found.niqe is not None:
+                axis.plot(found.psnr, found.niqe, marker, markersize=8, label=method, zorder=3)
+        axis.set(title=name, xlabel="PSNR (dB): nearer to the original →", ylabel="← NIQE: more natural")
+        axis.grid(alpha=0.3)
+    for _, history, line in _curves(histories if histories and validated_on in sets else {}):
+        if all("niqe" in row for row in history):
+            axes.flat[sets.index(validated_on)].plot([row["psnr"] for row in history], [row["niqe"] for row in history],
+                            **{**line, "label": f"{line['label']}, epoch by epoch", "alpha": 0.6})
+    for axis in axes.flat[: len(sets)]:
+        axis.legend(fontsize=7)
     plt.close(figure)
     return figure
 

@@ -155,6 +155,7 @@ SECTIONS = {
         "sample_pictures": Setting(1, _COUNT, "validation pictures whose enlargements are kept as PNG"),
         "sample_every": Setting(1, _COUNT, "after every so many epochs"),
         "checkpoint_every": Setting(1, _COUNT, "epochs between the numbered checkpoints"),
+        "best_by": Setting("psnr", _one_of("psnr", "niqe"), "which score makes an epoch the best of its phase"),
         "keep_checkpoints": Setting(None, _COUNT_OR_NONE, "how many of these are kept; None: all"),
     },
     "machine": {

@@ -31,7 +31,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from utils import TEMPORARY, did_you_mean, read_picture, save_picture, write_csv, write_whole
 
-FIRST_COLUMNS, LAST_COLUMNS = ["phase", "epoch", "updates", "learning_rate"], ["psnr", "ssim", "seconds"]
+FIRST_COLUMNS, LAST_COLUMNS = ["phase", "epoch", "updates", "learning_rate"], ["psnr", "ssim", "niqe", "seconds"]
 SAFETENSORS = ".safetensors"
 
 
@@ -287,6 +287,14 @@ def read_history(run, folder="runs"):
         raise ValueError(f"{path}: not a history as training writes it ({error}); delete it, and resuming the run "
                          f"writes it again") from error
     return history
+
+
+def read_settings(run, folder="runs"):
+    """The settings that trained the last epochs of a run, from its `settings.json`; empty where none are kept."""
+    try:
+        return json.loads(Path(folder, run, "settings.json").read_bytes())[-1]["settings"]
+    except (OSError, ValueError, LookupError, TypeError):  # of an older version of the kit
+        return {}
 
 
 def read_histories(names, folder="runs"):

@@ -79,7 +79,7 @@ class Screen:
 
 
 def epoch_line(row, epochs):
-    """An epoch of a history as a line: "warmup 3/12: content 0.0123, 27.93 dB, SSIM 0.7812, 12 s"."""
+    """An epoch of a history as a line: "warmup 3/12: content 0.0123, 27.93 dB, SSIM 0.781, NIQE 6.80, 12 s"."""
     first = next((f"{SHORT.get(name, name)} {value:.3g}, " for name, value in row.items() if name.endswith("loss")), "")
     return (f"{row['phase']} {row['epoch']:.0f}/{epochs}: {first}{row['psnr']:.2f} dB, SSIM {row['ssim']:.4f}, "
-            f"{row['seconds']:.0f} s")
+            + (f"NIQE {row['niqe']:.2f}, " if "niqe" in row else "") + f"{row['seconds']:.0f} s")

@@ -367,10 +367,11 @@ class Trainer:
         for part, (part_rows, part_pictures) in enumerate(self.machine.gather((rows, mine))):
             scores.update(zip(range(part, self.cfg.valid_pictures, world), part_rows))
             pictures.update(zip(range(part, self.cfg.valid_pictures, world), part_pictures))
-        psnr, ssim = mean_scores([scores[index] for index in sorted(scores)])
+        found = mean_scores([scores[index] for index in sorted(scores)])
         row = {"phase": phase.name, "epoch": self.epoch + 1,
                "updates": self.begun_after + len(self.history) * self.steps_per_epoch + self.step,
-               "learning_rate": self._learning_rate(phase), **means, "psnr": psnr, "ssim": ssim,
+               "learning_rate": self._learning_rate(phase), **means,
+               **{name: value for name, value in found._asdict().items() if value is not None},
                "seconds": round(time.monotonic() - self.began, 3)}
         return row, [(self.valid_set[index], pictures[index]) for index in sorted(pictures)]
 
@@ -379,9 +380,11 @@ class Trainer:
         last = self.epoch == phase.epochs
         if self.epoch % self.cfg.sample_every == 0 or last:
             self.run.keep_samples(phase.name, self.epoch, samples)
-        best = row["psnr"] == max(old["psnr"] for old in self.history if old["phase"] == phase.name)
+        sign = -1 if self.cfg.best_by == "niqe" else 1  # the lower, the better
+        values = [sign * old.get(self.cfg.best_by, math.nan) for old in self.history if old["phase"] == phase.name]
+        best = values[-1] == max(values)
         numbered = self.epoch % self.cfg.checkpoint_every == 0 or last
-        notes = {name: row[name] for name in ("psnr", "ssim", "updates")}
+        notes = {name: row[name] for name in ("psnr", "ssim", "niqe", "updates") if name in row}
         self.run.keep_generator(phase.name, self.epoch, self.result.state_dict(),
                                 recipes.section(self.cfg, "generator"), notes, numbered, best,
                                 self.cfg.keep_checkpoints)

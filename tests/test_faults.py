@@ -265,7 +265,7 @@ def test_an_explosion_without_infinity_is_noticed_and_taken_back(small_settings,
     cfg = changed(small_settings, adversarial_epochs=0)
     begun = train(cfg, warmup_epochs=1)
     good, bad = weights(last(cfg)), begun.history[-1]["psnr"] - 11
-    monkeypatch.setattr(trainer, "mean_scores", lambda rows: (bad, 0.1))
+    monkeypatch.setattr(trainer, "mean_scores", lambda rows: evaluation.Scores(bad, 0.1, None))
     with pytest.raises(FloatingPointError, match=f"ended at {bad:.1f} dB.*put back.*Lower warmup_lr.*'small_2'"):
         train(cfg)
     assert equal(weights(last(cfg)), good)

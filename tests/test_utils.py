@@ -82,7 +82,7 @@ def test_value_ranges_are_inverse_to_each_other():
 def test_bicubic_equals_the_published_row_to_every_digit(benchmarks, tmp_path, name, folder, wanted):
     report, = create_data_lists.create_data_lists(None, {name: benchmarks / folder}, tmp_path, progress=False)
     scores = evaluation.score_sets({"bicubic": utils.bicubic}, [report.csv_file], progress=False)
-    assert tuple(round(mean, 4) for mean in evaluation.mean_scores(scores)) == wanted
+    assert tuple(round(mean, 4) for mean in evaluation.mean_scores(scores)[:2]) == wanted
 
 
 def test_psnr_worked_by_hand():
