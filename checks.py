@@ -49,9 +49,21 @@ def check_generator(generator, scale):
                          f"is {scale}")
 
 
-def check_batches(cfg, generator, needs_discriminator, size):
-    """Raise ValueError when the networks of these settings cannot be trained on batches of `size` patches."""
+def check_batches(cfg, generator, needs_discriminator, size, memory):
+    """Raise ValueError when the networks of these settings cannot be trained on batches of `size` patches.
+
+    `memory` is what there is of it, in bytes; the least that training needs are the outputs of all convolutions.
+    """
+    needed = 0
+
+    def add_up(module, inputs, output):
+        nonlocal needed
+        if isinstance(module, torch.nn.Conv2d):
+            needed += 2 * output.numel()  # in half precision, where the hardware has it
+
     def check(network, side, what):
+        for module in network.modules():
+            module.register_forward_hook(add_up)
         with torch.no_grad():
             try:
                 return network.train()(torch.empty(size, 3, side, side, device="meta"))
@@ -69,6 +81,10 @@ def check_batches(cfg, generator, needs_discriminator, size):
         if logits is not None and (logits.ndim < 1 or len(logits) != size):
             raise ValueError(f"the discriminator that models.make_discriminator builds must give its logits for each "
                              f"picture, not a result of shape {tuple(logits.shape)} for a batch of {size}")
+    if needed > memory:
+        raise ValueError(f"training on batches of {size} patches of {cfg.crop}×{cfg.crop} needs more than "
+                         f"{needed / 1e9:.0f} GB of memory, and there are {memory / 1e9:.0f} GB; choose a smaller "
+                         f"batch_size, crop or network")
 
 
 def check_room(folder, size):

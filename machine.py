@@ -6,6 +6,7 @@ compute, `descend` to learn; everything here then happens inside.
 
 import gc
 import importlib
+import math
 import os
 import signal
 import sys
@@ -168,6 +169,16 @@ class Machine:
     def is_orphan(self):
         """Whether the program that started this one among several, torchrun, is gone."""
         return self.world > 1 and os.getppid() != self._parent
+
+    @property
+    def memory(self):
+        """Bytes of memory to compute in: what is free on a GPU, else all that the computer has (if it says so)."""
+        if self.device.type == "cuda":
+            return free_memory(self.device)
+        try:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (AttributeError, ValueError, OSError):  # not on Windows
+            return math.inf
 
     def has_room_for(self, size):
         """Whether a GPU can give away `size` bytes and keep more than half of its free memory."""

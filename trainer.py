@@ -86,7 +86,7 @@ class Trainer:
         self.g_optimizer = self._adam(self.generator)
         self.discriminator = self.d_optimizer = None  # until a phase asks for it
         checks.check_batches(cfg, self.generator, any(_asks_for("discriminator", phase) for phase in self.phases),
-                             cfg.batch_size // self.machine.world)
+                             cfg.batch_size // self.machine.world, self.machine.memory)
         if state:
             with self._resuming(ValueError, RuntimeError):
                 self._restore(state)

@@ -315,8 +315,7 @@ def super_resolve(generator, picture, *, tile=None, precision="auto", progress=F
         it, what fits into 1.5 GB on a CPU, and into half of the free memory on a GPU. When memory runs
         out all the same, smaller tiles are tried.
     precision : {"auto", "fp32", "bf16"}
-        Number format of the network; "auto" is bf16 where the hardware has it. On Set5 it changes the
-        mean PSNR of the demo's generator by 0.002 dB.
+        Number format of the network; "auto" is bf16 where the hardware has it.
     progress : bool
         Show a progress bar over the tiles.
 

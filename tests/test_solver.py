@@ -384,9 +384,10 @@ def test_score_tables_stand_beside_the_paper(small_lists):
         row["set"] = "Set5"
     scores += [{**row, "set": "mine", "psnr": row["psnr"] + 1} for row in scores]
     lines = [line.split() for line in evaluation.score_table(scores).splitlines()]
-    psnr, ssim = evaluation.mean_scores(scores[:2])
-    assert lines[0] == ["PSNR", "/", "SSIM", "Set5", "(1)", "mine", "(1)"]
-    assert lines[2] == ["bicubic", f"{psnr:.2f}", "/", f"{ssim:.4f}", f"{psnr + 1:.2f}", "/", f"{ssim:.4f}"]
+    psnr, ssim, _ = evaluation.mean_scores(scores[:2])
+    assert lines[0] == ["PSNR", "/", "SSIM", "/", "NIQE", "Set5", "(1)", "mine", "(1)"]
+    assert lines[2] == ["bicubic", f"{psnr:.2f}", "/", f"{ssim:.4f}", "/", "–", f"{psnr + 1:.2f}", "/",
+                        f"{ssim:.4f}", "/", "–"]
     assert lines[3][0] == "again" and ["paper:", "SRResNet", "32.05", "/", "0.9019"] in lines
     assert len(evaluation.score_table(scores[2:]).splitlines()) == 4  # nothing is published of that set
 
