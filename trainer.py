@@ -248,15 +248,19 @@ class Trainer:
                 screen.write("diverged", message=str(error))
                 raise
             except (Stopped, RuntimeError, MemoryError, ValueError) as error:
-                screen.write("stopped", message=str(error))
+                screen.write(self._outcome(phase), message=str(error))
                 if not isinstance(error, (RuntimeError, MemoryError)) or not is_out_of_memory(error):
                     raise
                 raise ValueError(
                     f"{phase.name}: memory ran out on {self.machine.device}; choose a new name with a smaller "
                     f"batch_size (now {self.cfg.batch_size}) or crop (now {self.cfg.crop}), or end other programs "
                     f"({str(error).splitlines()[0]})") from error
-            screen.write("stopped" if any(later.epochs for later in self.phases[self._index(phase.name) + 1 :])
-                         else "finished")
+            screen.write(self._outcome(phase))
+
+    def _outcome(self, phase):
+        """How the run stands after this phase has ended or was stopped."""
+        later = any(later.epochs for later in self.phases[self._index(phase.name) + 1 :])
+        return "finished" if self.epoch >= phase.epochs and not later else "stopped"
 
     def _asked(self, phase):
         """The names of what an epoch function asks for, but for its batches."""

@@ -130,7 +130,7 @@ def test_the_students_hour(lab):
 
         page = Page(browser, address, WIDTHS[1])
         page.add("bench.follow('one')")
-        page.wait_for("run 'one' is finished" if "6/6" in page.text() else "run 'one'", 90)
+        page.wait_for("run 'one' is", 90)
         page.wait_for("warmup 6/6", 90)
         page.shoot("followed")
 
