@@ -1,0 +1,122 @@
+"""From many hand-ins to one HTML page on which people rate their pictures, blind.
+
+The page needs no server and no network. It shows every version of a picture under a neutral name and in an order of its
+own for each rater, the original and a nearest-neighbour enlargement hidden among them, after the protocol of the SRGAN
+paper (section 3.4: 26 raters, scores from 1 to 5, calibrated with the nearest neighbour as a 1 and the original as a
+5). Whose version is whose is in another file, the key, that stays with the instructor.
+"""
+
+import base64
+import io
+import json
+import secrets
+from pathlib import Path
+
+from PIL import Image
+
+from datasets import TestDataset
+from utils import read_picture, to_rgb, write_whole
+
+ORIGINAL, NEAREST = "(original)", "(nearest neighbour)"  # the anchors, as the key calls them
+PAGE = Path(__file__).with_name("rating.html")
+
+
+def make_page(handins, csv_file, out, raters=None, times=None, scale=4, calibrate_with=0):
+    """Write the page `out` and its key, `<out>.key.json`.
+
+    Parameters
+    ----------
+    handins : dict of str → path
+        Name of each hand-in → a folder with its pictures, see `find_pictures`.
+    csv_file : path
+        The list of the pictures, with their originals.
+    raters, times : int, optional
+        For a class too large for one sitting: there are so many raters, and each version is rated by so many of them,
+        each of whom gets an equal part. Without, everybody rates everything.
+    calibrate_with : int
+        The number of the picture that shows at first what a 1 and a 5 are.
+
+    Returns (page, key, missing): the two paths, and a list of (hand-in, picture) that are not there.
+    Raises ValueError for pictures of a wrong size, and when there is nothing to rate.
+    """
+    if (raters is None) != (times is None) or times and not 1 <= times <= raters:
+        raise ValueError("give both raters and times, and at most as many times as there are raters")
+    pairs = [pair for pair in TestDataset(csv_file, scale)]
+    found = {name: find_pictures(folder, pairs) for name, folder in sorted(handins.items())}
+    missing = [(name, pair.name) for name, pictures in found.items() for pair in pairs if pair.name not in pictures]
+    key, scenes = {}, []
+    for number, pair in enumerate(pairs):
+        versions = {name: pictures[pair.name] for name, pictures in found.items() if pair.name in pictures}
+        if not versions:
+            continue
+        versions |= {ORIGINAL: pair.hr, NEAREST: pair.lr.repeat(scale, axis=0).repeat(scale, axis=1)}
+        files = _equally_long({name: _png(picture) for name, picture in versions.items()})
+        shown = []
+        for name in sorted(versions, key=lambda _: secrets.randbelow(2**60)):  # the order in the file tells nothing
+            token = secrets.token_hex(6)
+            key[token] = {"picture": pair.name, "version": name}
+            shown.append({"id": token, "anchor": name in (ORIGINAL, NEAREST), "data": files[name]})
+        height, width = pair.hr.shape[:2]
+        scenes.append({"width": width, "height": height, "versions": _shared_out(shown, raters, times)})
+        if number == calibrate_with:
+            calibration = [_uri(_png(versions[name])) for name in (NEAREST, ORIGINAL)]
+    if not scenes:
+        raise ValueError("there is nothing to rate: no hand-in has one of the pictures of the list")
+    page_id = secrets.token_hex(8)
+    content = {"page": page_id, "raters": raters, "scenes": scenes, "calibration": calibration}
+    out = Path(out)
+    with write_whole(out) as temporary:
+        temporary.write_text(PAGE.read_text(encoding="utf-8").replace("/*CONTENT*/null", json.dumps(content)),
+                             encoding="utf-8")
+    key_file = out.with_name(out.name + ".key.json")
+    with write_whole(key_file) as temporary:
+        content = {"page": page_id, "times": times, "versions": key}
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    return out, key_file, missing
+
+
+def find_pictures(folder, pairs):
+    """The pictures of a hand-in: name of the pair → uint8 picture, as far as there are PNGs of these names in it.
+
+    Raises ValueError for a picture of another size than the original.
+    """
+    found = {}
+    for pair in pairs:
+        files = sorted(Path(folder).rglob(f"{pair.name}.png"), key=lambda path: (len(path.parts), str(path)))
+        if not files:
+            continue
+        picture = read_picture(files[0])
+        if picture.shape[:2] != pair.hr.shape[:2]:
+            raise ValueError(f"{files[0]}: is {picture.shape[1]}×{picture.shape[0]}, and the original "
+                             f"{pair.hr.shape[1]}×{pair.hr.shape[0]}")
+        found[pair.name] = picture
+    return found
+
+
+def _shared_out(versions, raters, times):
+    """Give each version the numbers of the raters who see it; None: all. The anchors are seen by all."""
+    next_rater = secrets.randbelow(raters) if raters else 0
+    for version in versions:
+        version["raters"] = None
+        if raters and not version.pop("anchor"):
+            version["raters"] = [(next_rater + i) % raters + 1 for i in range(times)]
+            next_rater += times
+        version.pop("anchor", None)
+    return versions
+
+
+def _png(picture):
+    """The bytes of a PNG with nothing but the pixels in it, RGB for all alike."""
+    file = io.BytesIO()
+    Image.fromarray(to_rgb(picture)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _equally_long(files):
+    """Data URIs of files, all of one length: how well a picture can be compressed would give it away."""
+    longest = max(map(len, files.values()))
+    return {name: _uri(data + secrets.token_bytes(longest - len(data))) for name, data in files.items()}
+
+
+def _uri(data):
+    return "data:image/png;base64," + base64.b64encode(data).decode()
