@@ -268,8 +268,7 @@ def plot_plane(scores, histories=None, validated_on=None):
         for method, marker in zip(methods, "osD^vP*X" * len(methods)):
             found = mean_scores([row for row in scores if (row["set"], row["method"]) == (name, method)])
             if found.niqe is not None and method == ORIGINAL:
-                axis.axhline(found.niqe, color="black", linestyle="--", linewidth=1,
-                             label=f"the originals: {found.niqe:.2f}")
+                axis.axhline(found.niqe, color="black", linestyle="--", linewidth=1, label="the originals")
             elif found.niqe is not None:
                 axis.plot(found.psnr, found.niqe, marker, markersize=8, label=method, zorder=3)
         axis.set(title=name, xlabel="PSNR (dB): nearer to the original →", ylabel="← NIQE: more natural")
@@ -278,8 +277,8 @@ def plot_plane(scores, histories=None, validated_on=None):
         if all("niqe" in row for row in history):
             axes.flat[sets.index(validated_on)].plot([row["psnr"] for row in history], [row["niqe"] for row in history],
                             **{**line, "label": f"{line['label']}, epoch by epoch", "alpha": 0.6})
-    for axis in axes.flat[: len(sets)]:
-        axis.legend(fontsize=7)
+    shown = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=min(len(shown), 4), fontsize=9)
     plt.close(figure)
     return figure
 
