@@ -81,7 +81,11 @@ def _entries(only, folder):
     for name in runs.names(folder):
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
             continue
-        history = runs.read_history(name, folder)
+        try:
+            history = runs.read_history(name, folder)
+        except ValueError as error:
+            print(f"{name} is left out: {error}")
+            continue
         if history:
             entries.append(Entry(name, runs.read_settings(name, folder), history, runs.Run(name, folder).progress()))
     return entries
@@ -181,7 +185,7 @@ def sweep(cfg, variants=None, seeds=1, at_once=1, phases=None, **grid):
 
 def _word(value):
     """A value as part of a name."""
-    return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in recipes.short(value))
+    return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in str(value))
 
 
 def _train_all(todo, at_once, phases, count):

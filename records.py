@@ -48,8 +48,15 @@ def stretch(phase, epoch, cfg, extras):
 def extended(record, new):
     """A record with a stretch that begins now; nothing is added when it goes on as before."""
     record = [old for old in record if old["phase"] != new["phase"] or old["first_epoch"] < new["first_epoch"]]
-    same = record and all(record[-1].get(key) == new[key] for key in new if key not in ("first_epoch", "settings"))
+    same = record and all(_what_matters(record[-1]).get(key) == value for key, value in _what_matters(new).items())
     return record if same else [*record, new]
+
+
+def _what_matters(stretch):
+    """A stretch without the number of its first epoch, and without settings of what is kept."""
+    settings = {name: value for name, value in stretch["settings"].items()
+                if name not in recipes.SECTIONS["what is kept"] and name not in recipes.SECTIONS["run"]}
+    return {**{key: value for key, value in stretch.items() if key != "first_epoch"}, "settings": settings}
 
 
 def to_be_read(record, history):

@@ -96,12 +96,13 @@ def test_what_trained_each_epoch_is_recorded_with_it(small_settings, capsys):
     cfg = changed(small_settings, adversarial_epochs=1)
     train(cfg)
     longer = changed(cfg, adversarial_epochs=3, precision="fp32")
+    solver.Trainer(changed(longer, precision="auto", adversarial_epochs=2)).train()
     solver.Trainer(longer).train()
     printed = capsys.readouterr().out
-    assert "its schedule, step, is stretched from 1 to 3 epochs" in printed
+    assert "its schedule, step, is stretched from 1 to 2 epochs" in printed
     assert [(s["phase"], s["first_epoch"], s["last_epoch"], s["planned_epochs"], s["settings"]["precision"])
             for s in stretches(cfg)] == [("warmup", 1, 2, 2, "auto"), ("adversarial", 1, 1, 1, "auto"),
-                                         ("adversarial", 2, 3, 3, "fp32")]
+                                         ("adversarial", 2, 2, 2, "auto"), ("adversarial", 3, 3, 3, "fp32")]
     assert "def warmup_epoch(generator, batches):" in stretches(cfg)[0]["source"]
 
 
