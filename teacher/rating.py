@@ -8,6 +8,7 @@ paper (section 3.4: 26 raters, scores from 1 to 5, calibrated with the nearest n
 
 import base64
 import io
+import itertools
 import json
 import secrets
 from pathlib import Path
@@ -39,8 +40,9 @@ def make_page(handins, csv_file, out, raters=None, times=None, scale=4, calibrat
     Returns (page, key, missing): the two paths, and a list of (hand-in, picture) that are not there.
     Raises ValueError for pictures of a wrong size, and when there is nothing to rate.
     """
-    if (raters is None) != (times is None) or times and not 1 <= times <= raters:
-        raise ValueError("give both raters and times, and at most as many times as there are raters")
+    if (raters is None) != (times is None) or raters is not None and not 1 <= times <= raters:
+        raise ValueError("give both raters and times: at least one, and at most as many times as there are raters")
+    turn = itertools.cycle(range(1, raters + 1)) if raters else None
     pairs = [pair for pair in TestDataset(csv_file, scale)]
     found = {name: find_pictures(folder, pairs) for name, folder in sorted(handins.items())}
     missing = [(name, pair.name) for name, pictures in found.items() for pair in pairs if pair.name not in pictures]
@@ -57,7 +59,7 @@ def make_page(handins, csv_file, out, raters=None, times=None, scale=4, calibrat
             key[token] = {"picture": pair.name, "version": name}
             shown.append({"id": token, "anchor": name in (ORIGINAL, NEAREST), "data": files[name]})
         height, width = pair.hr.shape[:2]
-        scenes.append({"width": width, "height": height, "versions": _shared_out(shown, raters, times)})
+        scenes.append({"width": width, "height": height, "versions": _shared_out(shown, turn, times)})
         if number == calibrate_with:
             calibration = [_uri(_png(versions[name])) for name in (NEAREST, ORIGINAL)]
     if not scenes:
@@ -93,15 +95,11 @@ def find_pictures(folder, pairs):
     return found
 
 
-def _shared_out(versions, raters, times):
-    """Give each version the numbers of the raters who see it; None: all. The anchors are seen by all."""
-    next_rater = secrets.randbelow(raters) if raters else 0
+def _shared_out(versions, turn, times):
+    """Give each version the numbers of the raters whose turn it is; None: all. The anchors are seen by all."""
     for version in versions:
-        version["raters"] = None
-        if raters and not version.pop("anchor"):
-            version["raters"] = [(next_rater + i) % raters + 1 for i in range(times)]
-            next_rater += times
-        version.pop("anchor", None)
+        is_anchor = version.pop("anchor")
+        version["raters"] = None if is_anchor or turn is None else list(itertools.islice(turn, times))
     return versions
 
 

@@ -24,7 +24,9 @@ Score = namedtuple("Score", "picture version mos interval plain count")
 # A rater's: bias (mean deviation), inconsistency (its standard deviation), and why they should be looked at, or "".
 Rater = namedtuple("Rater", "rater bias inconsistency anchors doubt")
 
-LEAST_INCONSISTENCY = 0.1  # nobody is so exact that no other score would count
+# The inconsistency of a rater is drawn towards that of all as if by so many scores: else, with few of them, one who
+# happens to agree with the mean would be taken for exact, and outweigh everybody.
+SHARED = 5
 
 
 # --------------------------------------------------------------------------------------------- files
@@ -36,18 +38,19 @@ def read_ratings(files, key):
     Named are files that are cut off or no ratings, of another page, edited by hand (their checksum), twice the same,
     and two of one rater that contradict each other; of two where one only goes on, the longer is taken.
     """
-    good, wrong = {}, []
+    good, wrong, contrary = {}, [], set()
     for file in map(Path, files):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             rater, scores, page, check = (content[name] for name in ("rater", "scores", "page", "check"))
             scores = {str(token): int(score) for token, score in scores.items()}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            expected = checksum(rater, scores)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
             wrong.append((file, "is cut off, or no file of ratings"))
             continue
         if page != key["page"]:
             wrong.append((file, "is of another page"))
-        elif check != checksum(rater, scores):
+        elif check != expected:
             wrong.append((file, "was changed by hand"))
         elif unknown := [t for t, value in scores.items() if t not in key["versions"] or value not in range(1, 6)]:
             wrong.append((file, f"has a score that the page cannot give ({unknown[0]})"))
@@ -58,13 +61,14 @@ def read_ratings(files, key):
             both = scores.keys() & other.scores.keys()
             if any(scores[token] != other.scores[token] for token in both):
                 wrong.append((file, f"contradicts {other.file.name}, of the same rater {rater!r}; neither is used"))
-                good[rater] = other._replace(scores={})
-            elif len(scores) > len(other.scores):
-                wrong.append((other.file, f"is an earlier state of {file.name}"))
-                good[rater] = Ratings(file, rater, scores)
-            else:
+                contrary.add(rater)
+            elif len(both) == len(scores):
                 wrong.append((file, f"is an earlier state of {other.file.name}, or the same"))
-    return [ratings for ratings in good.values() if ratings.scores], wrong
+            else:
+                if len(both) == len(other.scores):
+                    wrong.append((other.file, f"is an earlier state of {file.name}"))
+                good[rater] = Ratings(file, rater, {**other.scores, **scores})  # two halves make a whole
+    return [ratings for rater, ratings in good.items() if ratings.scores and rater not in contrary], wrong
 
 
 def checksum(rater, scores):
@@ -101,16 +105,11 @@ def recover(scores, rounds=100):
         bias -= bias.mean()
         # One degree of freedom goes to the bias, and a share to the qualities that this rater helped to set.
         freedom = np.maximum((seen * (1 - weights / weights.sum(axis=0))).sum(axis=1) - 1, 1)
-        spread = (np.where(seen, rest - bias[:, None], 0) ** 2).sum(axis=1) / freedom
-        inconsistency = np.maximum(np.sqrt(spread), LEAST_INCONSISTENCY)
+        squares = (np.where(seen, rest - bias[:, None], 0) ** 2).sum(axis=1)
+        shared = squares.sum() / freedom.sum()
+        inconsistency = np.sqrt(np.maximum((squares + SHARED * shared) / (freedom + SHARED), 1e-6))
     weights = seen / inconsistency[:, None] ** 2
-    return quality, _t95(seen.sum(axis=0) - 1) / np.sqrt(weights.sum(axis=0)), bias, inconsistency
-
-
-def _t95(freedom):
-    """Student's 97.5 % quantile (Abramowitz & Stegun 26.7.5), because inconsistencies are estimated, too."""
-    z, n = 1.959964, np.maximum(freedom, 1).astype(float)
-    return z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+    return quality, 1.96 / np.sqrt(weights.sum(axis=0)), bias, inconsistency
 
 
 def score(ratings, key):

@@ -75,7 +75,7 @@ def test_a_large_class_shares_the_work(class_of_four, tmp_path):
             if version["raters"] is not None:
                 assert len(set(version["raters"])) == 3
                 work[version["raters"]] += 1
-    assert work.sum() == 7 * 3 and work[1:].max() - work[1:].min() <= 2
+    assert work.sum() == 7 * 3 and work[1:].max() - work[1:].min() <= 1
     with pytest.raises(ValueError, match="at most as many times as there are raters"):
         rating.make_page(handins, csv_file, tmp_path / "page.html", raters=2, times=3)
 
@@ -101,19 +101,21 @@ def simulate(random, raters=15, versions=30):
     return quality, bias - bias.mean(), inconsistency, given, bias.mean()
 
 
-def test_simulated_raters_are_seen_through():
-    random, covered, width, better = np.random.default_rng(1), [], [], []
-    for _ in range(1000):
-        quality, bias, inconsistency, given, common = simulate(random)
-        given[random.random(given.shape) < 0.3] = np.nan  # not everybody has seen everything
+@pytest.mark.parametrize("raters, versions", [(15, 30), (5, 20)])
+def test_simulated_raters_are_seen_through(raters, versions):
+    random, covered, width, better, likeness = np.random.default_rng(1), [], [], [], []
+    for _ in range(1000 if raters > 5 else 200):
+        quality, bias, inconsistency, given, common = simulate(random, raters, versions)
+        given[random.random(given.shape) < 0.3 * (raters > 5)] = np.nan  # not everybody has seen everything
         found, interval, found_bias, found_inconsistency = scores.recover(given)
         covered.append(np.abs(found - common - quality) <= interval)
         width.append(interval.mean())
         plain = np.nanmean(given, axis=0)
         better.append(np.abs(found - common - quality).mean() < np.abs(plain - common - quality).mean())
+        likeness.append([np.corrcoef(found_bias, bias)[0, 1], np.corrcoef(found_inconsistency, inconsistency)[0, 1]])
     assert 0.93 < np.mean(covered) < 0.97, np.mean(covered)
-    assert np.mean(better) > 0.8  # nearer to the truth than the plain mean
-    assert np.corrcoef(found_bias, bias)[0, 1] > 0.9 and np.corrcoef(found_inconsistency, inconsistency)[0, 1] > 0.7
+    assert np.mean(better) > 0.7  # nearer to the truth than the plain mean
+    assert (np.mean(likeness, axis=0) > (0.9, 0.6)).all()
 
 
 def ratings_of(folder, key, rater, give):
@@ -175,6 +177,18 @@ def test_files_that_cannot_be_trusted_are_named_and_not_averaged_away(sitting):
         "early.json": "is an earlier state of ratings r4.json",
         "contrary.json": "contradicts ratings r3.json"}
     assert "r3" not in [one.rater for one in good] and len(good) == 7
+    files[4].unlink()
+    ratings_of(folder, key, "r3", lambda version: 2)  # a third file does not heal a contradiction
+    halves = [folder / "half1.json", folder / "half2.json"]
+    whole = {token: 3 for token in key["versions"]}
+    for half, part in zip(halves, (0, 1)):
+        some = dict(list(whole.items())[part::2])
+        half.write_text(json.dumps({"page": "p", "rater": "h", "scores": some, "check": scores.checksum("h", some)}))
+    odd = folder / "odd.json"
+    odd.write_text('{"page": "p", "rater": 5, "scores": {"t00": Infinity}, "check": "0"}')
+    good, wrong = scores.read_ratings([contrary, *files[3:4], *halves, odd], key)
+    assert [(one.rater, len(one.scores)) for one in good] == [("h", len(whole))]
+    assert [file.name for file, _ in wrong] == ["ratings r3.json", "odd.json"]
     with pytest.raises(ValueError, match="no file of ratings that can be used"):
         scores.score([], key)
 
