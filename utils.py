@@ -117,7 +117,8 @@ class Table(str):
     def _repr_html_(self):
         def line(row, kind):
             return "".join(f'<{kind} style="text-align: {"left" if i < self.left else "right"}">'
-                           f"{html.escape(cell)}</{kind}>" for i, cell in enumerate(row))
+                           + html.escape(cell).replace("_", "_<wbr>")  # where a long name may be broken
+                           + f"</{kind}>" for i, cell in enumerate(row))
 
         header, *rows = self.cells
         return (f"<table><thead><tr>{line(header, 'th')}</tr></thead><tbody>"
