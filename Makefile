@@ -1,6 +1,9 @@
 # make run    the three notebooks, end to end, on photographs that come with scikit-image
 # make test   the tests
 # make lab    JupyterLab on the notebooks
+# BEGIN SOLUTION NO PROMPT
+# make handout    the student edition, for instructors
+# END SOLUTION
 #
 # Each makes the environment .venv first, if it is not there. PYTHON=python3.12 chooses another Python.
 
@@ -8,17 +11,28 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: run test lab lint notebooks benchmark recipes clean
+.PHONY: run test lab clean
 
 run: $(READY)
 	$(BIN)/python create_data_lists.py --demo
+# BEGIN SOLUTION NO PROMPT
 	$(BIN)/python -m tools.run_notebooks
+# END SOLUTION
+# BEGIN PROMPT
+#	$(BIN)/python -m tools.run_notebooks --inplace
+# END PROMPT
 
 test: $(READY)
 	$(BIN)/python -m pytest
 
 lab: $(READY)
 	$(BIN)/jupyter lab
+
+# BEGIN SOLUTION NO PROMPT
+.PHONY: handout lint notebooks benchmark recipes
+
+handout: $(READY)
+	$(BIN)/python -m teacher handout
 
 # for developers
 lint: $(READY)
@@ -34,6 +48,7 @@ benchmark: $(READY)
 recipes: $(READY)
 	$(BIN)/python -m tools.compare_recipes
 
+# END SOLUTION
 clean:
 	rm -rf .venv data/lists runs results .pytest_cache .ruff_cache __pycache__ tests/__pycache__
 

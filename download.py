@@ -182,14 +182,13 @@ def _unpack(file, folder, data, progress):
     work = data / f".unpacking {file.name}"
     shutil.rmtree(work, ignore_errors=True)  # of an earlier call that was killed
     try:
-        with _opened(file) as members:
-            for name, _, problem, _ in members:  # all names before the first file is written
-                path = PurePosixPath(name)
-                if problem or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-                    raise ValueError(f"{file}: refused, because it contains {name!r}, "
-                                     f"{problem or 'which leads out of the folder'}; nothing of it was unpacked")
-            _require_room(data, sum(size for _, size, _, _ in members), folder)
-            for name, _, _, read in progress_bar(members, f"unpacking {folder}", progress, unit=" files"):
+        with members(file) as entries:
+            for name, _, problem, _ in entries:  # all names before the first file is written
+                if problem:
+                    raise ValueError(f"{file}: refused, because it contains {name!r}, {problem}; nothing of it was "
+                                     f"unpacked")
+            _require_room(data, sum(size for _, size, _, _ in entries), folder)
+            for name, _, _, read in progress_bar(entries, f"unpacking {folder}", progress, unit=" files"):
                 target = work / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with read() as source, open(target, "wb") as destination:
@@ -205,16 +204,21 @@ def _unpack(file, folder, data, progress):
 
 
 @contextmanager
-def _opened(file):
-    """The files of a zip or tar archive as a list of (name, size, what is wrong with it, how to open it)."""
+def members(file):
+    """The files of a zip or tar archive as a list of (name, size, what is wrong with it or None, how to open it)."""
+    def leads_out(name):
+        path = PurePosixPath(name)
+        out = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name
+        return "which leads out of the folder" if out else None
+
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             yield [(item.filename, item.file_size,
-                    "a link" if stat.S_ISLNK(item.external_attr >> 16) else None,
+                    "a link" if stat.S_ISLNK(item.external_attr >> 16) else leads_out(item.filename),
                     partial(archive.open, item)) for item in archive.infolist() if not item.is_dir()]
     else:
         with tarfile.open(file) as archive:
-            yield [(item.name, item.size, None if item.isreg() else "a link or a device",
+            yield [(item.name, item.size, leads_out(item.name) if item.isreg() else "a link or a device",
                     partial(archive.extractfile, item)) for item in archive.getmembers() if not item.isdir()]
 
 

@@ -20,23 +20,33 @@ from torch import nn
 
 
 class ResidualBlock(nn.Module):
-    """k3n64s1 → BN → PReLU → k3n64s1 → BN, and the block's input added back. N×C×H×W in and out."""
+    """k3n64s1 → BN → PReLU → k3n64s1 → BN, and the block's input added back. N×C×H×W in and out.
+
+    `norm(channels)` gives a list of what stands for BN (an empty one without batch norm), `activation(channels)` the
+    activation; `bias` is that of both convolutions.
+    """
 
     def __init__(self, channels, norm, activation, bias=True):
         super().__init__()
+        # BEGIN SOLUTION
         self.body = nn.Sequential(
             conv(channels, channels, 3, bias=bias), *norm(channels), activation(channels),
             conv(channels, channels, 3, bias=bias), *norm(channels),
         )
+        # END SOLUTION
 
     def forward(self, x):
+        # BEGIN SOLUTION
         return x + self.body(x)
+        # END SOLUTION
 
 
 class Generator(nn.Module):
     """SRResNet, the generator of the paper's figure 4, and its relatives.
 
-    With the default settings it is the paper's, with 1,549,462 parameters at scale 4.
+    k9n64s1 → PReLU; 16 residual blocks, k3n64s1 → BN, and what went into the first block added back; for each doubling
+    of the size k3n256s1 → PixelShuffle(2) → PReLU; k9n3s1. With the default settings it is the paper's, with
+    1,549,462 parameters at scale 4. The batch norm outside the blocks has `trunk_bn_momentum`.
 
     Parameters
     ----------
@@ -82,6 +92,7 @@ class Generator(nn.Module):
         def norm(features, momentum=bn_momentum):
             return [nn.BatchNorm2d(features, bn_eps, momentum)] if batch_norm else []
 
+        # BEGIN SOLUTION
         self.first = nn.Sequential(conv(3, channels, first_kernel), *(norm(channels, trunk_bn_momentum) * first_norm),
                                    act(channels))
         self.residual = nn.Sequential(
@@ -93,11 +104,14 @@ class Generator(nn.Module):
             for _ in range(int(math.log2(scale)))
         ))
         self.last = nn.Sequential(conv(channels, 3, last_kernel), *[nn.Tanh()] * tanh)
+        # END SOLUTION
 
     def forward(self, low):
+        # BEGIN SOLUTION
         x = self.first(2 * low - 1 if self.signed_input else low)
         x = x + self.residual(x)  # the long skip connection
         return self.last(self.upsample(x))
+        # END SOLUTION
 
 
 class Discriminator(nn.Module):
@@ -131,6 +145,7 @@ class Discriminator(nn.Module):
         if not isinstance(crop, int) or crop < 16 or crop % 16:
             raise ValueError(f"crop must be a multiple of 16, because the discriminator halves "
                              f"the picture four times, not {crop!r}")
+        # BEGIN SOLUTION
         layers = [conv(3, channels, 3), nn.LeakyReLU(0.2)]
         width = channels
         for maps, stride in [(1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2)]:
@@ -143,11 +158,15 @@ class Discriminator(nn.Module):
         else:  # a dense layer at each position is a 1×1 convolution
             head = [conv(width, dense, 1), nn.LeakyReLU(0.2), conv(dense, 1, 1)]
         self.classifier = nn.Sequential(*head)
+        # END SOLUTION
 
     def forward(self, picture):
+        # BEGIN SOLUTION
         return self.classifier(self.features(picture))
+        # END SOLUTION
 
 
+# BEGIN SOLUTION NO PROMPT
 class StridedDiscriminator(nn.Module):
     """The discriminator of the Paddle recipe: 4×4 convolutions of stride 2 up to 2048 maps, residual end.
 
@@ -191,6 +210,7 @@ class SameConv2d(nn.Conv2d):
         return super().forward(nn.functional.pad(x, padding))
 
 
+# END SOLUTION
 def conv(inputs, outputs, kernel, stride=1, bias=True):
     """A convolution that keeps height and width (divided by the stride)."""
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
@@ -216,7 +236,9 @@ def make_generator(cfg):
 
 def make_discriminator(cfg):
     """The discriminator of these settings, with random weights."""
+    # BEGIN SOLUTION NO PROMPT
     if cfg.discriminator == "strided":
         return StridedDiscriminator(cfg.crop, cfg.discriminator_channels, cfg.bn_momentum, cfg.bn_eps)
+    # END SOLUTION
     return Discriminator(cfg.crop, cfg.discriminator_channels, cfg.discriminator_dense, cfg.discriminator_batch_norm,
                          cfg.discriminator_flatten, cfg.bn_momentum, cfg.bn_eps)

@@ -1,6 +1,15 @@
-"""What makes a notebook calm: photographs that keep it small, and the user's mistakes in one line."""
+"""What makes a notebook calm: photographs that keep it small, the user's mistakes in one line; and what was executed.
 
+What each cell was when it was executed is noted in results/cells.jsonl, by which `handin.py` can tell whether a
+notebook was changed afterwards.
+"""
+
+import hashlib
+import json
+import secrets
 import traceback
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from IPython import get_ipython
@@ -11,6 +20,8 @@ from recipes import Settings, describe
 KIT = Path(__file__).resolve().parent
 # What the kit raises for what is not its fault; everything else is shown in full.
 MISTAKES = (ValueError, TypeError, OSError, FloatingPointError)
+EXECUTED = Path("results", "cells.jsonl")
+LONGEST = 2**20  # bytes of it; then it begins anew
 
 
 def set_up(quality=90):
@@ -19,7 +30,25 @@ def set_up(quality=90):
     shell = get_ipython()
     shell.set_custom_exc(MISTAKES, _show)
     # (EasyDict takes every method of its class with a usual name for an entry, so this is none of Settings.)
+    if not any(getattr(callback, "func", None) is _note for callback in shell.events.callbacks["post_run_cell"]):
+        shell.events.register("post_run_cell", partial(_note, secrets.token_hex(4)))
     shell.display_formatter.formatters["text/html"].for_type(Settings, lambda cfg: describe(cfg)._repr_html_())
+
+
+def digest(source):
+    """What a cell's source is told by: a short hash."""
+    return hashlib.sha256(source.strip().encode()).hexdigest()[:16]
+
+
+def _note(kernel, result):
+    """Note what was executed."""
+    if result.execution_count and result.info.store_history:
+        with suppress(OSError):  # a folder that cannot be written to is no reason to disturb
+            EXECUTED.parent.mkdir(exist_ok=True)
+            fresh = not EXECUTED.is_file() or EXECUTED.stat().st_size > LONGEST
+            with open(EXECUTED, "w" if fresh else "a", encoding="utf-8") as file:
+                row = {"kernel": kernel, "count": result.execution_count, "source": digest(result.info.raw_cell)}
+                file.write(json.dumps(row) + "\n")
 
 
 def _show(shell, kind, error, trace, tb_offset=None):

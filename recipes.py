@@ -215,8 +215,13 @@ RECIPES = {
         crop=64, batch_size=8, patches_per_picture=400,
         channels=32, blocks=8, batch_norm=False, first_kernel=3, last_kernel=3,
         discriminator_channels=16, discriminator_dense=128,
-        content_loss="mse", clip_gradients=0.1, ema_decay=0.999,
-        warmup_epochs=12, warmup_lr=2e-3, warmup_schedule="one_cycle", adversarial_epochs=3,
+        content_loss="mse", adversarial_epochs=3,
+        # BEGIN SOLUTION NO PROMPT
+        clip_gradients=0.1, ema_decay=0.999, warmup_epochs=12, warmup_lr=2e-3, warmup_schedule="one_cycle",
+        # END SOLUTION
+        # BEGIN PROMPT
+        # warmup_epochs=0,  # the basic mode
+        # END PROMPT
     ),
 }
 

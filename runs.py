@@ -289,12 +289,19 @@ def read_history(run, folder="runs"):
     return history
 
 
-def read_settings(run, folder="runs"):
-    """The settings that trained the last epochs of a run, from its `settings.json`; empty where none are kept."""
+def read_record(run, folder="runs"):
+    """What trained each stretch of a run's epochs, from its `settings.json`, see records.py; else empty."""
     try:
-        return json.loads(Path(folder, run, "settings.json").read_bytes())[-1]["settings"]
-    except (OSError, ValueError, LookupError, TypeError):  # of an older version of the kit
-        return {}
+        record = json.loads(Path(folder, run, "settings.json").read_bytes())
+        return record if isinstance(record, list) else []  # (else of an older version of the kit)
+    except (OSError, ValueError):
+        return []
+
+
+def read_settings(run, folder="runs"):
+    """The settings that trained the last epochs of a run; empty where none are kept."""
+    record = read_record(run, folder)
+    return record[-1]["settings"] if record else {}
 
 
 def read_histories(names, folder="runs"):

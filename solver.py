@@ -2,8 +2,7 @@
 
     cfg = solver.settings("demo", name="first")    # or "paper", "celeba", "paddle", "paperspace"
     trainer = solver.Trainer(cfg)                  # a new run in runs/first, or the old one resumed
-    trainer.warm_up()                              # the generator alone, MSE
-    trainer.train_adversarially()                  # discriminator and generator in turn
+    trainer.train()                                # its phases, one after the other
 
 Without a notebook: `python solver.py --help`; with several GPUs of one machine:
 `torchrun --nproc-per-node=2 solver.py --recipe paper`. Equations and sections are those of arXiv 1609.04802v5.
@@ -65,6 +64,7 @@ def probability(logits):
 # `content_loss`, and any setting. Counting, learning rates, saving and stopping are the trainer's.
 
 
+# BEGIN SOLUTION NO PROMPT
 def warmup_epoch(generator, batches):
     """The generator alone, towards the smallest squared error (section 3.2)."""
     for low, high in batches:
@@ -73,6 +73,7 @@ def warmup_epoch(generator, batches):
         yield {"content_loss": loss}
 
 
+# END SOLUTION
 def alternating_epoch(generator, discriminator, batches, content_loss, adversarial_weight):
     """For every batch first the discriminator, then the generator, which it judges anew (eqs. 2 and 3)."""
     for low, high in batches:
@@ -134,11 +135,14 @@ def make_content_loss(cfg, machine=None):
 
 
 def phases(cfg):
-    """The phases of these settings: the warm-up, and the adversarial training. Add your own to the list."""
+    """The phases of these settings, in the order in which they are trained. Add your own to the list."""
     adversarial_epoch = alternating_epoch if cfg.updates == "alternating" else simultaneous_epoch
-    return [Phase("warmup", warmup_epoch, cfg.warmup_epochs, cfg.warmup_lr, cfg.warmup_schedule),
-            Phase("adversarial", adversarial_epoch, cfg.adversarial_epochs, cfg.adversarial_lr,
-                  cfg.adversarial_schedule)]
+    return [
+        # BEGIN SOLUTION NO PROMPT
+        Phase("warmup", warmup_epoch, cfg.warmup_epochs, cfg.warmup_lr, cfg.warmup_schedule),
+        # END SOLUTION
+        Phase("adversarial", adversarial_epoch, cfg.adversarial_epochs, cfg.adversarial_lr, cfg.adversarial_schedule),
+    ]
 
 
 # What an epoch function can ask for beside networks, batches and settings.
@@ -154,14 +158,16 @@ class Trainer(trainer.Trainer):
     def __init__(self, cfg, phases=None, progress=True):
         super().__init__(cfg, phases or _phases(cfg), EXTRAS, progress)
 
+    # BEGIN SOLUTION NO PROMPT
     def warm_up(self, on_epoch=None):
         """Train the generator alone until `cfg.warmup_epochs` are done; see `train`."""
         return self.train("warmup", on_epoch)
 
+    # END SOLUTION
     def train_adversarially(self, on_epoch=None):
         """Train discriminator and generator until `cfg.adversarial_epochs` are done; see `train`.
 
-        Starts from the weights that the warm-up (or `cfg.start_from`) has left.
+        Starts from the weights that the phase before it (or `cfg.start_from`) has left.
         """
         return self.train("adversarial", on_epoch)
 

@@ -1,16 +1,38 @@
-"""The instructor's commands: `python -m teacher rating …`, `python -m teacher scores …`."""
+"""The instructor's commands: `python -m teacher handout`, `check`, `pairs`, `rating` and `scores`."""
 
 import json
 import sys
 from pathlib import Path
 
-from teacher import rating, scores
+from teacher import classes, handout, pairs, rating, scores
 from utils import Parser
 
 
 def main(arguments=None):
     parser = Parser(prog="python -m teacher", description="The instructor's half of the kit.")
     commands = parser.add_subparsers(dest="command", required=True)
+    edition = commands.add_parser("handout", help="make the student edition: the kit without its solution")
+    edition.add_argument("--out", default="handout", metavar="PATH", help="a new folder, or a file that ends in .zip "
+                         "(default: %(default)s)")
+    look = commands.add_parser("check", help="look through the hand-ins of a class")
+    look.add_argument("folder", help="a folder with a zip or a folder for each hand-in")
+    look.add_argument("--out", default="results/checks", metavar="DIR", help="for checks.csv, a JSON file for each, "
+                      "and handins/, copies of their files for `pairs` and `rating` (default: %(default)s)")
+    look.add_argument("--lists", default="data/lists", metavar="DIR", help="lists of the test sets (default: "
+                      "%(default)s)")
+    look.add_argument("--jobs", type=int, default=2, metavar="N", help="how many at the same time (default: "
+                      "%(default)s)")
+    look.add_argument("--seconds", type=int, default=120, metavar="N", help="how long the code of each may run "
+                      "(default: %(default)s)")
+    look.add_argument("--again", action="store_true", help="check those again that were checked before")
+    alike = commands.add_parser("pairs", help="find hand-ins that are worth comparing")
+    alike.add_argument("folder", nargs="?", default="results/checks/handins", help="default: %(default)s")
+    alike.add_argument("--list", default="data/lists/Set5.csv", metavar="CSV", help="of the graded pictures (default: "
+                       "%(default)s)")
+    alike.add_argument("--share", type=float, default=0.6, metavar="S", help="from which share of common code on "
+                       "(default: %(default)s)")
+    alike.add_argument("--out", default="results/checks", metavar="DIR", help="for pairs.csv and pairs.html (default: "
+                       "%(default)s)")
     page = commands.add_parser("rating", help="make a page on which people rate the pictures of hand-ins, blind")
     page.add_argument("folder", help="a folder with a folder for each hand-in; in it, anywhere, PNGs called after the "
                       "pictures of the list")
@@ -27,9 +49,34 @@ def main(arguments=None):
                        "mos.png (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        _rating(options) if options.command == "rating" else _scores(options)
+        {"handout": _handout, "check": _check, "pairs": _pairs, "rating": _rating, "scores": _scores}[
+            options.command](options)
+    except KeyboardInterrupt:
+        sys.exit("stopped; what was found is kept, and the same command goes on from there")
     except (ValueError, OSError) as error:
         sys.exit(f"python -m teacher {options.command}: error: {error}")
+
+
+def _handout(options):
+    names = handout.make(options.out)
+    print(f"{options.out}: the student edition, {len(names)} files; README.md and README.zh.md say what it is. "
+          f"Its pages on data, deadlines and marks are yours to complete")
+
+
+def _check(options):
+    rows = classes.check_all(options.folder, options.out, options.lists, options.jobs, options.again, options.seconds)
+    complete = sum(row["complete"] == "yes" for row in rows)
+    print(f"\n{classes.class_table(rows)}\n\n{complete} of {len(rows)} are complete; all findings are in "
+          f"{Path(options.out, 'checks.csv')}, copies of the files in {Path(options.out, 'handins')}")
+    if complete < len(rows):
+        sys.exit(1)
+
+
+def _pairs(options):
+    found = pairs.find(options.folder, options.list, options.share)
+    pairs.save(found, options.folder, options.out)
+    print(f"{pairs.pair_table(found) if found else 'no pair is worth a look'}\n\n"
+          f"side by side in {Path(options.out, 'pairs.html')}; similar does not mean copied")
 
 
 def _rating(options):

@@ -24,6 +24,7 @@ import plots
 import runs
 import solver
 import utils
+from models import Generator
 
 # ------------------------------------------------------------------------------------------- networks
 
@@ -130,6 +131,21 @@ class Strided(nn.Module):
     def forward(self, low):
         low = F.pad(low, (0, low.shape[3] % 2, 0, low.shape[2] % 2), mode="replicate")
         return F.interpolate(self.up(self.down(low)), scale_factor=2)[..., : 2 * low.shape[2], : 2 * low.shape[3]]
+
+
+def test_reach_is_how_far_a_pixel_acts():
+    generator = Generator(4, channels=4, blocks=2, batch_norm=False).double().eval()
+    reach = inference.reach(generator.float())
+    generator.double()
+    assert reach == 12  # 4 + 2·2 + 1 at full size, 1 + 1/2 in the upsampling, 4/4 at the end: 11.5
+    for parameter in generator.parameters():
+        nn.init.constant_(parameter, 0.1)  # nothing cancels
+    low = torch.rand(1, 3, 64, 1, dtype=torch.float64)
+    changed = low.clone()
+    changed[0, 0, 32] += 1
+    rows = (generator(low) != generator(changed)).any(dim=1)[0, :, 0].nonzero().flatten() / 4
+    assert 32 - rows.min() <= reach and rows.max() - 32 < reach + 1
+    assert 32 - rows.min() > reach - 2
 
 
 @pytest.mark.parametrize("distance", [1, 14, 40, 120])

@@ -1,0 +1,128 @@
+"""Checking the hand-ins of a whole class: several at once, resumable, a row for each.
+
+What is looked at is `handin.check`'s; their code runs in a sandbox.
+"""
+
+import hashlib
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import handin
+import sandbox
+from utils import Table, progress_bar, write_csv, write_whole
+
+FIELDS = ["handin", "complete", "problems", "notes", "psnr", "ssim", "findings"]
+
+
+def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120, progress=True):
+    """Check every zip and every folder in `folder`, and write the results to the folder `out`.
+
+    Parameters
+    ----------
+    folder : path
+        Each hand-in is called after its folder or its zip.
+    out : path
+        For `checks.csv`, a row for each; `<name>.json`, everything that was found; and `handins/<name>/`, a copy of its
+        files, for `pairs` and `rating`.
+    lists, seconds
+        As for `handin.check`.
+    jobs : int
+        How many are looked at at the same time.
+    again : bool
+        Check those again that were checked before; else only those that are new or have changed.
+
+    Returns the rows, dictionaries of `FIELDS`. Raises ValueError when there is nothing to check or two hand-ins have
+    one name, and OSError where this machine cannot run code of others safely.
+    """
+    entries = [path for path in sorted(Path(folder).iterdir()) if not path.name.startswith(".")]
+    named, out = {}, Path(out)
+    for path in entries:
+        name = path.name if path.is_dir() else path.stem
+        if name in named:
+            raise ValueError(f"{path} and {named[name]} have one name; rename one of them")
+        named[name] = path
+    if not named:
+        raise ValueError(f"{folder}: holds no hand-ins, neither zips nor folders")
+    missing = sandbox.lacking()
+    if missing:
+        raise OSError(f"the code of hand-ins is run only where it can do no harm, and {missing}")
+    done, todo = {}, []
+    for name, path in named.items():
+        digest = _digest(path)
+        old = None if again else _earlier(out / f"{name}.json", digest)
+        done[name] = old
+        todo += [] if old else [(name, path, digest)]
+    with progress_bar(None, "checking", progress, total=len(named), initial=len(named) - len(todo)) as bar, \
+            ThreadPoolExecutor(max(1, jobs)) as pool:
+        working = {pool.submit(_check_one, path, out, name, digest, lists, seconds): name
+                   for name, path, digest in todo}
+        try:
+            for future in as_completed(working):
+                done[working[future]] = future.result()
+                bar.set_postfix_str(working[future][:30])
+                bar.update()
+        finally:
+            pool.shutdown(cancel_futures=True)  # those that run end first; the others wait for the same call again
+            rows = [_row(name, result) for name, result in done.items() if result]
+            write_csv(out / "checks.csv", rows, FIELDS)
+    return rows
+
+
+def _check_one(path, out, name, digest, lists, seconds):
+    """Check one hand-in, whatever it is, and keep what was found."""
+    copy = out / "handins" / name
+    shutil.rmtree(copy, ignore_errors=True)
+    try:
+        findings, scores = handin.check(path, lists, scratch=copy, seconds=seconds)
+    except Exception as error:  # nothing that somebody hands in may stop the others
+        findings, scores = [handin.Finding("check", "problem", f"could not be checked ({type(error).__name__}: "
+                                                               f"{error})")], {}
+    result = {"digest": digest, **handin.as_dict(findings, scores)}
+    with write_whole(out / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return result
+
+
+def _digest(path):
+    """What tells whether a hand-in has changed: all its bytes."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(path.rglob("*")):
+        digest.update(str(file.relative_to(path)).encode() + b"\0")
+        if file.is_file() and not file.is_symlink():
+            with open(file, "rb") as content:
+                while chunk := content.read(1 << 20):
+                    digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _earlier(path, digest):
+    """What an earlier call has found, if the hand-in is still the same."""
+    try:
+        result = json.loads(path.read_bytes())
+        return result if result["digest"] == digest and isinstance(result["findings"], list) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _row(name, result):
+    verdicts = [one["verdict"] for one in result["findings"]]
+    said = "; ".join(f"{one['what']}: {one['text']}" for one in result["findings"] if one["verdict"] != "ok")
+    digits = {key: f"{result[key]:.4f}" if key in result else "" for key in ("psnr", "ssim")}
+    return {"handin": _for_a_sheet(name), "complete": "yes" if result["complete"] else "no",
+            "problems": verdicts.count("problem"), "notes": verdicts.count("note"), **digits,
+            "findings": _for_a_sheet(said)}
+
+
+def _for_a_sheet(text):
+    """A text that a spreadsheet does not take for a formula."""
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t") else text
+
+
+def class_table(rows):
+    """The rows as a table: the hand-ins with problems first, each with the first of them."""
+    rows = sorted(rows, key=lambda row: (-row["problems"], row["handin"]))
+    return Table([[row["handin"], row["complete"], row["problems"], row["notes"], row["psnr"][:5], row["ssim"],
+                   row["findings"][:70]] for row in rows],
+                 ["hand-in", "complete", "problems", "notes", "PSNR", "SSIM", "findings"])

@@ -1,0 +1,179 @@
+"""The student edition: the kit without its solution, made from the kit itself.
+
+What a student is to write stands between marks in the source, which are the field's own (nbgrader's, otter's):
+
+    # BEGIN SOLUTION              replaced by `raise NotImplementedError`
+    # BEGIN SOLUTION NO PROMPT    left out
+    # END SOLUTION
+    # BEGIN PROMPT                lines that only the student edition has, commented out here
+    # END PROMPT
+
+The notebooks are made from `teacher/handout/<name>.md`, where <!-- kit: … --> stands for the cell of the kit's notebook
+that begins with these words; the two READMEs are there as well, and get their facts from the kit.
+"""
+
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import nbformat
+
+import handin
+import models
+import recipes
+import report
+from utils import write_whole
+
+KIT = Path(__file__).resolve().parent.parent
+TEMPLATES = Path(__file__).with_name("handout")
+BEGIN = re.compile(r"^([ \t]*)# BEGIN (SOLUTION|SOLUTION NO PROMPT|PROMPT)$")
+STUB = 'raise NotImplementedError("{}: yours to write")  # YOUR CODE HERE'
+
+# What students get beside all modules and notebooks; to be cut where it has marks.
+FILES = ["Makefile", "requirements.txt", "pyproject.toml", "LICENSE", ".gitignore", "tests/conftest.py",
+         "tests/test_models.py", "tools/__init__.py", "tools/run_notebooks.py", "weights/niqe.csv"]
+
+
+def make(out, kit=KIT):
+    """Write the student edition to a new folder, or to a zip if `out` ends in .zip; gives the names of its files.
+
+    Raises FileExistsError for a folder that is there already, and ValueError for marks that do not fit together.
+    """
+    out = Path(out)
+    files = contents(kit)
+    if out.suffix == ".zip":
+        with write_whole(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in files.items():
+                archive.writestr(f"{out.stem}/{name}", text)
+    else:
+        if out.exists():
+            raise FileExistsError(f"{out} is there already; remove it, or choose another place with --out")
+        work = out.with_name(f".{out.name}.part")
+        shutil.rmtree(work, ignore_errors=True)
+        for name, text in files.items():
+            path = work / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        work.rename(out)
+    return list(files)
+
+
+def contents(kit=KIT):
+    """The files of the student edition: name → text."""
+    files = {}
+    modules = sorted(path.name for path in Path(kit).glob("*.py") if not path.name.startswith("."))
+    for name in [*modules, *FILES]:
+        files[name] = cut(Path(kit, name).read_text(encoding="utf-8"), name)[0]
+    for name in handin.NOTEBOOKS:
+        files[name] = _notebook(Path(kit, name), TEMPLATES / f"{Path(name).stem}.md")
+    facts = _facts(files)
+    for language, name in [("en", "README.md"), ("zh", "README.zh.md")]:
+        text = (TEMPLATES / f"README.{language}.md").read_text(encoding="utf-8")
+        files[name] = re.sub(r"\{(\w+)\}", lambda found, language=language: _fact(facts, found[1], language), text)
+    return files
+
+
+# ------------------------------------------------------------------------------------------------- marks
+
+
+def cut(text, name="text"):
+    """A source without its solution, and the pieces that were taken out, in their order: (text, list of (new, old)).
+
+    Putting `old` back in the place of each `new` gives the source again, byte for byte. Raises ValueError for a mark
+    without its end, or an end without its mark.
+    """
+    kept, pieces, block, kind, indent = [], [], None, None, ""
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        begin = BEGIN.match(line.rstrip("\r\n"))
+        ends = kind and line.strip() == f"# END {kind.split()[0]}"
+        if begin and kind or not ends and line.strip() in ("# END SOLUTION", "# END PROMPT"):
+            raise ValueError(f"{name}, line {number}: {line.strip()!r} does not fit the mark before it")
+        if begin:
+            indent, kind = begin[1], begin[2]
+            block, new = [line], ""
+        elif ends:
+            block.append(line)
+            if kind == "SOLUTION":
+                new = indent + STUB.format(_place("".join(kept))) + "\n"
+            elif kind == "PROMPT":
+                new = "".join(re.sub(r"^(\s*)# ?", r"\1", inner) for inner in block[1:-1])
+            kept.append(new)
+            pieces.append((new, "".join(block)))
+            kind = None
+        elif kind:
+            block.append(line)
+        else:
+            kept.append(line)
+    if kind:
+        raise ValueError(f"{name}: # BEGIN {kind} has no end")
+    return "".join(kept), pieces
+
+
+def _place(text):
+    """What is being defined at the end of a piece of source: "Generator.forward"."""
+    names = []
+    for indent, name in reversed(re.findall(r"^( *)(?:def|class) (\w+)", text, flags=re.MULTILINE)):
+        if not names or len(indent) < names[0][0]:
+            names.insert(0, (len(indent), name))
+        if not indent:
+            break
+    return ".".join(name for _, name in names)
+
+
+# --------------------------------------------------------------------------------------------- notebooks
+
+
+def _notebook(path, template):
+    """A notebook of the student edition, as JSON: the template's texts and cells, and those of the kit's it names."""
+    kit = nbformat.read(path, as_version=4)
+    cells = []
+    for part in re.split(r"(?m)^(<!-- kit: .*? -->|```python\n.*?^```)$", template.read_text(encoding="utf-8"),
+                         flags=re.DOTALL):
+        if part.startswith("<!-- kit: "):
+            begin = part[len("<!-- kit: "):-len(" -->")]
+            found = [cell for cell in kit.cells if cell.source.startswith(begin)]
+            if len(found) != 1:
+                raise ValueError(f"{template}: {len(found)} cells of {path.name} begin with {begin!r}")
+            new = nbformat.v4.new_code_cell if found[0].cell_type == "code" else nbformat.v4.new_markdown_cell
+            cells.append(new(found[0].source))
+        elif part.startswith("```python\n"):
+            cells.append(nbformat.v4.new_code_cell(part[len("```python\n"):-len("```")].rstrip("\n")))
+        elif part.strip():
+            cells.append(nbformat.v4.new_markdown_cell(part.strip()))
+    number = 0
+    for position, cell in enumerate(cells):
+        cell.id = f"cell-{position}"
+        if cell.cell_type == "markdown" and re.match(r"## (\d+  )?", cell.source):
+            number += 1
+            cell.source = re.sub(r"^## (\d+  )?", f"## {number}  ", cell.source)
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kit.metadata.get("kernelspec", {
+        "display_name": "Python 3", "language": "python", "name": "python3"})})
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+# ----------------------------------------------------------------------------------------------- READMEs
+
+
+def _facts(files):
+    """What both READMEs say, from the kit itself: name → text, or {"en": …, "zh": …}."""
+    paper = recipes.settings("paper")
+    tasks = {name: re.findall(r'NotImplementedError\("([\w.]+): ', text) for name, text in files.items()}
+    sizes = [sum(p.numel() for p in make(paper).parameters())
+             for make in (models.make_generator, models.make_discriminator)]
+    listed = {language: "\n".join(f"{number}. {words[language][0]}" for number, words in
+                                  enumerate(report.SECTIONS.values(), 1)) for language in ("en", "zh")}
+    return {"generator": f"{sizes[0]:,}", "discriminator": f"{sizes[1]:,}", "sections": listed,
+            "bodies": ", ".join(f"`{body}`" for name in tasks for body in dict.fromkeys(tasks[name])),
+            "largest_file": str(handin.LARGEST_FILE), "largest": str(handin.LARGEST),
+            "needed": ", ".join(f"`{name}`" for name in handin.NEEDED), "pen": report.PEN,
+            "result": f"`{handin.RESULT.as_posix()}/`", "psnr_tolerance": str(handin.PSNR_TOLERANCE),
+            "epochs": str(recipes.RECIPES["demo"]["adversarial_epochs"])}
+
+
+def _fact(facts, name, language):
+    if name not in facts:
+        raise ValueError(f"teacher/handout/README.{language}.md asks for {{{name}}}, which is none of "
+                         f"{', '.join(facts)}")
+    return facts[name] if isinstance(facts[name], str) else facts[name][language]

@@ -1,0 +1,49 @@
+"""VGG19's features, from a file in the format of torchvision's weights."""
+
+import pytest
+import torch
+from torch import nn
+
+import vgg
+
+
+@pytest.mark.parametrize("i, j", [(1, 1), (2, 2), (3, 4), (5, 4)])
+def test_vgg_features_are_those_after_the_jth_activation_before_the_ith_pooling(vgg19_weights, i, j):
+    path, layers = vgg19_weights
+    picture = torch.rand(1, 3, 48, 48) * 2 - 1
+    x = ((picture + 1) / 2 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) \
+        / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    pooling, convolution, wanted = 1, 0, None
+    for layer in layers:
+        x = layer(x)
+        pooling += isinstance(layer, nn.MaxPool2d)
+        convolution = 0 if isinstance(layer, nn.MaxPool2d) else convolution + isinstance(layer, nn.Conv2d)
+        if (pooling, convolution) == (i, j) and isinstance(layer, nn.ReLU):
+            wanted = x.clone()
+    features = vgg.VGGFeatures(i, j, path)
+    torch.testing.assert_close(features(picture), wanted)
+    assert not any(p.requires_grad for p in features.parameters())
+
+
+def test_a_failed_download_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no route")))
+    with pytest.raises(OSError, match="(?s)no route.*vgg19-dcbb9e9d.pth.*vgg_weights.*mse"):
+        vgg.VGGFeatures()
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: vgg.VGGFeatures(2, 3), "no layer"),
+    (lambda: vgg.VGGFeatures(6, 1), "no layer"),
+    (lambda: vgg.VGGFeatures(weights="nowhere.pth"), "no file nowhere.pth"),
+    (lambda: vgg.VGGFeatures(weights=__file__), "cannot be read"),
+])
+def test_what_makes_no_sense_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="other.pth does not hold torchvision's VGG19"):
+        vgg.VGGFeatures(weights=tmp_path / "other.pth")
