@@ -209,7 +209,7 @@ def members(file):
     def leads_out(name):
         path = PurePosixPath(name)
         out = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name
-        return "which leads out of the folder" if out else None
+        return "which leads out of the folder" if out else "which is too deep" if len(path.parts) > 20 else None
 
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:

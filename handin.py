@@ -9,8 +9,10 @@ functions. Nothing in a hand-in is trusted: its files are only read, within limi
 """
 
 import json
+import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import zipfile
@@ -24,7 +26,7 @@ import sandbox
 from datasets import TestDataset
 from download import members
 from evaluation import scale_of
-from notebook import digest
+from notebook import LONGEST, digest
 from utils import Parser, Table, pixels_of, psnr, read_picture, save_picture, ssim, to_rgb, write_whole
 
 # What was looked at, "ok", "note" or "problem", and a sentence.
@@ -36,7 +38,9 @@ NEEDED = ["models.py", "solver.py", *NOTEBOOKS, report.FILE]
 RESULT = Path("results", "handin")  # the pictures to be graded, <set>/<picture>.png, and result.json
 MODEL_FILES = {".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".h5", ".keras", ".pkl", ".pickle", ".pdparams", ".bin",
                ".npz", ".npy", ".tar", ".gguf"}
-LARGEST_FILE, LARGEST, MOST_FILES = 20, 100, 2000  # megabytes, megabytes unpacked, files
+LARGEST_FILE, LARGEST, MOST_FILES, DEEPEST = 20, 100, 2000, 20  # megabytes, megabytes unpacked, files, folders
+_TOO_LARGE = f"{{}}: has more than {MOST_FILES} files or {LARGEST} MB in it; was it made by handin.py?"
+MOST_CELLS = 1000
 PSNR_TOLERANCE, SSIM_TOLERANCE = 0.02, 5e-4  # another machine rounds otherwise
 
 
@@ -77,47 +81,71 @@ def make_zip(folder, path):
             archive.write(Path(folder, file), file.as_posix())
 
 
+class Refused(ValueError):
+    """A hand-in that is not looked into."""
+
+
 def opened(handin, target):
     """Copy the files of a hand-in, a zip or a folder, into the new folder `target`; gives the folder with models.py.
 
-    Nothing is written outside `target`. Raises ValueError for what is neither, for a damaged zip, one that leads out of
+    Nothing is written outside `target`. Raises Refused for what is neither, for a damaged zip, one that leads out of
     its folder or has links in it, and for one that is too large.
     """
-    handin, target, room = Path(handin), Path(target), LARGEST * 2**20
-    too_large = f"{handin.name}: has more than {MOST_FILES} files or {LARGEST} MB in it; was it made by handin.py?"
+    handin, target = Path(handin), Path(target)
     target.mkdir(parents=True)
     try:
         if handin.is_dir():
-            files = [path for path in handin.rglob("*") if path.is_file() and not path.is_symlink()
-                     and not any(parent.is_symlink() for parent in path.parents if handin in parent.parents)]
-            if len(files) > MOST_FILES or sum(path.stat().st_size for path in files) > room:
-                raise ValueError(too_large)
-            for path in files:
-                copy = target / path.relative_to(handin)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
-        elif not zipfile.is_zipfile(handin):
-            raise ValueError(f"{handin.name}: is neither a folder nor a zip")
+            _copy_folder(handin, target)
+        elif zipfile.is_zipfile(handin):
+            _unpack(handin, target)
         else:
-            with members(handin) as entries:
-                wrong = next(((name, problem) for name, _, problem, _ in entries if problem), None)
-                if wrong:
-                    raise ValueError(f"{handin.name}: refused, because it contains {wrong[0]!r}, {wrong[1]}")
-                if len(entries) > MOST_FILES or sum(size for _, size, _, _ in entries) > room:
-                    raise ValueError(too_large)
-                for name, size, _, read in entries:
-                    copy = target / name
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    with read() as source, open(copy, "wb") as file:
-                        content = source.read(size + 1)
-                        room -= len(content)
-                        if room < 0 or len(content) > size:
-                            raise ValueError(too_large)
-                        file.write(content)
-    except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, OSError) as error:
-        raise ValueError(f"{handin.name}: cannot be unpacked ({error})") from error
+            raise Refused(f"{plain(handin.name)}: is neither a folder nor a zip")
+    except Refused:
+        sandbox.remove(target)
+        raise
+    except Exception as error:  # of all that can be wrong with a stranger's files, nothing may come through
+        sandbox.remove(target)
+        raise Refused(f"{plain(handin.name)}: cannot be unpacked ({plain(error)[:200]})") from error
     inner = sorted(target.rglob("models.py"), key=lambda path: (len(path.parts), str(path)))
     return inner[0].parent if inner else target
+
+
+def _copy_folder(folder, target):
+    """Copy the plain files of a folder, no links."""
+    room, left = LARGEST * 2**20, MOST_FILES
+    for place, _, names in os.walk(folder):  # (which does not follow links)
+        inside = Path(place).relative_to(folder)
+        if len(inside.parts) > DEEPEST:
+            raise Refused(f"{plain(folder.name)}: has folders in folders in it, more than {DEEPEST} deep")
+        for name in names:
+            path = Path(place, name)
+            about = path.lstat()
+            if not stat.S_ISREG(about.st_mode):
+                continue
+            room, left = room - about.st_size, left - 1
+            if room < 0 or left < 0:
+                raise Refused(_TOO_LARGE.format(plain(folder.name)))
+            (target / inside).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / inside / name)
+
+
+def _unpack(path, target):
+    """Unpack a zip within limits, all names looked at before the first file is written."""
+    name = plain(path.name)
+    with zipfile.ZipFile(path) as archive:
+        if any(item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for item in archive.infolist()):
+            raise Refused(f"{name}: is compressed in an unusual way; make it with python handin.py zip")
+    with members(path) as entries:
+        for inside, _, problem, _ in entries:
+            if problem:
+                raise Refused(f"{name}: refused, because it contains {plain(inside)[:100]!r}, {problem}")
+        if len(entries) > MOST_FILES or sum(size for _, size, _, _ in entries) > LARGEST * 2**20:
+            raise Refused(_TOO_LARGE.format(name))
+        for inside, _, _, read in entries:  # (no more comes out than the size that it says)
+            copy = target / inside
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with read() as source, open(copy, "wb") as file:
+                shutil.copyfileobj(source, file, 2**20)
 
 
 # ------------------------------------------------------------------------------------------- the check
@@ -149,28 +177,44 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120):
     """
     if not Path(handin).exists():
         raise FileNotFoundError(f"{handin}: there is no such file or folder")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+    temporary = tempfile.mkdtemp()
+    try:
         try:
             root = opened(handin, scratch or Path(temporary, "handin"))
-        except ValueError as error:
-            return [Finding("the file", "problem", _plain(error))], {}
-        findings, scores = [*check_files(root), *check_notebooks(root)], {}
+        except Refused as error:
+            return [Finding("the file", "problem", str(error))], {}
+        findings, scores = [*_guarded("files", check_files, root), *_guarded("notebooks", check_notebooks, root)], {}
         try:
             found, scores = check_pictures(root, lists)
             findings += found
-        except (ValueError, OSError) as error:
-            findings.append(Finding("pictures", "problem", _plain(error)))
-        findings += check_report(root)
+        except Exception as error:
+            findings.append(_problem("pictures", error))
+        findings += _guarded("report", check_report, root)
         if (root / "models.py").is_file():
             findings += check_code(root, Path(temporary, "kit"), trusted, seconds)
+    finally:
+        sandbox.remove(temporary)
     return findings, scores
+
+
+def _guarded(what, look, root):
+    """What a look at a part finds; a problem where it fails, whatever the files are."""
+    try:
+        return look(root)
+    except Exception as error:
+        return [_problem(what, error)]
+
+
+def _problem(what, error):
+    kind = "" if isinstance(error, (ValueError, OSError)) else f"cannot be read ({type(error).__name__}): "
+    return Finding(what, "problem", plain(f"{kind}{error}")[:300])
 
 
 def check_files(root):
     """Whether all is there that is needed, and nothing that is not wanted."""
     findings = [Finding("files", "problem", f"{name} is missing") for name in NEEDED if not (root / name).is_file()]
     for path in sorted(root.rglob("*")):
-        name = _plain(path.relative_to(root))
+        name = plain(path.relative_to(root))
         if path.is_file() and (path.suffix.lower() in MODEL_FILES or _is_model(path)):
             findings.append(Finding("files", "problem", f"{name} is a model file; these are not handed in"))
         elif path.is_file() and path.stat().st_size > LARGEST_FILE * 2**20:
@@ -213,7 +257,7 @@ def _wrong_with_notebook(path, executed):
     bad = next((output for _, _, outputs in cells for output in outputs if output.get("output_type") == "error"), None)
     if bad:
         error = f"{bad.get('ename', 'an error')}: {bad.get('evalue', '')}"
-        return f"a cell ended with {_plain(error)[:120]}; {again}"
+        return f"a cell ended with {plain(error)[:120]}; {again}"
     counts = [count for _, count, _ in cells]
     if not cells or all(count is None for count in counts):
         return f"it was not executed; {again}"
@@ -224,6 +268,9 @@ def _wrong_with_notebook(path, executed):
     if not executed:
         return "it cannot be told whether it was changed afterwards: results/cells.jsonl is missing"
     wanted = [(count, digest(source)) for source, count, _ in cells]
+    noted = {one for kernel in executed.values() for one in kernel.items()}
+    if not noted & set(wanted[1:] or wanted):
+        return "it cannot be told whether it was changed afterwards: results/cells.jsonl knows nothing of it; " + again
     fewest = min(([count for count, digest in wanted if kernel.get(count, digest) != digest]
                   + [count for count, _ in wanted[1:] if count not in kernel] for kernel in executed.values()), key=len)
     if fewest:
@@ -237,21 +284,25 @@ def _code_cells(path):
         raise ValueError(f"it has {path.stat().st_size / 2**20:.0f} MB; show smaller pictures")
     try:
         cells = json.loads(path.read_bytes())["cells"]
-        code = [("".join(cell["source"]), cell.get("execution_count"), list(cell.get("outputs", [])))
+        code = [("".join(cell["source"]), cell.get("execution_count"), cell.get("outputs", []))
                 for cell in cells if cell["cell_type"] == "code"]
+        usual = all(type(count) in (int, type(None)) and all(isinstance(output, dict) for output in outputs)
+                    for _, count, outputs in code)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("it is not a notebook") from error
+    if not usual or len(code) > MOST_CELLS:
+        raise ValueError("it is not a notebook as Jupyter writes it")
     return [cell for cell in code if cell[0].strip()]
 
 
 def _executed_cells(path):
     """What `notebook.set_up` has noted: kernel → {number of execution → digest of the source}."""
     executed = {}
-    if path.is_file() and path.stat().st_size <= LARGEST_FILE * 2**20:
+    if path.is_file() and path.stat().st_size <= 2 * LONGEST:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 row = json.loads(line)
-                executed.setdefault(row["kernel"], {})[row["count"]] = row["source"]
+                executed.setdefault(str(row["kernel"]), {})[int(row["count"])] = str(row["source"])
             except (ValueError, LookupError, TypeError, RecursionError):
                 continue  # the line that was being written when the power went
     return executed
@@ -267,7 +318,7 @@ def check_pictures(root, lists):
                          f"end") from error
     csv_file = Path(lists, f"{graded}.csv")
     if not re.fullmatch(r"\w+", graded) or not csv_file.is_file():
-        raise ValueError(f"its pictures are of the set {_plain(graded)!r}, of which there is no list in {lists}")
+        raise ValueError(f"its pictures are of the set {plain(graded)!r}, of which there is no list in {lists}")
     findings, scores = [], []
     for pair in TestDataset(csv_file, 4):
         path, (height, width) = root / RESULT / graded / f"{pair.name}.png", pair.hr.shape[:2]
@@ -284,7 +335,7 @@ def check_pictures(root, lists):
             findings.append(Finding("pictures", "problem", f"{graded}/{pair.name}.png is missing"))
         except ValueError as error:
             findings.append(Finding("pictures", "problem",
-                                    f"{graded}/{pair.name}.png: {_plain(str(error).rpartition(': ')[2])}"))
+                                    f"{graded}/{pair.name}.png: {plain(str(error).rpartition(': ')[2])}"))
     if findings:
         return findings, {}
     measured = tuple(np.mean(scores, axis=0).tolist())
@@ -292,15 +343,20 @@ def check_pictures(root, lists):
     shown = _shown_scores(root / "test.ipynb", graded, method)
     if shown is None:
         verdict = Finding("scores", "problem", f"{text}; test.ipynb shows no table with {graded} and "
-                                               f"{_plain(method)!r}")
-    elif abs(shown[0] - measured[0]) > PSNR_TOLERANCE or abs(shown[1] - measured[1]) > SSIM_TOLERANCE:
+                                               f"{plain(method)!r}")
+    elif not (abs(shown[0] - measured[0]) <= PSNR_TOLERANCE and abs(shown[1] - measured[1]) <= SSIM_TOLERANCE):
         verdict = Finding("scores", "problem", f"{text}, but test.ipynb says {shown[0]:.2f} / {shown[1]:.4f} for "
-                                               f"{_plain(method)!r}; run both notebooks again with the same run")
+                                               f"{plain(method)!r}; run both notebooks again with the same run")
     else:
         verdict = Finding("scores", "ok", f"{text}, as in test.ipynb")
     if graded != "Set5":
-        findings.append(Finding("pictures", "note", f"they are of {graded}, not of Set5"))
-    return [*findings, Finding("pictures", "ok", f"all {len(scores)} of {graded}"), verdict], dict(
+        findings.append(Finding("pictures", "note", f"they are of {graded}, and it is Set5 that is graded; to get it: "
+                                                    f"python create_data_lists.py --download benchmarks --data data"))
+    if method == "bicubic":
+        findings.append(Finding("pictures", "problem", "they are bicubic interpolation, and no network's; choose "
+                                                       "another MINE in super_resolution.ipynb"))
+    made = f"all {len(scores)} of {graded}, by {plain(method)!r} of the run {plain(said.get('run'))!r}"
+    return [*findings, Finding("pictures", "ok", made), verdict], dict(
         zip(("psnr", "ssim"), measured))
 
 
@@ -325,13 +381,16 @@ def _shown_scores(path, graded, method):
 
 def _text_of(output):
     data = output.get("data", {}) if isinstance(output, dict) else {}
-    return "".join(data.get("text/plain", "")) if isinstance(data, dict) else ""
+    text = data.get("text/plain", "") if isinstance(data, dict) else ""
+    return "".join(text) if isinstance(text, (str, list)) else ""
 
 
 def check_report(root):
     """Whether the report is there, in the student's own words, and names its sources."""
     if not (root / report.FILE).is_file():
         return []  # said already
+    if (root / report.FILE).stat().st_size > 2**20:
+        return [Finding("report", "problem", "it has more than 1 MB of text")]
     missing = report.unwritten(root / report.FILE)
     return ([Finding("report", "problem", text) for text in missing]
             or [Finding("report", "ok", "written, with its sources")])
@@ -348,15 +407,16 @@ def check_code(root, kit, trusted, seconds):
     shutil.copytree(KIT / "tests", kit / "tests", ignore=lambda _, names: [
         name for name in names if name not in ("conftest.py", "test_models.py")])
     outcome = sandbox.run(kit / "trial.py", [], kit, seconds, trusted=trusted)
-    tried = [Finding("code", "problem", f"it tried what no training needs: {_plain(attempt)}")
+    tried = [Finding("code", "problem", f"it tried what no training needs: {plain(attempt)}")
              for attempt in outcome.attempts[:3]]
-    results = _read_trial(kit / "trial.json")
+    results = _read_trial(sandbox.read_left(kit, "trial.json"))
     last = outcome.output.strip().splitlines()[-1:] or [""]
     limits = {"time": f"did not end within {seconds} seconds", "memory": "took more memory than there is for it",
-              "disk": f"wrote more than {sandbox.DISK} MB"}
+              "disk": f"wrote more than {sandbox.DISK} MB or {sandbox.MOST_FILES} files",
+              "threads": f"started more than {sandbox.MOST_THREADS} threads"}
     ended = limits.get(outcome.reason) or (
         None if {"networks", "training"} <= results.keys() or "error" in results.get("modules", {})
-        else f"ended on its own, with status {outcome.status} ({_plain(last[0])[:200]})")
+        else f"ended on its own, with status {outcome.status} ({plain(last[0])[:200]})")
     findings = []
     if "error" in results.get("modules", {}):
         findings.append(Finding("code", "problem", f"it cannot be imported: {results['modules']['error']}"))
@@ -364,46 +424,46 @@ def check_code(root, kit, trusted, seconds):
     training = results.get("training", {})
     if "error" in training:
         findings.append(Finding("training", "problem", f"a training of a few updates failed: {training['error']}"))
-    elif "phases" in training:
+    elif training.get("phases"):
         findings.append(Finding("training", "ok", f"a few updates of {', '.join(training['phases'])} ran"))
     if ended:
         findings.append(Finding("code", "problem", f"it {ended}"))
     return [*findings, *tried]
 
 
-def _read_trial(path):
+def _read_trial(content):
     """What the trial wrote, as far as it has the right form; everything in it may be forged."""
     try:
-        if path.stat().st_size > 2**20:
-            return {}
-        content = json.loads(path.read_bytes())
-        results = {}
+        content, results = json.loads(content), {}
         for part in ("modules", "networks", "training"):
             if part in content:
                 given = content[part]
-                results[part] = {"error": _plain(given["error"])[:400]} if "error" in given else {}
+                results[part] = {"error": plain(given["error"])[:400]} if "error" in given else {}
                 if part == "networks" and "tests" in given:
                     results[part] = {"tests": [
-                        {"test": _plain(row["test"])[:100], "paper": row["paper"] is True,
-                         "outcome": str(row["outcome"]), "why": _plain(row["why"])[:300]}
+                        {"test": plain(row["test"])[:100], "paper": row["paper"] is True,
+                         "outcome": str(row["outcome"]), "why": plain(row["why"])[:300]}
                         for row in given["tests"][:200]]}
                 if part == "training" and "phases" in given:
-                    results[part] = {"phases": [_plain(name)[:50] for name in given["phases"][:20]]}
+                    results[part] = {"phases": [plain(name)[:50] for name in given["phases"][:20]]}
         return results
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
 
 
 def _on_networks(networks):
-    if not networks:
-        return []
+    if not networks or not networks.get("tests", ["error"]):
+        return [Finding("networks", "problem", "none of their tests was run")]
     if "error" in networks:
         return [Finding("networks", "problem", networks["error"])]
     failed = [row for row in networks["tests"] if row["outcome"] == "failed"]
     passed = sum(row["outcome"] == "passed" for row in networks["tests"])
-    findings = [Finding("networks", "note" if row["paper"] else "problem",
-                        f"{row['test'].removeprefix('test_').replace('_', ' ')}: {row['why'] or 'no'}")
-                for row in failed]
+    reasons = {}  # a function that is missing fails many tests
+    for row in failed:
+        reasons.setdefault((row["why"], row["paper"]), []).append(row["test"].removeprefix("test_").replace("_", " "))
+    findings = [Finding("networks", "note" if paper else "problem", f"{why or 'not so'}: {names[0]}"
+                        + (f", and {len(names) - 1} more" if len(names) > 1 else ""))
+                for (why, paper), names in reasons.items()]
     text = f"{passed} of {len(networks['tests'])} tests passed"
     if any(row["paper"] for row in failed):
         text += " (a note is about what the paper has otherwise)"
@@ -424,8 +484,8 @@ def _few(counts):
     return ", ".join("–" if count is None else str(count) for count in counts[:8]) + (", …" if len(counts) > 8 else "")
 
 
-def _plain(text):
-    """A text from a stranger without what could steer a terminal."""
+def plain(text):
+    """A text from a stranger without what could steer a terminal or cannot be written to a file."""
     return "".join(letter if letter.isprintable() else "�" for letter in re.sub(r"\x1b\[[\d;]*m", "", str(text)))
 
 
@@ -463,7 +523,7 @@ def main(arguments=None):
                 size = Path(f"{options.name}.zip").stat().st_size / 1e6
                 print(f"\n{options.name}.zip ({size:.1f} MB): hand in this file")
             else:
-                print("\nComplete" + ("" if handin else ": python handin.py zip NAME makes the zip"))
+                print("\nComplete" + ("" if handin else ": python handin.py zip NUMBER makes the zip"))
     except (ValueError, OSError) as error:
         sys.exit(f"handin.py: error: {error}")
 

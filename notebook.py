@@ -16,12 +16,13 @@ from IPython import get_ipython
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from recipes import Settings, describe
+from utils import write_whole
 
 KIT = Path(__file__).resolve().parent
 # What the kit raises for what is not its fault; everything else is shown in full.
 MISTAKES = (ValueError, TypeError, OSError, FloatingPointError)
 EXECUTED = Path("results", "cells.jsonl")
-LONGEST = 2**20  # bytes of it; then it begins anew
+LONGEST = 2**20  # bytes of it; then its older half goes
 
 
 def set_up(quality=90):
@@ -45,8 +46,11 @@ def _note(kernel, result):
     if result.execution_count and result.info.store_history:
         with suppress(OSError):  # a folder that cannot be written to is no reason to disturb
             EXECUTED.parent.mkdir(exist_ok=True)
-            fresh = not EXECUTED.is_file() or EXECUTED.stat().st_size > LONGEST
-            with open(EXECUTED, "w" if fresh else "a", encoding="utf-8") as file:
+            if EXECUTED.is_file() and EXECUTED.stat().st_size > LONGEST:
+                lines = EXECUTED.read_text(encoding="utf-8").splitlines(keepends=True)
+                with write_whole(EXECUTED) as temporary:
+                    temporary.write_text("".join(lines[len(lines) // 2 :]), encoding="utf-8")
+            with open(EXECUTED, "a", encoding="utf-8") as file:
                 row = {"kernel": kernel, "count": result.execution_count, "source": digest(result.info.raw_cell)}
                 file.write(json.dumps(row) + "\n")
 

@@ -50,30 +50,35 @@ SECTIONS = {
         "en": ("What was tried", "Say what you expected of each run, what came of it, and what you conclude."),
         "zh": ("所做的尝试和改进", "说明每次尝试的预期、结果和结论。")},
     "sources": {
-        "en": ("Sources", "Name everything that you took from elsewhere, papers, code, people, programs that write, "
+        "en": ("Sources", "Name everything that you took from elsewhere, papers, code, people, AI assistants, "
                "and what you did with it. If there was nothing but this kit and the paper, say so."),
-        "zh": ("参考来源", "列出所有借鉴的内容：论文、代码、同学、写作程序等，以及你是如何使用的。"
+        "zh": ("参考来源", "列出所有借鉴的内容：论文、代码、同学、AI 工具等，以及你是如何使用的。"
                "若只用了本套件和原论文，也请写明。")},
 }
 TITLE = {"en": "Report: image super-resolution with SRGAN", "zh": "实验报告：基于 SRGAN 的图像超分辨"}
 NOTHING = {"en": "nothing yet", "zh": "暂无"}
 
 
-def write(folder=".", language="en", picture_folder="results/handin", lists="data/lists"):
+def write(folder=".", language=None, picture_folder="results/handin", lists="data/lists"):
     """Write the draft `report.md` and its pictures in `report/`, or renew what is generated in them.
 
     Returns the path. Raises ValueError for another language, for a report whose marks were removed, and for one in the
     other language.
     """
-    if language not in TITLE:
+    if language not in (None, *TITLE):
         raise ValueError(f"language must be en or zh, not {language!r}")
     folder = Path(folder)
     path = folder / FILE
     parts = generated(folder, folder / picture_folder, folder / lists)
+    old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    language_there = "zh" if SECTIONS["sources"]["zh"][0] in old else "en"
+    if old and language not in (None, language_there):
+        raise ValueError(f"{path}: is a report in the other language; move it away to get a new draft")
+    language = language or language_there
     blocks = {name: f"<!-- kit: {name} -->\n{text or '*' + NOTHING[language] + '*'}\n<!-- /kit -->"
               for name, text in parts.items()}
     if path.is_file():
-        text = path.read_text(encoding="utf-8")
+        text = old
         for name, block in blocks.items():
             text, count = re.subn(rf"<!-- kit: {name} -->.*?<!-- /kit -->", lambda _, block=block: block, text, count=1,
                                   flags=re.DOTALL)
@@ -97,7 +102,7 @@ def unwritten(path):
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return [f"{FILE} is not a text in UTF-8"]
-    own = re.sub(r"<!--.*?-->", "", re.sub(r"<!-- kit: .*?<!-- /kit -->", "", text, flags=re.DOTALL), flags=re.DOTALL)
+    own = _without(_without(text, "<!-- kit: ", "<!-- /kit -->"), "<!--", "-->")
     parts = re.split(r"^##+[ \t]+(.*)$", own, flags=re.MULTILINE)
     written = {re.sub(r"^[\d.\s]+", "", heading).strip(): body for heading, body in zip(parts[1::2], parts[2::2])}
     missing = []
@@ -109,6 +114,12 @@ def unwritten(path):
         elif PEN in body or not body.strip():
             missing.append(f"its section {heading!r} has none of your own words yet (see {PEN})")
     return missing
+
+
+def _without(text, begin, end):
+    """A text without what stands between two marks."""
+    head, *rest = text.split(begin)
+    return head + "".join(part.partition(end)[2] if end in part else part for part in rest)
 
 
 # --------------------------------------------------------------------------------------- what is generated
@@ -126,7 +137,7 @@ def generated(folder, picture_folder, lists):
         "curves": _curves(run, everything, pictures),
         "scores": _scores(folder / "results" / "scores.csv"),
         "pictures": _pictures(picture_folder, lists, pictures),
-        "tried": _markdown(bench.table(folder=everything)) if run else None,
+        "tried": markdown(bench.table(folder=everything)) if run else None,
     }
 
 
@@ -135,18 +146,21 @@ def _training(record):
     if not record:
         return None
     rows = [[part["phase"], f"{part['first_epoch']}–{part['last_epoch']}",
-             *(next((recipes.short(value) for key, value in part["trained_by"].items() if ending in key), "")
-               for ending in ("_lr", "_schedule", "content_loss", "adversarial_weight"))] for part in record]
+             *(next((recipes.short(value) for key, value in part["trained_by"].items()
+                     if any(word in key for word in words)), "") for words in [
+                         ("_lr", "learning_rate"), ("schedule",), ("content_loss",), ("adversarial_weight",)]),
+             ", ".join(f"{key.split()[0]} {value}" for key, value in part["trained_by"].items()
+                       if key.endswith("of the epoch function"))] for part in record]
     sources = dict.fromkeys(part["source"] for part in record if part["source"])
-    return "\n\n".join([_markdown(Table(rows, ["phase", "epochs", "learning rate", "schedule", "content loss",
-                                               "adversarial weight"])),
+    return "\n\n".join([markdown(Table(rows, ["phase", "epochs", "learning rate", "schedule", "content loss",
+                                               "adversarial weight", "own"])),
                         *(f"```python\n{source.rstrip()}\n```" for source in sources)])
 
 
 def _settings(record):
     if not record:
         return None
-    return _markdown(recipes.describe(recipes.Settings(record[-1]["settings"])))
+    return markdown(recipes.describe(recipes.Settings(record[-1]["settings"])))
 
 
 def _curves(run, everything, pictures):
@@ -162,17 +176,20 @@ def _scores(csv_file):
     with open(csv_file, newline="", encoding="utf-8") as file:
         rows = [{**row, "psnr": float(row["psnr"]), "ssim": float(row["ssim"]),
                  "niqe": float(row["niqe"]) if row.get("niqe") else None} for row in csv.DictReader(file)]
-    return _markdown(score_table(rows)) if rows else None
+    return markdown(score_table(rows)) if rows else None
 
 
 def _pictures(picture_folder, lists, pictures):
     """The pictures to be graded beside bicubic interpolation and the original, one figure each."""
     try:
-        graded = json.loads((picture_folder / "result.json").read_bytes())["set"]
-    except (OSError, ValueError, LookupError, TypeError):
+        result = json.loads((picture_folder / "result.json").read_bytes())
+        graded, method, run = (str(result[key]) for key in ("set", "method", "run"))
+        dataset = TestDataset(lists / f"{graded}.csv", 4)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        print(f"report.py: no pictures in the draft: {error}", file=sys.stderr)
         return None
-    lines = []
-    for pair in TestDataset(lists / f"{graded}.csv", 4):
+    lines = [f"{graded}: {method}, run {run}"]
+    for pair in dataset:
         shown = {"bicubic": bicubic(pair.lr), "mine": read_picture(picture_folder / graded / f"{pair.name}.png"),
                  "original": pair.hr}
         plots.save_figure(plots.plot_comparison(shown, captions=score_captions(shown)), pictures / f"{pair.name}.png",
@@ -181,7 +198,7 @@ def _pictures(picture_folder, lists, pictures):
     return "\n\n".join(lines)
 
 
-def _markdown(table):
+def markdown(table):
     """A Table as Markdown."""
     def line(cells):
         return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
@@ -193,7 +210,7 @@ def _markdown(table):
 
 def main(arguments=None):
     parser = Parser(description="Write a draft of the report, or renew what is generated in it.")
-    parser.add_argument("--language", default="en", choices=TITLE, help="of a new draft (default: %(default)s)")
+    parser.add_argument("--language", choices=TITLE, help="of a new draft: en, unless you say zh")
     options = parser.parse_args(arguments)
     try:
         path = write(language=options.language)

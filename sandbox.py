@@ -1,9 +1,10 @@
 """Running a program that nobody has read, where it can do no harm: what the code of a hand-in is tried in.
 
-On Linux (5.13 or newer; x86-64 or ARM) the program can read Python, the system's libraries and one folder, and write in
-that folder alone (Landlock); it can start no process, open no connection, and neither signal nor look into another
-process (seccomp); memory, time and disk are limited. Nothing needs to be installed and no rights are needed. Where the
-kernel cannot do this, `run` refuses, unless the code is one's own.
+On Linux (6.2 or newer, x86-64) the program can read Python, the system's libraries and one folder, and write in that
+folder alone (Landlock); of the kernel's calls it has those that computing and files need, and no others, so that it can
+start no process, open no connection, and neither signal nor look into another process (seccomp). Memory, time, threads
+and what it writes are limited. Nothing needs to be installed and no rights are needed. Where the kernel cannot do this,
+`run` refuses, unless the code is one's own.
 
 This file imports nothing but Python's own modules: it is also what runs in the new process, before anything else.
 """
@@ -15,9 +16,11 @@ import platform
 import runpy
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -26,8 +29,9 @@ from pathlib import Path
 # it printed; `attempts` what it tried that it may not.
 Outcome = namedtuple("Outcome", "status reason output attempts seconds")
 
-DISK = 500  # megabytes that may be written
-THREADS = 2
+DISK = 500  # megabytes that may be written, a fifth of it to one file
+MOST_FILES, MOST_THREADS = 20_000, 200
+THREADS = 2  # that compute
 # Imported before the program: no file of its folder can stand in for one of them, and what they do is no attempt.
 LIBRARIES = ["numpy", "torch", "matplotlib.pyplot", "skimage.metrics", "skimage.data", "pytest", "tqdm", "easydict",
              "filelock", "safetensors.torch"]
@@ -42,7 +46,8 @@ def run(program, arguments, folder, seconds=120, megabytes=4096, trusted=False):
         Of a file in `folder`.
     arguments : list of str
     folder : path
-        All that it can write to, and all that it can read beside Python and the libraries.
+        All that it can write to, and all that it can read beside Python and the libraries. What it leaves there is
+        not to be trusted: see `read_left` and `remove`.
     seconds, megabytes : int
         Wall-clock time and memory, after which it is killed.
     trusted : bool
@@ -53,79 +58,119 @@ def run(program, arguments, folder, seconds=120, megabytes=4096, trusted=False):
     folder = Path(folder).resolve()
     missing = lacking()
     if missing and not trusted:
-        raise OSError(f"code of others is run only where it can do no harm, and {missing}; use Linux 5.13 or newer "
+        raise OSError(f"code of others is run only where it can do no harm, and {missing}; use Linux 6.2 or newer "
                       f"(in a virtual machine, say)")
     home = folder / ".home"
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(exist_ok=True)
+    home.mkdir()
     environment = {"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home), "MPLBACKEND": "agg", "LANG": "C.UTF-8",
                    "MPLCONFIGDIR": _font_list(home), "TORCH_HOME": str(home), "OMP_NUM_THREADS": str(THREADS),
                    "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
                    **{name: os.environ[name] for name in ("SYSTEMROOT", "PATHEXT") if name in os.environ}}
-    command = [sys.executable, "-I", str(Path(__file__).resolve()), str(folder), str(seconds), str(megabytes),
-               "open" if missing else "walled", str(program), *arguments]
-    begun, printed = time.monotonic(), home / "output"
-    with open(printed, "wb") as output:
+    begun = time.monotonic()
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as attempts:  # without names that it could reach
+        descriptor = attempts.fileno() if os.name == "posix" else -1
+        command = [sys.executable, "-I", str(Path(__file__).resolve()), str(folder), str(seconds), str(megabytes),
+                   "open" if missing else "walled", str(descriptor), str(program), *arguments]
         process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output,
-                                   stderr=subprocess.STDOUT, start_new_session=True)
+                                   stderr=subprocess.STDOUT, start_new_session=True,
+                                   pass_fds=[descriptor] if descriptor >= 0 else [])
         try:
             reason = _watch(process, folder, begun + seconds, megabytes)
         finally:
-            _kill(process)
-    return Outcome(process.returncode, reason, _end_of(printed, 4000), _lines(home / "attempts"),
-                   time.monotonic() - begun)
+            if process.poll() is None:
+                process.kill()  # it can have no children
+            process.wait()
+        tried = sorted(set(_end_of(attempts, 20_000).splitlines()))[:20]
+        return Outcome(process.returncode, reason, _end_of(output, 4000), tried, time.monotonic() - begun)
+
+
+def read_left(folder, name, most=2**20):
+    """The bytes of a file that a program has left in its folder; None for what is no plain file, or a larger one."""
+    try:
+        descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)
+                             | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    try:
+        about = os.fstat(descriptor)
+        return os.read(descriptor, most) if stat.S_ISREG(about.st_mode) and about.st_size <= most else None
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder):
+    """Remove a folder whatever is in it: Python's own way fails on very deep ones."""
+    if os.name == "posix":
+        subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def lacking():
     """What this machine lacks to keep a program in, as part of a sentence; None if nothing."""
     if not sys.platform.startswith("linux"):
         return f"{platform.system()} cannot wall a process in"
-    if platform.machine() not in SYSTEM_CALLS or sys.maxsize < 2**32:
+    if platform.machine() != "x86_64" or sys.maxsize < 2**32:
         return f"it is not known how to on a {platform.machine()}"
-    if _libc().syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1) < 1:
-        return "this kernel has no Landlock"
+    if _libc().syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1) < 3:
+        return "this kernel has no Landlock, or one too old"
     return None
 
 
 def _watch(process, folder, end, megabytes):
     """Wait for the end of a process; the limit that it met, or None."""
-    looked = 0
+    looked = time.monotonic()
     while process.poll() is None:
         if time.monotonic() > end:
             return "time"
-        if _memory(process.pid) > megabytes * 2**20:
+        used = _figures(process.pid, "status")
+        if used.get("VmRSS", 0) + used.get("VmPTE", 0) > megabytes * 1024:
             return "memory"
+        if used.get("Threads", 0) > MOST_THREADS:
+            return "threads"
+        if _figures(process.pid, "io").get("write_bytes", 0) > DISK * 2**20:
+            return "disk"
         if time.monotonic() > looked + 1:
             looked = time.monotonic()
-            if _size(folder) > DISK * 2**20:
+            if _crowded(folder):
                 return "disk"
         time.sleep(0.05)
     return None
 
 
-def _kill(process):
-    if process.poll() is None:
-        process.kill()  # it can have no children
-    process.wait()
+def _crowded(folder):
+    """Whether a folder has more in it than MOST_FILES, or what cannot be looked into."""
+    count, places = 0, [folder]
+    while places:
+        try:
+            with os.scandir(places.pop()) as entries:
+                for entry in entries:
+                    count += 1
+                    if count > MOST_FILES:
+                        return True
+                    if entry.is_dir(follow_symlinks=False):
+                        places.append(entry.path)
+        except FileNotFoundError:
+            continue  # gone meanwhile
+        except OSError:  # locked, or deeper than a path can be
+            return True
+    return False
 
 
-def _memory(pid):
-    """Bytes of memory that a process has, shared ones included; 0 where this cannot be asked."""
+def _figures(pid, name):
+    """The numbers in a file that the kernel keeps about a process; none where this cannot be asked."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0
+        lines = Path(f"/proc/{pid}/{name}").read_text().splitlines()
+        return {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines)
+                if rest.split() and rest.split()[0].isdigit()}
+    except (OSError, ValueError):
+        return {}
 
 
-def _size(folder):
-    total = 0
-    for place, _, files in os.walk(folder):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_blocks * 512
-            except OSError:
-                pass
-    return total
+def _end_of(file, count):
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - count))
+    return file.read().decode(errors="replace").replace("\0", "")
 
 
 def _font_list(home):
@@ -139,21 +184,11 @@ def _font_list(home):
     return str(target)
 
 
-def _end_of(path, count):
-    with open(path, "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - count))
-        return file.read().decode(errors="replace").replace("\0", "")
-
-
-def _lines(path):
-    return sorted(set(_end_of(path, 20_000).splitlines()))[:20] if path.is_file() else []
-
-
 # --------------------------------------------------------------------------------------- in the new process
 
 
 def main():
-    folder, seconds, megabytes, walls, program, *arguments = sys.argv[1:]
+    folder, seconds, megabytes, walls, attempts, program, *arguments = sys.argv[1:]
     if walls == "walled":
         limit(int(seconds), int(megabytes))
         wall_in(folder)
@@ -161,7 +196,8 @@ def main():
         importlib.import_module(name)
     sys.path.insert(0, folder)
     sys.argv = [program, *arguments]
-    watch_attempts(folder)
+    if int(attempts) >= 0:
+        watch_attempts(folder, int(attempts))
     runpy.run_path(program, run_name="__main__")
 
 
@@ -171,7 +207,7 @@ def limit(seconds, megabytes):
 
     _libc().prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: end with the parent
     for kind, value in [(resource.RLIMIT_CPU, seconds * (THREADS + 1)), (resource.RLIMIT_DATA, megabytes * 2**20),
-                        (resource.RLIMIT_FSIZE, DISK * 2**20), (resource.RLIMIT_NOFILE, 256),
+                        (resource.RLIMIT_FSIZE, DISK // 5 * 2**20), (resource.RLIMIT_NOFILE, 256),
                         (resource.RLIMIT_CORE, 0)]:
         resource.setrlimit(kind, (value, value))
 
@@ -191,21 +227,22 @@ def wall_in(folder):
 # Landlock (Documentation/userspace-api/landlock.rst of the kernel): numbers of its calls, and bits of what they govern.
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1, 2, 4, 8, 1 << 14
-KNOWN_BITS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many bits a version knows; from 5 on 16
+NO_DEVICES = 0b1111 << 9 | 1 << 6  # sockets, pipes, devices and symbolic links cannot be made anywhere
 READABLE = ["/usr", "/lib", "/lib64", "/opt", "/etc/ld.so.cache", "/etc/fonts", "/etc/localtime", "/etc/mime.types",
             "/proc", "/sys/devices/system", "/sys/fs/cgroup", "/dev/urandom", "/dev/zero"]
 
 
 def _restrict_files(libc, folder):
     version = libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
-    handled = (1 << KNOWN_BITS.get(version, 16)) - 1
+    handled = (1 << (15 if version < 5 else 16)) - 1  # all that this version knows
     attributes = struct.pack("Q", handled)
     rules = libc.syscall(LANDLOCK_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0)
     if rules < 0:
         raise OSError(ctypes.get_errno(), "Landlock is refused")
     reading = EXECUTE | READ_FILE | READ_DIR
     places = [(path, reading) for path in {*READABLE, sys.prefix, sys.base_prefix, str(Path(__file__).resolve())}]
-    for path, rights in [*places, (folder, handled & ~EXECUTE), ("/dev/null", READ_FILE | WRITE_FILE | TRUNCATE)]:
+    places += [(folder, handled & ~EXECUTE & ~NO_DEVICES), ("/dev/null", READ_FILE | WRITE_FILE | TRUNCATE)]
+    for path, rights in places:
         if not os.path.exists(path):
             continue
         if not os.path.isdir(path):
@@ -220,66 +257,58 @@ def _restrict_files(libc, folder):
     os.close(rules)
 
 
-# Numbers of system calls (the kernel's tables for x86-64 and for all newer architectures, of which ARM is one), and
-# what their audit calls the architecture. `only own` may be called on one's own process.
-SYSTEM_CALLS = {
-    "x86_64": (0xC000003E, dict(
-        clone=56, clone3=435, only_own=dict(kill=62, tgkill=234, prlimit64=302),
-        refused=dict(
-            fork=57, vfork=58, execve=59, execveat=322, tkill=200, rt_sigqueueinfo=129, rt_tgsigqueueinfo=297,
-            pidfd_open=434, pidfd_send_signal=424, pidfd_getfd=438, ptrace=101, process_vm_readv=310,
-            process_vm_writev=311, kcmp=312, socket=41, connect=42, accept=43, accept4=288, bind=49, listen=50,
-            io_uring_setup=425, io_uring_enter=426, io_uring_register=427, memfd_create=319, memfd_secret=447,
-            shmget=29, shmat=30, semget=64, msgget=68, mq_open=240, chmod=90, fchmod=91, fchmodat=268, fchmodat2=452,
-            chown=92, fchown=93, lchown=94, fchownat=260, setxattr=188, lsetxattr=189, fsetxattr=190, removexattr=197,
-            lremovexattr=198, fremovexattr=199, utime=132, utimes=235, futimesat=261, utimensat=280, unshare=272,
-            setns=308, mount=165, umount2=166, pivot_root=155, chroot=161, open_tree=428, move_mount=429, fsopen=430,
-            mount_setattr=442, bpf=321, perf_event_open=298, userfaultfd=323, keyctl=250, add_key=248, request_key=249,
-            kexec_load=246, kexec_file_load=320, init_module=175, finit_module=313, delete_module=176, swapon=167,
-            swapoff=168, reboot=169, sethostname=170, setdomainname=171, settimeofday=164, clock_settime=227,
-            clock_adjtime=305, adjtimex=159, acct=163, syslog=103, quotactl=179, iopl=172, ioperm=173,
-            name_to_handle_at=303, open_by_handle_at=304, setpriority=141, sched_setscheduler=144, sched_setattr=314,
-            sched_setparam=142, ioprio_set=251, migrate_pages=256, move_pages=279, personality=135, setuid=105,
-            setgid=106, setgroups=116, setsid=112, setpgid=109, inotify_init=253, inotify_init1=294,
-            fanotify_init=300))),
-    "aarch64": (0xC00000B7, dict(
-        clone=220, clone3=435, only_own=dict(kill=129, tgkill=131, prlimit64=261),
-        refused=dict(
-            execve=221, execveat=281, tkill=130, rt_sigqueueinfo=138, rt_tgsigqueueinfo=240, pidfd_open=434,
-            pidfd_send_signal=424, pidfd_getfd=438, ptrace=117, process_vm_readv=270, process_vm_writev=271, kcmp=272,
-            socket=198, connect=203, accept=202, accept4=242, bind=200, listen=201, io_uring_setup=425,
-            io_uring_enter=426, io_uring_register=427, memfd_create=279, memfd_secret=447, shmget=194, shmat=196,
-            semget=190, msgget=186, mq_open=180, fchmod=52, fchmodat=53, fchmodat2=452, fchown=55, fchownat=54,
-            setxattr=5, lsetxattr=6, fsetxattr=7, removexattr=14, lremovexattr=15, fremovexattr=16, utimensat=88,
-            unshare=97, setns=268, mount=40, umount2=39, pivot_root=41, chroot=51, open_tree=428, move_mount=429,
-            fsopen=430, mount_setattr=442, bpf=280, perf_event_open=241, userfaultfd=282, keyctl=219, add_key=217,
-            request_key=218, kexec_load=104, kexec_file_load=294, init_module=105, finit_module=273, delete_module=106,
-            swapon=224, swapoff=225, reboot=142, sethostname=161, setdomainname=162, settimeofday=170,
-            clock_settime=112, clock_adjtime=266, adjtimex=171, acct=89, syslog=116, quotactl=60,
-            name_to_handle_at=264, open_by_handle_at=265, setpriority=140, sched_setscheduler=119, sched_setattr=274,
-            sched_setparam=118, ioprio_set=30, migrate_pages=238, move_pages=239, personality=92, setuid=146,
-            setgid=144, setgroups=159, setsid=157, setpgid=154, inotify_init1=26, fanotify_init=262))),
-}
+# The kernel's calls that are allowed, by their numbers on x86-64: what computing, threads and files need. All others
+# are refused; those in ABSENT as if the kernel were too old for them, so that the C library takes the older way.
+ALLOWED = dict(
+    read=0, write=1, open=2, close=3, stat=4, fstat=5, lstat=6, poll=7, lseek=8, mprotect=10, munmap=11, brk=12,
+    rt_sigaction=13, rt_sigprocmask=14, rt_sigreturn=15, pread64=17, pwrite64=18, readv=19, writev=20, access=21,
+    pipe=22, select=23, sched_yield=24, mremap=25, msync=26, mincore=27, madvise=28, dup=32, dup2=33, nanosleep=35,
+    getpid=39, sendfile=40, exit=60, uname=63, flock=73, fsync=74, fdatasync=75, ftruncate=77, getcwd=79, chdir=80,
+    fchdir=81,
+    rename=82, mkdir=83, rmdir=84, unlink=87, readlink=89, umask=95, gettimeofday=96, getrlimit=97, getrusage=98,
+    sysinfo=99, times=100, getuid=102, getgid=104, geteuid=107, getegid=108, getppid=110, getpgrp=111, getgroups=115,
+    getresuid=118, getresgid=120, rt_sigpending=127, rt_sigtimedwait=128, rt_sigsuspend=130, sigaltstack=131,
+    statfs=137, fstatfs=138, sched_getparam=143, sched_getscheduler=145, sched_get_priority_max=146,
+    sched_get_priority_min=147, arch_prctl=158, gettid=186, time=201, futex=202, sched_getaffinity=204,
+    epoll_create=213,
+    getdents64=217, set_tid_address=218, restart_syscall=219, fadvise64=221, clock_gettime=228, clock_getres=229,
+    clock_nanosleep=230, exit_group=231, epoll_wait=232, epoll_ctl=233, get_mempolicy=239, openat=257, mkdirat=258,
+    newfstatat=262, unlinkat=263, renameat=264, readlinkat=267, faccessat=269, pselect6=270, ppoll=271,
+    set_robust_list=273, get_robust_list=274, epoll_pwait=281, eventfd=284, eventfd2=290, epoll_create1=291, dup3=292,
+    pipe2=293, preadv=295, pwritev=296, getcpu=309, renameat2=316, getrandom=318, membarrier=324, copy_file_range=326,
+    preadv2=327, pwritev2=328, statx=332, rseq=334)
+ABSENT = dict(clone3=435, close_range=436, openat2=437, faccessat2=439, epoll_pwait2=441, futex_waitv=449,
+              futex_wake=454, futex_wait=455)
+# Allowed for one argument only: (call, which argument, its values). "own" is the number of this process.
+ONLY_FOR = [("kill", 62, 0, ["own"]), ("tgkill", 234, 0, ["own"]), ("prlimit64", 302, 0, [0, "own"]),
+            ("prctl", 157, 0, [15, 16, 23, 0x53564D41]),  # names of threads and of memory, asking for a capability
+            ("ioctl", 16, 1, [0x5401, 0x5413, 0x541B, 0x5450, 0x5451]),  # about terminals, and close on exec
+            ("fcntl", 72, 1, [0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030])]  # flags, copies and locks, no signals
+CLONE, THREAD, MMAP, SHARED_ANONYMOUS = 56, 0x00010000, 9, 0x21
 
 
 def _restrict_calls(libc):
     """Install a seccomp filter, a program of the classic BPF that the kernel asks about each system call."""
-    architecture, calls = SYSTEM_CALLS[platform.machine()]
-    number, arch, first = 0, 4, 16  # where the kernel's struct seccomp_data has them (little-endian)
-    load, equal, at_least, has_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
-    allow, refuse, unknown, kill = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38, 0x80000000  # EPERM, ENOSYS
-    lines = [(load, 0, 0, arch), (equal, 1, 0, architecture), (give, 0, 0, kill), (load, 0, 0, number)]
-    if platform.machine() == "x86_64":  # the same calls once more, for x32
-        lines += [(at_least, 0, 1, 0x40000000), (give, 0, 0, refuse)]
-    for call in calls["refused"].values():
-        lines += [(equal, 0, 1, call), (give, 0, 0, refuse)]
-    lines += [(equal, 0, 1, calls["clone3"]), (give, 0, 0, unknown)]  # its flags cannot be seen; clone's can
-    lines += [(equal, 0, 4, calls["clone"]), (load, 0, 0, first), (has_bit, 1, 0, 0x00010000),  # CLONE_THREAD
-              (give, 0, 0, refuse), (give, 0, 0, allow)]
-    for call in calls["only_own"].values():
-        lines += [(equal, 0, 5, call), (load, 0, 0, first), (equal, 2, 0, os.getpid()), (equal, 1, 0, 0),
-                  (give, 0, 0, refuse), (give, 0, 0, allow)]
-    lines += [(give, 0, 0, allow)]
+    number, architecture, arguments = 0, 4, 16  # where the kernel's struct seccomp_data has them (little-endian)
+    load, mask, equal, at_least, has_bit, give = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
+    allow, refuse, absent, kill = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38, 0x80000000  # EPERM, ENOSYS
+    lines = [(load, 0, 0, architecture), (equal, 1, 0, 0xC000003E), (give, 0, 0, kill), (load, 0, 0, number),
+             (at_least, 0, 1, 0x40000000), (give, 0, 0, refuse)]  # the same calls once more, for x32
+    for call in ALLOWED.values():
+        lines += [(equal, 0, 1, call), (give, 0, 0, allow)]
+    for call in ABSENT.values():
+        lines += [(equal, 0, 1, call), (give, 0, 0, absent)]
+    lines += [(equal, 0, 4, CLONE), (load, 0, 0, arguments), (has_bit, 1, 0, THREAD), (give, 0, 0, refuse),
+              (give, 0, 0, allow)]
+    lines += [(equal, 0, 5, MMAP), (load, 0, 0, arguments + 8 * 3), (mask, 0, 0, SHARED_ANONYMOUS),
+              (equal, 0, 1, SHARED_ANONYMOUS), (give, 0, 0, refuse), (give, 0, 0, allow)]  # else it escapes the limit
+    for _, call, argument, values in ONLY_FOR:
+        inner = [(load, 0, 0, arguments + 8 * argument)]
+        for value in values:
+            inner += [(equal, 0, 1, os.getpid() if value == "own" else value), (give, 0, 0, allow)]
+        inner.append((give, 0, 0, refuse))
+        lines += [(equal, 0, len(inner), call), *inner]
+    lines.append((give, 0, 0, refuse))
     program = b"".join(struct.pack("HBBI", *line) for line in lines)
     buffer = ctypes.create_string_buffer(program)
     header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(lines), ctypes.addressof(buffer)))
@@ -301,9 +330,8 @@ OUTSIDE = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.
            "os.symlink", "shutil.rmtree", "shutil.move", "shutil.chown")
 
 
-def watch_attempts(folder):
+def watch_attempts(folder, log):
     """Write down what is tried that would reach outside `folder`: a hint for the reader, for it fails in any case."""
-    log = os.open(os.path.join(folder, ".home", "attempts"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     inside = os.path.realpath(folder) + os.sep
 
     def note(event, arguments):

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from teacher import classes, handout, pairs, rating, scores
+from teacher import classes, handout, outcomes, pairs, rating, scores
 from utils import Parser
 
 
@@ -33,6 +33,9 @@ def main(arguments=None):
                        "(default: %(default)s)")
     alike.add_argument("--out", default="results/checks", metavar="DIR", help="for pairs.csv and pairs.html (default: "
                        "%(default)s)")
+    sheet = commands.add_parser("outcomes", help='run the sheet "predict, run, observe" with several seeds')
+    sheet.add_argument("--seeds", type=int, default=3, metavar="N", help="default: %(default)s")
+    sheet.add_argument("--out", default="teacher/outcomes.md", metavar="FILE", help="default: %(default)s")
     page = commands.add_parser("rating", help="make a page on which people rate the pictures of hand-ins, blind")
     page.add_argument("folder", help="a folder with a folder for each hand-in; in it, anywhere, PNGs called after the "
                       "pictures of the list")
@@ -49,8 +52,8 @@ def main(arguments=None):
                        "mos.png (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        {"handout": _handout, "check": _check, "pairs": _pairs, "rating": _rating, "scores": _scores}[
-            options.command](options)
+        {"handout": _handout, "check": _check, "pairs": _pairs, "rating": _rating, "scores": _scores,
+         "outcomes": lambda options: print(outcomes.write(options.out, options.seeds))}[options.command](options)
     except KeyboardInterrupt:
         sys.exit("stopped; what was found is kept, and the same command goes on from there")
     except (ValueError, OSError) as error:
@@ -74,7 +77,7 @@ def _check(options):
 
 def _pairs(options):
     found = pairs.find(options.folder, options.list, options.share)
-    pairs.save(found, options.folder, options.out)
+    pairs.save(found, options.folder, options.out, Path(options.list).stem)
     print(f"{pairs.pair_table(found) if found else 'no pair is worth a look'}\n\n"
           f"side by side in {Path(options.out, 'pairs.html')}; similar does not mean copied")
 

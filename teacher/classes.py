@@ -5,7 +5,7 @@ What is looked at is `handin.check`'s; their code runs in a sandbox.
 
 import hashlib
 import json
-import shutil
+import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
     entries = [path for path in sorted(Path(folder).iterdir()) if not path.name.startswith(".")]
     named, out = {}, Path(out)
     for path in entries:
-        name = path.name if path.is_dir() else path.stem
+        name = _name(path)
         if name in named:
             raise ValueError(f"{path} and {named[name]} have one name; rename one of them")
         named[name] = path
@@ -50,7 +50,10 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
         raise OSError(f"the code of hand-ins is run only where it can do no harm, and {missing}")
     done, todo = {}, []
     for name, path in named.items():
-        digest = _digest(path)
+        try:
+            digest = _digest(path)
+        except (OSError, RecursionError):  # what is wrong with it will be said when it is checked
+            digest = None
         old = None if again else _earlier(out / f"{name}.json", digest)
         done[name] = old
         todo += [] if old else [(name, path, digest)]
@@ -73,27 +76,38 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
 def _check_one(path, out, name, digest, lists, seconds):
     """Check one hand-in, whatever it is, and keep what was found."""
     copy = out / "handins" / name
-    shutil.rmtree(copy, ignore_errors=True)
     try:
+        sandbox.remove(copy)
         findings, scores = handin.check(path, lists, scratch=copy, seconds=seconds)
     except Exception as error:  # nothing that somebody hands in may stop the others
-        findings, scores = [handin.Finding("check", "problem", f"could not be checked ({type(error).__name__}: "
-                                                               f"{error})")], {}
+        findings, scores = [handin.Finding("check", "problem", handin.plain(
+            f"could not be checked ({type(error).__name__}: {error})")[:300])], {}
     result = {"digest": digest, **handin.as_dict(findings, scores)}
     with write_whole(out / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
 
 
+def _name(path):
+    """What a hand-in is called: after its folder or zip, in letters that every file and table can have."""
+    name = handin.plain(path.name if path.is_dir() else path.stem)
+    if len(name.encode()) > 80:
+        name = f"{name[:20]} {hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}"
+    return name
+
+
 def _digest(path):
-    """What tells whether a hand-in has changed: all its bytes."""
+    """What tells whether a hand-in has changed: the bytes of a zip, or names, sizes and times of a folder's files."""
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(path.rglob("*")):
-        digest.update(str(file.relative_to(path)).encode() + b"\0")
-        if file.is_file() and not file.is_symlink():
-            with open(file, "rb") as content:
-                while chunk := content.read(1 << 20):
-                    digest.update(chunk)
+    if path.is_file():
+        with open(path, "rb") as content:
+            while chunk := content.read(1 << 20):
+                digest.update(chunk)
+    else:
+        for place, _, names in os.walk(path):
+            for name in sorted(names):
+                about = os.lstat(os.path.join(place, name))
+                digest.update(os.fsencode(os.path.join(place, name)) + b"\0%d %d" % (about.st_size, about.st_mtime_ns))
     return digest.hexdigest()
 
 
@@ -110,12 +124,12 @@ def _row(name, result):
     verdicts = [one["verdict"] for one in result["findings"]]
     said = "; ".join(f"{one['what']}: {one['text']}" for one in result["findings"] if one["verdict"] != "ok")
     digits = {key: f"{result[key]:.4f}" if key in result else "" for key in ("psnr", "ssim")}
-    return {"handin": _for_a_sheet(name), "complete": "yes" if result["complete"] else "no",
+    return {"handin": for_a_sheet(name), "complete": "yes" if result["complete"] else "no",
             "problems": verdicts.count("problem"), "notes": verdicts.count("note"), **digits,
-            "findings": _for_a_sheet(said)}
+            "findings": for_a_sheet(said)}
 
 
-def _for_a_sheet(text):
+def for_a_sheet(text):
     """A text that a spreadsheet does not take for a formula."""
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t") else text
 

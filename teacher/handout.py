@@ -95,7 +95,7 @@ def cut(text, name="text"):
         elif ends:
             block.append(line)
             if kind == "SOLUTION":
-                new = indent + STUB.format(_place("".join(kept))) + "\n"
+                new = indent + STUB.format(_place("".join(kept), indent)) + "\n"
             elif kind == "PROMPT":
                 new = "".join(re.sub(r"^(\s*)# ?", r"\1", inner) for inner in block[1:-1])
             kept.append(new)
@@ -110,11 +110,11 @@ def cut(text, name="text"):
     return "".join(kept), pieces
 
 
-def _place(text):
-    """What is being defined at the end of a piece of source: "Generator.forward"."""
+def _place(text, inside):
+    """What is being defined at the end of a piece of source, for a line indented by `inside`: "Generator.forward"."""
     names = []
     for indent, name in reversed(re.findall(r"^( *)(?:def|class) (\w+)", text, flags=re.MULTILINE)):
-        if not names or len(indent) < names[0][0]:
+        if len(indent) < (names[0][0] if names else len(inside)):
             names.insert(0, (len(indent), name))
         if not indent:
             break
@@ -128,8 +128,9 @@ def _notebook(path, template):
     """A notebook of the student edition, as JSON: the template's texts and cells, and those of the kit's it names."""
     kit = nbformat.read(path, as_version=4)
     cells = []
-    for part in re.split(r"(?m)^(<!-- kit: .*? -->|```python\n.*?^```)$", template.read_text(encoding="utf-8"),
+    for part in re.split(r"(?m)^(<!-- kit: .*? -->|```python\n.*?^```)$|^(?=## )", template.read_text(encoding="utf-8"),
                          flags=re.DOTALL):
+        part = part or ""
         if part.startswith("<!-- kit: "):
             begin = part[len("<!-- kit: "):-len(" -->")]
             found = [cell for cell in kit.cells if cell.source.startswith(begin)]
@@ -162,12 +163,14 @@ def _facts(files):
     tasks = {name: re.findall(r'NotImplementedError\("([\w.]+): ', text) for name, text in files.items()}
     sizes = [sum(p.numel() for p in make(paper).parameters())
              for make in (models.make_generator, models.make_discriminator)]
-    listed = {language: "\n".join(f"{number}. {words[language][0]}" for number, words in
-                                  enumerate(report.SECTIONS.values(), 1)) for language in ("en", "zh")}
+    listed = {language: separator.join(words[language][0] for words in report.SECTIONS.values())
+              for language, separator in (("en", "; "), ("zh", "；"))}
+    bodies = [f"`{body}`" for name in tasks for body in dict.fromkeys(tasks[name])]
     return {"generator": f"{sizes[0]:,}", "discriminator": f"{sizes[1]:,}", "sections": listed,
-            "bodies": ", ".join(f"`{body}`" for name in tasks for body in dict.fromkeys(tasks[name])),
+            "bodies": {"en": ", ".join(bodies), "zh": "、".join(bodies)},
             "largest_file": str(handin.LARGEST_FILE), "largest": str(handin.LARGEST),
-            "needed": ", ".join(f"`{name}`" for name in handin.NEEDED), "pen": report.PEN,
+            "needed": {"en": ", ".join(f"`{name}`" for name in handin.NEEDED),
+                       "zh": "、".join(f"`{name}`" for name in handin.NEEDED)}, "pen": report.PEN,
             "result": f"`{handin.RESULT.as_posix()}/`", "psnr_tolerance": str(handin.PSNR_TOLERANCE),
             "epochs": str(recipes.RECIPES["demo"]["adversarial_epochs"])}
 

@@ -26,6 +26,7 @@ import evaluation
 from datasets import TestDataset
 from handin import NOTEBOOKS
 from teacher import handout
+from teacher.classes import for_a_sheet
 from teacher.rating import find_pictures, picture_file
 from utils import Table, read_picture, to_rgb, write_csv, write_whole
 
@@ -140,10 +141,7 @@ def _pictures(folder, names, csv_file, weights):
         return {}
     pairs, pictures = list(TestDataset(csv_file, 4)), {}
     for name in names:
-        try:
-            pictures[name] = find_pictures(Path(folder, name), pairs)
-        except (ValueError, OSError):
-            continue  # of a wrong size, which `check` says
+        pictures[name] = find_pictures(Path(folder, name), pairs, Path(csv_file).stem)
     files = {path.stem: path for path in sorted(Path(weights).glob("*.safetensors"))}
     if files:
         for name, enlarge in evaluation.methods(evaluation.load_generators(files)).items():
@@ -164,12 +162,15 @@ def pair_table(pairs):
     return Table(rows, ["hand-in", "and", "common code", "same pictures"], left=2)
 
 
-def save(pairs, folder, out, most=50):
-    """Write `pairs.csv` and `pairs.html`, which shows code and pictures of the first pairs side by side."""
-    write_csv(Path(out, "pairs.csv"), [{"first": pair.first, "second": pair.second, "code": round(pair.code, 3),
-                                        "pictures": " ".join(pair.pictures)} for pair in pairs],
-              ["first", "second", "code", "pictures"])
-    parts = [_shown(pair, Path(folder)) for pair in pairs[:most]]
+def save(pairs, folder, out, graded=None, most=50):
+    """Write `pairs.csv` and `pairs.html`, which shows code and pictures of the first pairs side by side.
+
+    `graded` is the name of the set that the pictures are of.
+    """
+    rows = [{"first": for_a_sheet(pair.first), "second": for_a_sheet(pair.second), "code": round(pair.code, 3),
+             "pictures": " ".join(pair.pictures)} for pair in pairs]
+    write_csv(Path(out, "pairs.csv"), rows, ["first", "second", "code", "pictures"])
+    parts = [_shown(pair, Path(folder), graded) for pair in pairs[:most]]
     with write_whole(Path(out, "pairs.html")) as temporary:
         temporary.write_text(_PAGE.format(body="\n".join(parts) or "<p>No pair is worth a look.</p>"),
                              encoding="utf-8", errors="replace")
@@ -186,7 +187,7 @@ coloured ones differ.</p>
 {body}"""
 
 
-def _shown(pair, folder):
+def _shown(pair, folder, graded):
     sources = [code_of(folder / name) if (folder / name).is_dir() else
                {file: (handout.KIT / file).read_text(encoding="utf-8") for file in ("models.py", "solver.py")}
                if name == SOLUTION else {} for name in pair[:2]]
@@ -194,19 +195,19 @@ def _shown(pair, folder):
     lines = [f"<h2>{titles[0]} and {titles[1]}</h2><p>{pair.code:.0%} of the code"
              + (f"; the same pictures: {html.escape(', '.join(pair.pictures))}" if pair.pictures else "") + "</p>"]
     if pair.pictures and folder.joinpath(pair.first).is_dir():
-        lines.append(" ".join(_picture(folder / name, pair.pictures[0]) for name in pair[:2]
+        lines.append(" ".join(_picture(folder / name, pair.pictures[0], graded) for name in pair[:2]
                               if (folder / name).is_dir()))
     if pair.code:
         differ = difflib.HtmlDiff(tabsize=4, wrapcolumn=70)
         for file in sorted(sources[0].keys() & sources[1].keys() & {"models.py", "solver.py", "train.ipynb"}):
-            one, other = (files[file].splitlines()[:1500] for files in sources)
+            one, other = ([line[:300] for line in files[file].splitlines()[:1500]] for files in sources)
             lines.append(f"<details><summary>{file}</summary>"
                          f"{differ.make_table(one, other, *titles, context=False)}</details>")
     return "\n".join(lines)
 
 
-def _picture(folder, name):
-    path = picture_file(folder, name)
+def _picture(folder, name, graded):
+    path = picture_file(folder, name, graded)
     file = io.BytesIO()
     image = Image.fromarray(to_rgb(read_picture(path)))
     image.thumbnail((384, 384))

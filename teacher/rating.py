@@ -16,8 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 from datasets import TestDataset
-from handin import RESULT
-from utils import read_picture, to_rgb, write_whole
+from handin import RESULT, plain
+from utils import pixels_of, read_picture, to_rgb, write_whole
 
 ORIGINAL, NEAREST = "(original)", "(nearest neighbour)"  # the anchors, as the key calls them
 PAGE = Path(__file__).with_name("rating.html")
@@ -39,13 +39,13 @@ def make_page(handins, csv_file, out, raters=None, times=None, scale=4, calibrat
         The number of the picture that shows at first what a 1 and a 5 are.
 
     Returns (page, key, missing): the two paths, and a list of (hand-in, picture) that are not there.
-    Raises ValueError for pictures of a wrong size, and when there is nothing to rate.
+    Raises ValueError when there is nothing to rate.
     """
     if (raters is None) != (times is None) or raters is not None and not 1 <= times <= raters:
         raise ValueError("give both raters and times: at least one, and at most as many times as there are raters")
     turn = itertools.cycle(range(1, raters + 1)) if raters else None
     pairs = [pair for pair in TestDataset(csv_file, scale)]
-    found = {name: find_pictures(folder, pairs) for name, folder in sorted(handins.items())}
+    found = {name: find_pictures(folder, pairs, Path(csv_file).stem) for name, folder in sorted(handins.items())}
     missing = [(name, pair.name) for name, pictures in found.items() for pair in pairs if pair.name not in pictures]
     key, scenes = {}, []
     for number, pair in enumerate(pairs):
@@ -78,29 +78,35 @@ def make_page(handins, csv_file, out, raters=None, times=None, scale=4, calibrat
     return out, key_file, missing
 
 
-def find_pictures(folder, pairs):
+def find_pictures(folder, pairs, graded=None):
     """The pictures of a hand-in: name of the pair → uint8 picture, as far as there are PNGs of these names in it.
 
-    Raises ValueError for a picture of another size than the original.
+    `graded` is the name of the set. A picture that cannot be read, or is of another size than the original, is left out
+    and named on the screen.
     """
     found = {}
     for pair in pairs:
-        file = picture_file(folder, pair.name)
-        if not file:
+        file = picture_file(folder, pair.name, graded)
+        try:
+            if file and pixels_of(file) > 4 * pair.hr.shape[0] * pair.hr.shape[1]:
+                raise ValueError(f"{file}: is far too large")
+            picture = read_picture(file) if file else None
+            if file and picture.shape[:2] != pair.hr.shape[:2]:
+                raise ValueError(f"{file}: is {picture.shape[1]}×{picture.shape[0]}, and the original "
+                                 f"{pair.hr.shape[1]}×{pair.hr.shape[0]}")
+        except (ValueError, OSError) as error:
+            print(f"left out: {plain(error)}")
             continue
-        picture = read_picture(file)
-        if picture.shape[:2] != pair.hr.shape[:2]:
-            raise ValueError(f"{file}: is {picture.shape[1]}×{picture.shape[0]}, and the original "
-                             f"{pair.hr.shape[1]}×{pair.hr.shape[0]}")
-        found[pair.name] = picture
+        if file:
+            found[pair.name] = picture
     return found
 
 
-def picture_file(folder, name):
-    """Where a hand-in has a picture: below `results/handin`, else wherever it is least deep; None if nowhere."""
-    files = Path(folder).rglob(f"{name}.png")
-    return min(files, default=None,
-               key=lambda path: (RESULT.as_posix() not in path.as_posix(), len(path.parts), str(path)))
+def picture_file(folder, name, graded=None):
+    """Where a hand-in has a picture: where `check` measures it, else wherever it is least deep; None if nowhere."""
+    files = [path for path in Path(folder).rglob(f"{name}.png") if path.is_file() and not path.is_symlink()]
+    handed_in = [path for path in files if path.parent.as_posix().endswith(f"{RESULT.as_posix()}/{graded}")]
+    return min(handed_in or files, default=None, key=lambda path: (len(path.parts), str(path)))
 
 
 def _shared_out(versions, turn, times):

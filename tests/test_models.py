@@ -75,7 +75,7 @@ def test_the_generator_makes_values_on_both_sides_of_zero():
 
 
 @pytest.mark.paper
-def test_the_generator_has_as_many_parameters_as_the_papers():
+def test_the_generator_has_as_many_parameters_as_in_the_paper():
     assert count(models.make_generator(settings())) == 1_549_462
 
 
@@ -124,7 +124,7 @@ def test_every_parameter_of_the_discriminator_learns():
 
 
 @pytest.mark.paper
-def test_the_discriminator_has_as_many_parameters_as_the_papers():
+def test_the_discriminator_has_as_many_parameters_as_in_the_paper():
     assert count(models.make_discriminator(settings())) == 23_565_505
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import create_data_lists
 import utils
+from datasets import TestDataset
 from teacher import __main__ as teacher
 from teacher import rating, scores
 
@@ -80,11 +81,30 @@ def test_a_large_class_shares_the_work(class_of_four, tmp_path):
         rating.make_page(handins, csv_file, tmp_path / "page.html", raters=2, times=3)
 
 
-def test_bad_hand_ins_are_named(class_of_four, tmp_path):
+def test_bad_hand_ins_are_named_and_do_not_keep_the_others_out(class_of_four, tmp_path, capsys):
     _, handins, csv_file = class_of_four
     utils.save_picture(tmp_path / "eve" / "cat.png", np.zeros((10, 10, 3), np.uint8))
-    with pytest.raises(ValueError, match="cat.png: is 10×10, and the original 160×128"):
-        rating.make_page({"eve": tmp_path / "eve"}, csv_file, tmp_path / "page.html")
+    (tmp_path / "eve" / "eye.png").mkdir()
+    both = {"eve": tmp_path / "eve", "ann-lee": handins["ann-lee"]}
+    _, _, missing = rating.make_page(both, csv_file, tmp_path / "page.html")
+    assert missing == [("eve", "cat"), ("eve", "eye")]
+    assert "cat.png: is 10×10, and the original 160×128" in capsys.readouterr().out
+    (tmp_path / "page.html").unlink()
+
+
+def test_what_is_rated_is_what_is_checked(class_of_four, tmp_path):
+    _, handins, csv_file = class_of_four
+    picture, decoy = (utils.read_picture(handins[name] / "results" / "cat.png") for name in ("ann-lee", "bob-lee"))
+    graded = Path(csv_file).stem
+    utils.save_picture(tmp_path / "results" / "handin" / graded / "cat.png", picture)
+    for place in (".", "results/handin", "report", f"results/handin/{graded}/more"):
+        utils.save_picture(tmp_path / place / "cat.png", decoy)
+    found = rating.find_pictures(tmp_path, list(TestDataset(csv_file, 4)), graded)
+    assert np.array_equal(found["cat"], picture)
+
+
+def test_without_any_picture_there_is_no_page(class_of_four, tmp_path):
+    csv_file = class_of_four[2]
     (tmp_path / "fay").mkdir()
     with pytest.raises(ValueError, match="nothing to rate"):
         rating.make_page({"fay": tmp_path / "fay"}, csv_file, tmp_path / "page.html")
