@@ -17,6 +17,8 @@ def check_phases(phases, cfg, extras):
 
     `extras` are the names of what epoch functions can ask for beside networks, batches and settings.
     """
+    if not all(hasattr(phase, "learning_rate") and callable(getattr(phase, "epoch", None)) for phase in phases):
+        raise ValueError("phases must be a list of solver.Phase(name, function, epochs, learning_rate)")
     names, known = [phase.name for phase in phases], ["generator", "discriminator", "batches", *extras]
     for phase in phases:
         if not re.fullmatch(r"[a-z]\w*?(?<!\d)", phase.name) or names.count(phase.name) > 1:

@@ -52,16 +52,17 @@ SCHEDULE = _one_of("constant", "step", "one_cycle")
 def content_terms(text):
     """The terms of a content loss such as "mse + 2e-6 vgg54", as a dictionary: name → weight.
 
-    Names are `mse` (eq. 4), `vgg54`, `vgg22`, … for features φ(5,4), φ(2,2), … (eq. 5), and `pool1` to `pool5`
-    for the maps after VGG19's poolings. A term without a number has the weight 1.
+    Names are `mse` (eq. 4), `low` (the same after both were made small), `vgg54`, `vgg22`, … for features φ(5,4),
+    φ(2,2), … (eq. 5), and `pool1` to `pool5` for the maps after VGG19's poolings. A term without a number has the
+    weight 1.
     Raises ValueError for any other text.
     """
     terms = {}
     for part in str(text).split(" + "):
-        found = re.fullmatch(r"\s*(?:([\d.]+(?:e[+-]?\d+)?)\s*\*?\s+)?(mse|vgg(?:[12][12]|[345][1-4])|pool[1-5])\s*",
-                             part)
+        found = re.fullmatch(
+            r"\s*(?:([\d.]+(?:e[+-]?\d+)?)\s*\*?\s+)?(mse|low|vgg(?:[12][12]|[345][1-4])|pool[1-5])\s*", part)
         if not found or found[2] in terms:
-            raise ValueError(f"content_loss: {part.strip()!r} is not a term such as mse, vgg54 or 0.006 vgg22")
+            raise ValueError(f"content_loss: {part.strip()!r} is not a term such as mse, low, vgg54 or 0.006 vgg22")
         terms[found[2]] = float(found[1] or 1)
     return terms
 
@@ -73,8 +74,8 @@ def _is_content_loss(value):
         return False
 
 
-_CONTENT_LOSS = Check(_is_content_loss, "'mse', 'vgg54', 'vgg22', … for φ(5,4), φ(2,2), …, 'pool5', …, or a weighted "
-                                        "sum of them, such as 'mse + 2e-6 vgg54',")
+_CONTENT_LOSS = Check(_is_content_loss, "'mse', 'low', 'vgg54', 'vgg22', … for φ(5,4), φ(2,2), …, 'pool5', …, or a "
+                                        "weighted sum of them, such as 'mse + 2e-6 vgg54',")
 
 
 # Every setting, by what it is about: its value in the paper (or the assignment), what it may be, what it means.
@@ -146,9 +147,10 @@ SECTIONS = {
     "phases": {
         "warmup_epochs": Setting(200, _COUNT_0, "epochs of warm-up (10⁶ updates)"),
         "warmup_lr": Setting(1e-4, _POSITIVE, "learning rate of the warm-up"),
-        "warmup_schedule": Setting("constant", SCHEDULE, "its course, see solver.scheduled"),
+        "warmup_schedule": Setting("constant", SCHEDULE, "its course, see trainer.scheduled"),
         "adversarial_epochs": Setting(40, _COUNT_0, "epochs of adversarial training (2·10⁵ updates)"),
         "adversarial_lr": Setting(1e-4, _POSITIVE, "learning rate of both networks there"),
+        "discriminator_rate": Setting(1, _POSITIVE, "the discriminator's learning rate, in multiples of that"),
         "adversarial_schedule": Setting("step", SCHEDULE, "its course (10⁻⁴, then 10⁻⁵)"),
     },
     "what is kept": {
@@ -212,12 +214,13 @@ RECIPES = {
     # The paper's way with a small network on scikit-image's photographs: minutes on a laptop.
     "demo": dict(
         train_list="data/lists/demo_train.csv", valid_list="data/lists/demo_test.csv",
-        crop=64, batch_size=8, patches_per_picture=400,
+        crop=64, batch_size=8, patches_per_picture=250,
         channels=32, blocks=8, batch_norm=False, first_kernel=3, last_kernel=3,
         discriminator_channels=16, discriminator_dense=128,
-        content_loss="mse", adversarial_epochs=3,
+        content_loss="mse", adversarial_epochs=5,
         # BEGIN SOLUTION NO PROMPT
         clip_gradients=0.1, ema_decay=0.999, warmup_epochs=12, warmup_lr=2e-3, warmup_schedule="one_cycle",
+        discriminator_rate=4,  # one that keeps up tells saw-tooth from detail (two time scales, arXiv 1706.08500)
         # END SOLUTION
         # BEGIN PROMPT
         # warmup_epochs=0,  # the basic mode
@@ -293,7 +296,7 @@ def check_settings(cfg):
 
 MATTER = ["crop", "batch_size", "channels", "blocks", "batch_norm", "content_loss", "adversarial_weight", "updates",
           "ema_decay", "start_from", "fork_of", "seed", "warmup_epochs", "warmup_lr", "adversarial_epochs",
-          "adversarial_lr"]
+          "adversarial_lr", "discriminator_rate"]
 
 
 def describe(cfg, which="most important"):
@@ -328,7 +331,7 @@ def _is_path(value):
 
 def loss_formula(cfg):
     """The generator's loss in the adversarial phase with the factors in force (eq. 3), in LaTeX."""
-    names = {"mse": "l_{MSE}"}
+    names = {"mse": "l_{MSE}", "low": "l_{low}"}
     terms = [(weight, names.get(name, rf"l_{{{name[:-2].upper()}/{name[-2]},{name[-1]}}}" if name.startswith("vgg")
                                 else rf"l_{{VGG/{name}}}")) for name, weight in content_terms(cfg.content_loss).items()]
     terms.append((cfg.adversarial_weight, "l_{Gen}"))

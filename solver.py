@@ -20,6 +20,7 @@ import torch.nn.functional as F
 import create_data_lists
 import recipes
 import trainer
+from imresize import imresize
 from machine import descend_together, layout_for, leave
 from models import make_discriminator, make_generator  # noqa: F401  (also offered as solver.make_…)
 from recipes import settings  # noqa: F401
@@ -34,6 +35,14 @@ from vgg import VGGFeatures
 def mse_loss(fake, high):
     """Mean squared error between pixels (eq. 4)."""
     return F.mse_loss(fake.float(), high)
+
+
+def low_loss(scale, fake, high):
+    """Mean squared error of what is left of both when they are made small: all that the low resolution can tell.
+
+    What `imresize` removes is then the discriminator's to judge, not the content loss's to blur.
+    """
+    return F.mse_loss(imresize(fake.float(), 1 / scale), imresize(high, 1 / scale))
 
 
 def vgg_loss(features, fake, high):
@@ -112,8 +121,8 @@ def make_content_loss(cfg, machine=None):
     device, autocast = (machine.device, machine.autocast) if machine else ("cpu", nullcontext)
     terms = []
     for name, weight in recipes.content_terms(cfg.content_loss).items():
-        if name == "mse":
-            terms.append((weight, mse_loss))
+        if name in ("mse", "low"):
+            terms.append((weight, mse_loss if name == "mse" else partial(low_loss, cfg.scale)))
             continue
         i, j = name[3:] if name.startswith("vgg") else (name[4], 0)
         make = partial(VGGFeatures, int(i), int(j) or None, cfg.vgg_weights, cfg.vgg_normalise, cfg.vgg_size)
@@ -180,7 +189,7 @@ _phases = phases  # under a name that the constructor's argument does not hide
 
 def main(arguments=None):
     parser = Parser(
-        description="Train a run: warm-up, then adversarial training. A run of the same name is resumed.",
+        description="Train a run through its phases. A run of the same name is resumed.",
         epilog="Example: python solver.py --recipe paper --name mine --content_loss mse")
     parser.add_argument("--data", metavar="DIR", help="folder with the recipe's pictures as unpacked (DIV2K, "
                         "img_align_celeba, …), to make its lists from when they are not there yet")

@@ -196,7 +196,8 @@ class Trainer:
             begun, names = {row["phase"] for row in self.history}, [phase.name for phase in self.phases]
             before = names.index(phase.name)
             if phase.name in begun or self.phase in names[before:]:
-                self._say(f"the {phase.name} of this run is over; its {self.phase} has begun")
+                over = "is over" if phase.name in begun else "never was"
+                self._say(f"the {phase.name} of this run {over}; its {self.phase} has begun")
                 return False
             if not phase.epochs:
                 return False
@@ -204,7 +205,7 @@ class Trainer:
             waiting = [current] * (self.step > 0 or self.epoch < current.epochs)
             waiting += [p for p in self.phases[names.index(self.phase) + 1 : before] if p.epochs]
             if waiting:
-                call = "warm_up()" if waiting[0].name == "warmup" else f"train({waiting[0].name!r})"
+                call = f"train({waiting[0].name!r})"
                 raise ValueError(f"the {waiting[0].name} of run {self.cfg.name!r} is not finished "
                                  f"({self._position()}): call {call} first, or lower "
                                  f"{records.named(waiting[0], 'epochs', self.cfg)}")
@@ -281,10 +282,10 @@ class Trainer:
     def _run_epoch(self, phase, arguments, screen):
         """Train to the end of an epoch and validate. False when the user stopped it before."""
         self.began = time.monotonic() - self.seconds
-        learners = [argument for argument in arguments.values() if isinstance(argument, Learner)]
-        for learner in learners:
+        learners = {name: argument for name, argument in arguments.items() if isinstance(argument, Learner)}
+        for learner in learners.values():
             learner.network.train()
-            learner.learning_rate = self._learning_rate(phase)
+        self._set_rates(learners, phase)
         last_look = last_save = time.monotonic()
         with self.machine.tuned():
             # Counted through all phases, so that the second does not see the patches of the first again.
@@ -303,8 +304,7 @@ class Trainer:
                     last_save = now
                 if stop:
                     return False
-                for learner in learners:
-                    learner.learning_rate = self._learning_rate(phase)
+                self._set_rates(learners, phase)
             if self.step != self.steps_per_epoch:
                 raise ValueError(f"phase {phase.name!r}: its epoch function yielded {self.step} times for "
                                  f"{self.steps_per_epoch} batches; it must yield its losses once for each")
@@ -392,6 +392,11 @@ class Trainer:
         self.run.keep_generator(phase.name, self.epoch, self.result.state_dict(),
                                 recipes.section(self.cfg, "generator"), notes, numbered, best,
                                 self.cfg.keep_checkpoints)
+
+    def _set_rates(self, learners, phase):
+        for name, learner in learners.items():
+            factor = self.cfg.discriminator_rate if name == "discriminator" else 1
+            learner.learning_rate = factor * self._learning_rate(phase)
 
     def _learning_rate(self, phase):
         """The learning rate of the next update."""

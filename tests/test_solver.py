@@ -56,7 +56,16 @@ def equal(a, b):
 # ---------------------------------------------------------------------------------------- the two epochs
 
 
-MSE = EasyDict(content_loss="mse")
+MSE = EasyDict(content_loss="mse", scale=4)
+
+
+def test_the_low_loss_sees_only_what_imresize_keeps():
+    high, loss = torch.rand(2, 3, 32, 32) * 2 - 1, solver.make_content_loss(EasyDict(MSE, content_loss="low + 0.1 mse"))
+    noise = torch.zeros(2, 3, 32, 32)
+    noise[..., ::2] += 0.5
+    noise[..., 1::2] -= 0.5  # a pattern that is nearly gone when it is made small
+    assert loss(high + 0.5, high).item() == pytest.approx(0.25 * 1.1, rel=1e-4)
+    assert loss(high + noise, high).item() == pytest.approx(0.25 * 0.1, rel=0.1)
 
 
 def tiny(seed=0):
@@ -125,6 +134,23 @@ def test_learning_rates():
     rates = [scheduled(1.0, "one_cycle", t) for t in np.linspace(0, 1, 101)]
     assert rates[0] == pytest.approx(1 / 25) and rates[30] == pytest.approx(1) and rates[100] == pytest.approx(1e-5)
     assert np.argmax(rates) == 30 and np.abs(np.diff(rates)).max() < 0.06
+
+
+def test_the_discriminator_can_have_a_rate_of_its_own(small_settings):
+    seen = []
+
+    def epoch(generator, discriminator, batches):
+        for low, high in batches:
+            seen.append(discriminator.learning_rate / generator.learning_rate)
+            generator.descend(generator(low).mean() + discriminator(high).mean())
+            yield {"loss": 0.0}
+
+    cfg = EasyDict(small_settings, discriminator_rate=4, updates_per_epoch=2)
+    phase = solver.Phase("own", epoch, 1, 1e-3, "one_cycle")
+    solver.Trainer(cfg, [phase], progress=False).train()
+    assert seen == pytest.approx([4, 4])
+    with pytest.raises(ValueError, match="discriminator_rate = 4, not 2"):  # what its epochs hang on
+        solver.Trainer(EasyDict(cfg, discriminator_rate=2), [phase._replace(epochs=2)], progress=False)
 
 
 def test_training_learns(small_settings):
@@ -244,7 +270,7 @@ def test_two_programs_cannot_train_one_run(small_settings):
 
 
 def test_the_warm_up_comes_first(small_settings):
-    with pytest.raises(ValueError, match="call warm_up\\(\\) first"):
+    with pytest.raises(ValueError, match="call train\\('warmup'\\) first"):
         solver.Trainer(small_settings, progress=False).train_adversarially()
 
 
