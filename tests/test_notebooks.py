@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import skimage
-from conftest import ROOT, copy_kit
+from conftest import ROOT, copy_kit, shorten_the_sheet
 from PIL import Image
 
 import create_data_lists
@@ -33,11 +33,12 @@ def prepare(folder, photograph):
     for name, usual, small in [
             ("super_resolution", r'Path(skimage.__file__).parent / \"data\" / \"chelsea.png\"', r'Path(\"small.png\")'),
             ("train", "updates_per_epoch=200", "updates_per_epoch=4"),
-            ("train", "updates_per_epoch=60", "updates_per_epoch=2")]:
+            ("train", "start_from=first)", "start_from=first, updates=1, epochs=1)")]:
         notebook = folder / f"{name}.ipynb"
         text = notebook.read_text(encoding="utf-8")
         assert usual in text
         notebook.write_text(text.replace(usual, small), encoding="utf-8")
+    shorten_the_sheet(folder)
     Image.fromarray(photograph[:60, :80]).save(folder / "small.png")
 
 
