@@ -106,8 +106,13 @@ def opened(handin, target):
     except Exception as error:  # of all that can be wrong with a stranger's files, nothing may come through
         sandbox.remove(target)
         raise Refused(f"{plain(handin.name)}: cannot be unpacked ({plain(error)[:200]})") from error
-    inner = sorted(target.rglob("models.py"), key=lambda path: (len(path.parts), str(path)))
-    return inner[0].parent if inner else target
+    return root_of(target)
+
+
+def root_of(folder):
+    """The folder with models.py that is least deep in a folder; the folder itself where there is none."""
+    inner = sorted(Path(folder).rglob("models.py"), key=lambda path: (len(path.parts), str(path)))
+    return inner[0].parent if inner else Path(folder)
 
 
 def _copy_folder(folder, target):
@@ -380,7 +385,7 @@ def _shown_scores(path, graded, method):
 
 
 def _text_of(output):
-    data = output.get("data", {}) if isinstance(output, dict) else {}
+    data = output.get("data", {})
     text = data.get("text/plain", "") if isinstance(data, dict) else ""
     return "".join(text) if isinstance(text, (str, list)) else ""
 
@@ -399,7 +404,7 @@ def check_report(root):
 def check_code(root, kit, trusted, seconds):
     """Whether its networks and its training work: the tests of networks and a few updates, in a sandbox."""
     kit.mkdir(parents=True)
-    for file in [*KIT.glob("*.py")]:
+    for file in KIT.glob("*.py"):
         shutil.copyfile(file, kit / file.name)
     for file in sorted(root.glob("*.py")):  # over the kit's own, but not over what tries them
         if file.name not in ("sandbox.py", "trial.py", "conftest.py"):

@@ -29,8 +29,8 @@ from evaluation import naturalness
 from imresize import imresize
 from inference import reach
 from plots import detail_window
-from utils import (Table, bicubic, did_you_mean, luma, psnr, ssim, super_resolve, to_rgb, to_signed, to_unit,
-                   write_whole)
+from utils import (Table, bicubic, did_you_mean, luma, psnr, ssim, super_resolve, to_batch, to_rgb, to_signed, to_uint8,
+                   to_unit, write_whole)
 
 GREYS = dict(cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
@@ -38,14 +38,14 @@ GREYS = dict(cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
 
 def _row(pictures, titles, size=2.0, **options):
-    """A row of pictures under titles."""
+    """A figure with a row of pictures under titles."""
     figure, axes = plt.subplots(1, len(pictures), figsize=(size * len(pictures), size + 0.5), layout="constrained",
                                 squeeze=False)
     for axis, picture, title in zip(axes[0], pictures, titles):
         axis.imshow(picture, **(GREYS if np.ndim(picture) == 2 else {}) | options)
         axis.set_title(title, fontsize=9)
         axis.set_axis_off()
-    return figure, axes[0]
+    return _closed(figure)
 
 
 def _closed(figure):
@@ -76,8 +76,7 @@ def edge(methods):
     """
     original = slanted_edge()
     low = imresize(original, 0.25)
-    tensor = torch.from_numpy(low).permute(2, 0, 1)[None].float()
-    bilinear = F.interpolate(tensor, scale_factor=4, mode="bilinear", align_corners=False)
+    bilinear = F.interpolate(to_batch(low).float(), scale_factor=4, mode="bilinear", align_corners=False)
     pictures = {"nearest": low.repeat(4, 0).repeat(4, 1),
                 "bilinear": bilinear[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy(),
                 **{name: method(low) for name, method in methods.items()}, "original": original}
@@ -118,10 +117,9 @@ def ill_posed(picture, contrast=55, side=128):
     lows = [imresize(one, 0.25) for one in pictures]
     apart = [np.abs(a.astype(int) - b).max() for a, b in (pictures, lows)]
     mean = np.round((pictures[0].astype(float) + pictures[1]) / 2)
-    figure, axes = _row([*pictures, *lows, mean], ["an original", f"another, up to {apart[0]} grey values away",
-                                                   "the first, made small", f"the second: {apart[1]} away at most",
-                                                   "the mean of both originals"], size=2.1)
-    return _closed(figure)
+    return _row([*pictures, *lows, mean], ["an original", f"another, up to {apart[0]} grey values away",
+                                           "the first, made small", f"the second: {apart[1]} away at most",
+                                           "the mean of both originals"], size=2.1)
 
 
 def mse_blurs(period=8, height=24):
@@ -131,21 +129,17 @@ def mse_blurs(period=8, height=24):
               for shift in (0, period // 2)]
     answers = {"one of them": phases[0], "the other": phases[1], "their mean": (phases[0] + phases[1]) / 2}
     costs = {name: np.mean([np.mean((answer - truth) ** 2) for truth in phases]) for name, answer in answers.items()}
-    figure, axes = _row(list(answers.values()), [f"answer: {name}\nexpected MSE {cost:,.0f}"
-                                                 for name, cost in costs.items()], size=2.6)
-    return _closed(figure)
+    return _row(list(answers.values()), [f"answer: {name}\nexpected MSE {cost:,.0f}" for name, cost in costs.items()],
+                size=2.6)
 
 
 # --------------------------------------------------------------------------------------------- the networks
 
 
 def _blocks(generator):
-    """The residual blocks of a generator: modules that occur several times in a row and add to their input."""
-    kinds = {}
-    for name, module in generator.named_modules():
-        if "residual" in type(module).__name__.lower() and "block" in type(module).__name__.lower():
-            kinds[name] = module
-    return list(kinds.values())
+    """The residual blocks of a generator, which are told by the name of their class."""
+    return [module for module in generator.modules()
+            if all(word in type(module).__name__.lower() for word in ("residual", "block"))]
 
 
 def block_contributions(generator, pair):
@@ -170,13 +164,12 @@ def block_contributions(generator, pair):
         shares[i] = ((output - inputs[0]).norm() / inputs[0].norm()).item()
 
     hooks = [block.register_forward_hook(partial(watch, i)) for i, block in enumerate(blocks)]
-    low, size = to_unit(torch.from_numpy(to_rgb(pair.lr)).permute(2, 0, 1)[None]), 4
-    original = to_rgb(pair.hr)
+    low, original = to_unit(to_batch(to_rgb(pair.lr))), to_rgb(pair.hr)
 
     def score():
         with torch.no_grad():
-            fake = network(low)[0].permute(1, 2, 0)
-        return psnr(((fake + 1) * 127.5).round().clamp(0, 255).byte().numpy(), original, size)
+            fake = to_uint8(network(low))[0].permute(1, 2, 0)
+        return psnr(fake.numpy(), original)
 
     whole = score()
     for hook in hooks:
@@ -362,7 +355,7 @@ def shifted_texture(picture, side=96, most=6):
     vgg = random_vgg()
 
     def signed(one):
-        return to_signed(torch.from_numpy(np.ascontiguousarray(one)).permute(2, 0, 1)[None])
+        return to_signed(to_batch(one))
 
     truth = signed(texture[:side, :side])
     flat = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
@@ -411,10 +404,9 @@ def equal_psnr(picture, side=208, seed=0):
                                   use_sample_covariance=False, full=True)[1] for one in (blurred, noisy)]
     titles = [f"{name}: {psnr(one, original):.2f} dB\nSSIM {ssim(one, original):.3f}, NIQE {_niqe(one)}"
               for name, one in (("blurred", blurred), ("noisy", noisy))]
-    figure, _ = _row([original, blurred, maps[0] * 255, noisy, maps[1] * 255],
-                     [f"original\nNIQE {_niqe(original)}", titles[0], "its SSIM,\nplace by place", titles[1],
-                      "its SSIM,\nplace by place"])
-    return _closed(figure)
+    return _row([original, blurred, maps[0] * 255, noisy, maps[1] * 255],
+                [f"original\nNIQE {_niqe(original)}", titles[0], "its SSIM,\nplace by place", titles[1],
+                 "its SSIM,\nplace by place"])
 
 
 def _niqe(picture):
@@ -444,10 +436,9 @@ def tiles(generator, picture, tile=48):
             naive[scale * y : scale * y + piece.shape[0], scale * x : scale * x + piece.shape[1]] = piece
     overlapped = super_resolve(generator, low, tile=min(2 * far + 16, 10**4), precision="fp32")
     apart = [np.abs(whole.astype(int) - one).max(axis=2) for one in (naive, overlapped)]
-    figure, axes = _row([whole, apart[0] * 8, apart[1] * 8],
-                        ["uncut", f"cut every {tile} pixels: up to {apart[0].max()} off (× 8)",
-                         f"overlapping by the reach, {far}: up to {apart[1].max()} off"], size=3)
-    return _closed(figure)
+    return _row([whole, apart[0] * 8, apart[1] * 8],
+                ["uncut", f"cut every {tile} pixels: up to {apart[0].max()} off (× 8)",
+                 f"overlapping by the reach, {far}: up to {apart[1].max()} off"], size=3)
 
 
 def twice(methods, picture, side=32):
@@ -455,9 +446,8 @@ def twice(methods, picture, side=32):
     top, left, _ = detail_window(picture, side)
     low = np.ascontiguousarray(to_rgb(picture)[top : top + side, left : left + side])
     shown = {name: method(method(low)) for name, method in methods.items()}
-    figure, axes = _row([low, *shown.values()], [f"{side}×{side} pixels", *(f"{name}, twice" for name in shown)],
-                        size=2.4, interpolation="nearest")
-    return _closed(figure)
+    return _row([low, *shown.values()], [f"{side}×{side} pixels", *(f"{name}, twice" for name in shown)],
+                size=2.4, interpolation="nearest")
 
 
 # ------------------------------------------------------------------------------------------ how training fails

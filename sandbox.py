@@ -57,9 +57,8 @@ def run(program, arguments, folder, seconds=120, megabytes=4096, trusted=False):
     """
     folder = Path(folder).resolve()
     missing = lacking()
-    if missing and not trusted:
-        raise OSError(f"code of others is run only where it can do no harm, and {missing}; use Linux 6.2 or newer "
-                      f"(in a virtual machine, say)")
+    if not trusted:
+        require()
     home = folder / ".home"
     home.mkdir()
     environment = {"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home), "MPLBACKEND": "agg", "LANG": "C.UTF-8",
@@ -104,6 +103,14 @@ def remove(folder):
         subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL)
     else:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def require():
+    """Raise OSError where this machine cannot keep a program in."""
+    missing = lacking()
+    if missing:
+        raise OSError(f"code of others is run only where it can do no harm, and {missing}; use Linux 6.2 or newer "
+                      f"(in a virtual machine, say)")
 
 
 def lacking():

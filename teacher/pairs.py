@@ -24,7 +24,7 @@ from PIL import Image
 
 import evaluation
 from datasets import TestDataset
-from handin import NOTEBOOKS
+from handin import NOTEBOOKS, root_of
 from teacher import handout
 from teacher.classes import for_a_sheet
 from teacher.rating import find_pictures, picture_file
@@ -83,9 +83,7 @@ def _given():
 
 def code_of(folder):
     """The code of a hand-in: name of the file → source, of notebooks that of their code cells."""
-    files = {}
-    inner = sorted(Path(folder).rglob("models.py"), key=lambda path: (len(path.parts), str(path)))
-    root = inner[0].parent if inner else Path(folder)
+    files, root = {}, root_of(folder)
     for path in [*sorted(root.glob("*.py")), *(root / name for name in NOTEBOOKS)]:
         if path.is_file() and path.stat().st_size < 20 * 2**20:
             text = path.read_text(encoding="utf-8", errors="replace")

@@ -18,6 +18,7 @@ import recipes
 import runs
 import solver
 import utils
+from imresize import imresize
 from machine import Learner, Machine
 
 ROOT = Path(__file__).parent.parent
@@ -62,12 +63,27 @@ def copy_kit(folder):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
 
 
+def make_quarter_lists(folder):
+    """Make the demo's lists in a copy of the kit, of its photographs at a quarter of their size."""
+    source = Path(skimage.__file__).parent / "data"
+    for name, files in [("demo_train", create_data_lists.DEMO_TRAIN), ("demo_test", create_data_lists.DEMO_TEST)]:
+        for file in files:
+            quarter = imresize(utils.read_picture(source / file), 1 / 4)
+            utils.save_picture(folder / "quarters" / name / f"{Path(file).stem}.png", quarter)
+        create_data_lists.create_data_lists(None, {name: folder / "quarters" / name}, folder / "data" / "lists",
+                                            progress=False)
+
+
+def substitute(path, usual, small):
+    """Put something small in the one place where a file has something usual."""
+    text = path.read_text(encoding="utf-8")
+    assert text.count(usual) == 1, usual
+    path.write_text(text.replace(usual, small), encoding="utf-8")
+
+
 def shorten_the_sheet(folder):
     """Let the rows of the sheet take a second in a copy of the kit."""
-    usual, text = "updates_per_epoch=60, warmup_epochs=4", (folder / "lessons.py").read_text(encoding="utf-8")
-    assert usual in text
-    text = text.replace(usual, "updates_per_epoch=1, warmup_epochs=1")
-    (folder / "lessons.py").write_text(text, encoding="utf-8")
+    substitute(folder / "lessons.py", "updates_per_epoch=60, warmup_epochs=4", "updates_per_epoch=1, warmup_epochs=1")
 
 
 def learner(network, learning_rate):

@@ -10,14 +10,12 @@ import sys
 import threading
 import xml.etree.ElementTree as ET
 import zipfile
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
-import skimage
 import torch
-from conftest import ROOT, shorten_the_sheet
+from conftest import ROOT, make_quarter_lists, shorten_the_sheet, substitute
 from PIL import Image
 
 import create_data_lists
@@ -142,21 +140,13 @@ def student(edition, tmp_path_factory, photograph):
     folder = tmp_path_factory.mktemp("student") / "ann"
     shutil.copytree(edition, folder)
     shutil.copy(ROOT / "models.py", folder)
-    source = Path(skimage.__file__).parent / "data"
-    for name, files in [("demo_train", create_data_lists.DEMO_TRAIN), ("demo_test", create_data_lists.DEMO_TEST)]:
-        for file in files:
-            quarter = imresize(utils.read_picture(source / file), 1 / 4)
-            utils.save_picture(folder / "quarters" / name / f"{Path(file).stem}.png", quarter)
-        create_data_lists.create_data_lists(None, {name: folder / "quarters" / name}, folder / "data" / "lists",
-                                            progress=False)
+    make_quarter_lists(folder)
     Image.fromarray(photograph[:60, :80]).save(folder / "small.png")
     for name, usual, small in [
             ("super_resolution.ipynb", r'Path(skimage.__file__).parent / \"data\" / \"chelsea.png\"', r'\"small.png\"'),
             ("recipes.py", "adversarial_epochs=5,", "adversarial_epochs=1, updates_per_epoch=5,"),
             ("recipes.py", "channels=32, blocks=8", "channels=8, blocks=1")]:
-        text = (folder / name).read_text(encoding="utf-8")
-        assert text.count(usual) == 1, usual
-        (folder / name).write_text(text.replace(usual, small), encoding="utf-8")
+        substitute(folder / name, usual, small)
     shorten_the_sheet(folder)
     done = subprocess.run([sys.executable, "-m", "tools.run_notebooks", "--inplace"], cwd=folder, capture_output=True,
                           text=True)

@@ -4,17 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
-import skimage
-from conftest import ROOT, copy_kit, shorten_the_sheet
+from conftest import ROOT, copy_kit, make_quarter_lists, shorten_the_sheet, substitute
 from PIL import Image
-
-import create_data_lists
-import utils
-from imresize import imresize
 
 NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
 SHORT = "patches_per_picture=20, channels=8, blocks=1, warmup_epochs=2, adversarial_epochs=1"
@@ -23,21 +17,12 @@ SHORT = "patches_per_picture=20, channels=8, blocks=1, warmup_epochs=2, adversar
 def prepare(folder, photograph):
     """Copy the kit into a folder; all pictures that the notebooks meet there are small ones, for speed."""
     copy_kit(folder)
-    source = Path(skimage.__file__).parent / "data"
-    for name, files in [("demo_train", create_data_lists.DEMO_TRAIN), ("demo_test", create_data_lists.DEMO_TEST)]:
-        for file in files:
-            quarter = imresize(utils.read_picture(source / file), 1 / 4)
-            utils.save_picture(folder / "quarters" / name / f"{Path(file).stem}.png", quarter)
-        create_data_lists.create_data_lists(None, {name: folder / "quarters" / name}, folder / "data" / "lists",
-                                            progress=False)
+    make_quarter_lists(folder)
     for name, usual, small in [
             ("super_resolution", r'Path(skimage.__file__).parent / \"data\" / \"chelsea.png\"', r'Path(\"small.png\")'),
             ("train", "updates_per_epoch=200", "updates_per_epoch=4"),
             ("train", "start_from=first)", "start_from=first, updates=1, epochs=1)")]:
-        notebook = folder / f"{name}.ipynb"
-        text = notebook.read_text(encoding="utf-8")
-        assert usual in text
-        notebook.write_text(text.replace(usual, small), encoding="utf-8")
+        substitute(folder / f"{name}.ipynb", usual, small)
     shorten_the_sheet(folder)
     Image.fromarray(photograph[:60, :80]).save(folder / "small.png")
 
