@@ -21,7 +21,8 @@ from models import make_generator
 from recipes import generator_settings
 from runs import load_checkpoint
 from niqe import niqe
-from utils import Enlarger, Table, bicubic, luma, progress_bar, psnr, ssim, write_csv, write_whole
+from utils import (Enlarger, Table, bicubic, luma, progress_bar, psnr, ssim, to_batch, to_rgb, to_signed, write_csv,
+                   write_whole)
 
 # PSNR (dB) and SSIM at ×4 as published: table 2 of arXiv 1609.04802v5, and the READMEs of two implementations on
 # GitHub, sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution and Lornatang/SRGAN-PyTorch. The paper's SSIM comes
@@ -38,6 +39,7 @@ PUBLISHED_RESULTS = {
 
 
 Scores = namedtuple("Scores", "psnr ssim niqe")
+COLUMNS = ["set", "picture", "method", *Scores._fields]
 ORIGINAL = "original"  # as a method: no enlargement at all
 
 # ------------------------------------------------------------------------------------------- methods
@@ -118,6 +120,38 @@ def enlarge_all(pair, methods):
 # ------------------------------------------------------------------------------------------- scores
 
 
+def lpips():
+    """LPIPS (Zhang et al., CVPR 2018; lower is better), as one of the measures that `score_sets` takes in `also`.
+
+    The distance of AlexNet's features, weighted by what people find similar; unlike NIQE it knows the original, and
+    unlike PSNR it forgives a texture that is not quite in its place. The network is that of torchmetrics, with
+    AlexNet's weights from torchvision (a download of 233 MB, once).
+
+    Returns a function of two uint8 pictures. Raises ImportError without torchmetrics, and ConnectionError where the
+    weights can neither be found nor downloaded; both say what to do.
+    """
+    try:
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    except ImportError as error:
+        raise ImportError("LPIPS is measured by torchmetrics; install it with: pip install torchmetrics") from error
+    from torchvision.models import AlexNet_Weights
+
+    weights = AlexNet_Weights.IMAGENET1K_V1
+    try:
+        weights.get_state_dict(progress=True, check_hash=True, weights_only=True)  # what torchmetrics loads after it
+    except Exception as error:
+        raise ConnectionError(f"AlexNet's weights are not there ({error}); put {weights.url} into "
+                              f"{Path(torch.hub.get_dir(), 'checkpoints')}") from error
+    network = LearnedPerceptualImagePatchSimilarity("alex").eval()
+
+    def measure(picture, original):
+        pair = [to_signed(to_batch(to_rgb(one))).clamp(-1, 1) for one in (picture, original)]
+        with torch.no_grad():
+            return float(network(*pair))
+
+    return measure
+
+
 def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating", part=0, parts=1):
     """PSNR and SSIM of a way to enlarge, picture by picture.
 
@@ -140,10 +174,11 @@ def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating", pa
         return _evaluate(enlarge, dataset, indices, bar)
 
 
-def _evaluate(enlarge, dataset, indices, bar):
+def _evaluate(enlarge, dataset, indices, bar, also=None):
     def score(pair, picture):
         return {"picture": pair.name, "psnr": psnr(picture, pair.hr, dataset.scale),
-                "ssim": ssim(picture, pair.hr, dataset.scale), "niqe": naturalness(picture, dataset.scale)}
+                "ssim": ssim(picture, pair.hr, dataset.scale), "niqe": naturalness(picture, dataset.scale),
+                **{name: measure(picture, pair.hr) for name, measure in (also or {}).items()}}
 
     with ThreadPoolExecutor(2) as pool:  # a picture is scored while the next is enlarged
         rows = []
@@ -172,7 +207,7 @@ def mean_scores(rows):
                   float(np.mean(natural)) if natural else None)
 
 
-def score_sets(methods, csv_files, scale=None, progress=True, originals=False):
+def score_sets(methods, csv_files, scale=None, progress=True, originals=False, also=None):
     """Evaluate several ways to enlarge on several test sets, under one progress bar.
 
     Parameters
@@ -185,11 +220,15 @@ def score_sets(methods, csv_files, scale=None, progress=True, originals=False):
         Of the lists; without it that of the methods.
     originals : bool
         Measure the originals, too, as the last method: their NIQE is the aim of all others.
+    also : dict of str → callable
+        More measures: name → function of two uint8 pictures, the enlarged one and the original, that gives a number;
+        `{"LPIPS": lpips()}`, or your own.
 
     Returns
     -------
     list of dict
-        `set`, `picture`, `method`, `psnr` (dB), `ssim`, `niqe`: one for each picture and method.
+        `set`, `picture`, `method`, `psnr` (dB), `ssim`, `niqe`, and what else is measured: one for each picture and
+        method.
     """
     sets = {Path(csv_file).stem: TestDataset(csv_file, scale or scale_of(methods)) for csv_file in csv_files}
     scores, ways = [], {**methods, **({ORIGINAL: None} if originals else {})}
@@ -198,29 +237,42 @@ def score_sets(methods, csv_files, scale=None, progress=True, originals=False):
             for method, enlarge in ways.items():
                 bar.set_postfix_str(f"{name}, {method}")
                 scores += [{"set": name, "method": method, **row}
-                           for row in _evaluate(enlarge, dataset, range(len(dataset)), bar)]
+                           for row in _evaluate(enlarge, dataset, range(len(dataset)), bar, also)]
     return scores
 
 
 def score_table(scores, published=PUBLISHED_RESULTS):
-    """The mean PSNR (dB) / SSIM / NIQE of each method on each set as a table, with published results below."""
+    """The mean PSNR (dB) / SSIM / NIQE of each method on each set as a table, with published results below.
+
+    Measures of your own (`also` of `score_sets`) follow behind a further stroke.
+    """
     sets, methods = (list(dict.fromkeys(row[key] for row in scores)) for key in ("set", "method"))
     rows = {(name, method): [r for r in scores if (r["set"], r["method"]) == (name, method)]
             for name in sets for method in methods}
-    table = [[method, *(_cell(mean_scores(rows[name, method])) for name in sets)] for method in methods]
+    also = _more(scores)
+    table = [[method, *(_cell(rows[name, method], also) for name in sets)] for method in methods]
     table += [[method, *(row.get(name, "") for name in sets)] for method, row in published.items() if row.keys() & sets]
-    return Table(table, ["PSNR / SSIM / NIQE", *(f"{name} ({len(rows[name, methods[0]])})" for name in sets)])
+    return Table(table, [" / ".join(["PSNR", "SSIM", "NIQE", *also]),
+                         *(f"{name} ({len(rows[name, methods[0]])})" for name in sets)])
 
 
-def _cell(scores):
+def _more(scores):
+    """The names of the measures beside PSNR, SSIM and NIQE."""
+    return [name for name in (scores[0] if scores else {}) if name not in COLUMNS]
+
+
+def _cell(rows, also):
+    scores = mean_scores(rows)
     psnr = "∞" if np.isinf(scores.psnr) else f"{scores.psnr:.2f}"
-    return f"{psnr} / {scores.ssim:.4f} / " + ("–" if scores.niqe is None else f"{scores.niqe:.2f}")
+    niqe = "–" if scores.niqe is None else f"{scores.niqe:.2f}"
+    more = [f"{np.mean([row[name] for row in rows]):.4f}" for name in also]
+    return " / ".join([psnr, f"{scores.ssim:.4f}", niqe, *more])
 
 
 def save_scores(scores, folder, published=PUBLISHED_RESULTS):
     """Write `scores.csv` (every picture) and `table.txt` (the means) to a folder; gives the table."""
     table = score_table(scores, published)
-    write_csv(Path(folder, "scores.csv"), scores, ["set", "picture", "method", "psnr", "ssim", "niqe"])
+    write_csv(Path(folder, "scores.csv"), scores, [*COLUMNS, *_more(scores)])
     with write_whole(Path(folder, "table.txt")) as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
     return table

@@ -20,7 +20,7 @@ from utils import write_whole
 
 KIT = Path(__file__).resolve().parent
 # What the kit raises for what is not its fault; everything else is shown in full.
-MISTAKES = (ValueError, TypeError, OSError, FloatingPointError)
+MISTAKES = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 EXECUTED = Path("results", "cells.jsonl")
 LONGEST = 2**20  # bytes of it; then its older half goes
 

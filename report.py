@@ -174,8 +174,8 @@ def _scores(csv_file):
     if not csv_file.is_file():
         return None
     with open(csv_file, newline="", encoding="utf-8") as file:
-        rows = [{**row, "psnr": float(row["psnr"]), "ssim": float(row["ssim"]),
-                 "niqe": float(row["niqe"]) if row.get("niqe") else None} for row in csv.DictReader(file)]
+        rows = [{name: value if name in ("set", "picture", "method") else float(value) if value else None
+                 for name, value in row.items()} for row in csv.DictReader(file)]
     return markdown(score_table(rows)) if rows else None
 
 

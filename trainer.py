@@ -152,7 +152,7 @@ class Trainer:
         for name in self._asked(phase):
             if name in ("generator", "discriminator"):
                 with torch.random.fork_rng(devices=[]):
-                    network = deepcopy(getattr(self, name)) or self._placed(make_discriminator(self.cfg))
+                    network = deepcopy(getattr(self, name)) or self._discriminator()
                 arguments[name] = Learner(network.train(), self._adam(network), machine, self.cfg.clip_gradients)
             else:
                 arguments[name] = self._made.get(name, self.cfg.get(name))
@@ -558,15 +558,19 @@ class Trainer:
 
     def _learner(self, name, clip=None):
         network, optimizer = getattr(self, name), getattr(self, f"{name[0]}_optimizer")
-        if self.cfg.compile:
+        if self.cfg.compile and not (name == "discriminator" and self.cfg.gradient_penalty):
             torch._dynamo.config.suppress_errors = True  # fall back to running a part as it is
             network.compile()
         return Learner(network, optimizer, self.machine, clip)
 
-    def _placed(self, network):
+    def _discriminator(self):
+        return self._placed(make_discriminator(self.cfg), quick=not self.cfg.gradient_penalty)
+
+    def _placed(self, network, quick=True):
+        """A network on the machine; neither `quick` layers nor compiled ones can be differentiated twice."""
         if self.cfg.sync_batch_norm and self.machine.world > 1 and self.machine.device.type == "cuda":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        return self.machine.move(quicken(network))
+        return self.machine.move(quicken(network) if quick else network)
 
     def _adam(self, network):
         return torch.optim.Adam(network.parameters(), betas=(0.9, 0.999), eps=self.cfg.adam_eps,
@@ -574,7 +578,7 @@ class Trainer:
 
     def _make_discriminator(self):
         torch.manual_seed(self.cfg.seed + 1)
-        self.discriminator = self._placed(make_discriminator(self.cfg))
+        self.discriminator = self._discriminator()
         self.d_optimizer = self._adam(self.discriminator)
 
     def _index(self, name):

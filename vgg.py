@@ -68,7 +68,7 @@ def _vgg19_weights(path, wanted):
                  f'or train with content_loss="mse", which needs no weights.')
     if path is None:
         try:
-            return VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+            return VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True, weights_only=True)
         except Exception as error:  # no network, a proxy's page, a full disk, a wrong checksum
             raise ConnectionError(f"the VGG19 weights could not be downloaded ({error}). {help_text}") from error
     if not Path(path).is_file():

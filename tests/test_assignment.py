@@ -144,7 +144,7 @@ def student(edition, tmp_path_factory, photograph):
     Image.fromarray(photograph[:60, :80]).save(folder / "small.png")
     for name, usual, small in [
             ("super_resolution.ipynb", r'Path(skimage.__file__).parent / \"data\" / \"chelsea.png\"', r'\"small.png\"'),
-            ("recipes.py", "adversarial_epochs=5,", "adversarial_epochs=1, updates_per_epoch=5,"),
+            ("recipes.py", "adversarial_epochs=4,", "adversarial_epochs=1, updates_per_epoch=5,"),
             ("recipes.py", "channels=32, blocks=8", "channels=8, blocks=1")]:
         substitute(folder / name, usual, small)
     shorten_the_sheet(folder)

@@ -104,7 +104,8 @@ def test_the_balance_is_that_of_the_run_and_changes_nothing(small_settings):
     table = lessons.balance(trainer)
     rows = {row[0]: row[1:] for row in table.cells[1:]}
     assert list(rows) == ["mse", "vgg (random)", "adversarial"] and rows["mse"][-1] == "0°"
-    assert float(rows["adversarial"][3]) == pytest.approx(1e-3 * float(rows["adversarial"][2]), rel=0.02)
+    assert float(rows["adversarial"][3]) == pytest.approx(
+        small_settings.adversarial_weight * float(rows["adversarial"][2]), rel=0.02)
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.generator.parameters()))
     assert isinstance(lessons.saturation(trainer.history), Figure)
 

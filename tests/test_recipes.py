@@ -168,7 +168,7 @@ def test_an_adversarial_update_equals_the_source_written_out(recipe, vgg19_weigh
     before = {name: value.clone() for n in (g, d) for name, value in n.named_parameters(prefix=type(n).__name__)}
     epoch = solver.phases(cfg)[1].epoch
     losses = list(epoch(learner(g, 0.01), learner(d, 0.01), [(utils.to_unit(low), utils.to_signed(high))],
-                        solver.make_content_loss(cfg), cfg.adversarial_weight))
+                        solver.make_content_loss(cfg), cfg.adversarial_weight, cfg.gradient_penalty))
 
     plain_g, plain_d, low, high = start()
     low, high = low / 255, high / 127.5 - 1

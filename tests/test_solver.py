@@ -72,8 +72,8 @@ def tiny(seed=0):
     torch.manual_seed(seed)
     generator = models.Generator(4, channels=4, blocks=1)
     discriminator = models.Discriminator(16, channels=2, dense=4)
-    low = torch.randint(0, 256, (3, 3, 4, 4), dtype=torch.uint8)
-    high = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+    low = torch.randint(0, 256, (8, 3, 4, 4), dtype=torch.uint8)
+    high = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
     return generator, discriminator, low, high
 
 
@@ -90,19 +90,24 @@ def test_a_warm_up_update_is_one_step_down_the_gradient_of_the_mse():
         torch.testing.assert_close(generator.state_dict()[name], value)
 
 
-def test_an_adversarial_update_equals_the_papers_equations_written_out():
+@pytest.mark.parametrize("penalty", [0, 0.5])
+def test_an_adversarial_update_equals_the_equations_written_out(penalty):
     generator, discriminator, low, high = tiny()
     # Plain gradient descent: Adam's first step is the gradient's sign, which is chance where it is almost zero.
     losses = list(solver.alternating_epoch(learner(generator, 0.1), learner(discriminator, 0.1),
                                            [(utils.to_unit(low), utils.to_signed(high))],
-                                           solver.make_content_loss(MSE), 1e-2))
+                                           solver.make_content_loss(MSE), 1e-2, penalty))
 
     g, d, low, high = tiny()
     g_optimizer, d_optimizer = (torch.optim.SGD(n.parameters(), lr=0.1) for n in (g, d))
     low, high = low / 255, high / 127.5 - 1
     fake = g(low)
     d_loss = -torch.log(torch.sigmoid(d(high))).mean() - torch.log(1 - torch.sigmoid(d(fake.detach()))).mean()
-    d_loss.backward()
+    if penalty:
+        slopes = torch.autograd.functional.jacobian(lambda x: d(x).sum(), high[:2], create_graph=True)
+        (d_loss + penalty * (slopes**2).sum() / 2 / 2).backward()  # the mean of two pictures
+    else:
+        d_loss.backward()
     d_optimizer.step()
     adversarial = -torch.log(torch.sigmoid(d(fake))).mean()
     content = F.mse_loss(fake, high)
@@ -151,6 +156,29 @@ def test_the_discriminator_can_have_a_rate_of_its_own(small_settings):
     assert seen == pytest.approx([4, 4])
     with pytest.raises(ValueError, match="discriminator_rate = 4, not 2"):  # what its epochs hang on
         solver.Trainer(EasyDict(cfg, discriminator_rate=2), [phase._replace(epochs=2)], progress=False)
+
+
+def test_a_discriminator_of_detail_sees_no_colours():
+    judge = models.make_discriminator(solver.settings("demo", crop=32, discriminator_detail=True,
+                                                      discriminator_batch_norm=False))
+    colours = torch.tensor([0.3, -0.2, 0.1]).view(3, 1, 1) + 0.01 * torch.arange(4.0).view(4, 1, 1, 1)
+    plain = judge(colours.expand(4, 3, 32, 32))
+    torch.testing.assert_close(plain, plain[:1].expand(4, 1), atol=1e-5, rtol=0)
+    assert judge(torch.rand(4, 3, 32, 32)).std() > 0.01  # and He's weights let it tell something from the first
+
+
+def test_a_penalised_discriminator_has_layers_that_can_be_differentiated_twice(small_settings, monkeypatch):
+    class PlainPReLU(torch.nn.PReLU):
+        pass  # a class of one's own is never made quicker
+
+    slopes = []
+    for name, kind in dict(usual=torch.nn.PReLU, plain=PlainPReLU).items():
+        monkeypatch.setattr("trainer.make_discriminator", lambda cfg, kind=kind: torch.nn.Sequential(
+            torch.nn.Conv2d(3, 4, 3), kind(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 1)))
+        cfg = EasyDict(small_settings, name=name, gradient_penalty=10.0, warmup_epochs=0, adversarial_epochs=1,
+                       updates_per_epoch=3, precision="fp32")
+        slopes.append(run(cfg).discriminator[1].weight.item())
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-6) != 0.25
 
 
 def test_training_learns(small_settings):
@@ -393,7 +421,7 @@ def test_two_processes_train_as_one_does_and_one_can_go_on(small_settings, tmp_p
 def test_two_processes_train_adversarially(small_settings, tmp_path, updates):
     # without batch norm, whose statistics each process has for itself, the losses are those of one process
     cfg = changed(small_settings, precision="fp32", warmup_epochs=0, adversarial_epochs=2, updates=updates,
-                  discriminator_batch_norm=False, patches_per_picture=10)
+                  discriminator_batch_norm=False, batch_size=8, patches_per_picture=20)
     for mine, wanted in zip(in_two_processes(cfg, "two", tmp_path), run(cfg, name="one").history):
         for loss in ["content_loss", "adversarial_loss", "discriminator_loss", "d_real", "d_fake"]:
             assert mine[loss] == pytest.approx(wanted[loss], rel=1e-3)

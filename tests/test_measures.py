@@ -1,12 +1,15 @@
-"""NIQE against figures of the authors' MATLAB program and of an independent one (BasicSR 1.4.2)."""
+"""NIQE against figures of the authors' MATLAB program and of an independent one (BasicSR 1.4.2); other measures."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage
+import torch
 
 import evaluation
+import report
 import utils
 from niqe import niqe
 
@@ -46,3 +49,36 @@ def test_pictures_that_are_too_small_have_none(photograph):
         niqe(np.full((200, 200), 7.0))
     assert evaluation.naturalness(photograph[:100, :100]) is None
     assert evaluation.mean_scores([{"psnr": 20, "ssim": 0.5, "niqe": None}]) == (20, 0.5, None)
+
+
+def test_other_measures_stand_behind_the_three(small_lists, tmp_path):
+    def contrast(picture, original):
+        return float(picture.std() / original.std())
+
+    scores = evaluation.score_sets({"bicubic": utils.bicubic}, [small_lists / "valid.csv"], progress=False,
+                                   originals=True, also={"contrast": contrast})
+    assert 0.5 < scores[0]["contrast"] < 1 == scores[1]["contrast"]
+    table = evaluation.save_scores(scores, tmp_path)
+    assert "NIQE / contrast" in table and table.splitlines()[3].endswith("/ 1.0000")
+    assert f"/ {scores[0]['contrast']:.4f}" in report._scores(tmp_path / "scores.csv")
+
+
+def test_lpips_says_what_it_lacks(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
+    with pytest.raises(ImportError, match="pip install torchmetrics"):
+        evaluation.lpips()
+
+
+def test_lpips_with_a_file_of_the_format_of_alexnets_weights(monkeypatch, tmp_path, photograph):
+    pytest.importorskip("torchmetrics", reason="LPIPS is an option that needs torchmetrics, which is not installed")
+    from torchvision.models import alexnet
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no route")))
+    with pytest.raises(ConnectionError, match="no route.*put https.*alexnet-owt-7be5be79.pth into"):
+        evaluation.lpips()
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True, exist_ok=True)
+    torch.save(alexnet().state_dict(), tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth")
+    measure = evaluation.lpips()
+    blurred = utils.bicubic(utils.imresize(photograph[:96, :96], 1 / 4))
+    assert measure(photograph[:96, :96], photograph[:96, :96]) == 0 < measure(blurred, photograph[:96, :96])
