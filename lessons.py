@@ -11,6 +11,8 @@ import copy
 import inspect
 import json
 import math
+import textwrap
+from collections import namedtuple
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -245,13 +247,13 @@ def updates():
     lines = inspect.getsource(solver.alternating_epoch).splitlines()
     first = next(i for i, line in enumerate(lines) if "real_logits, fake_logits =" in line)
     second = next(i for i, line in enumerate(lines) if "frozen()" in line)
-    code = [[lines[first - 2], *lines[first : first + 3]], lines[second : second + 3]]
+    code = [[lines[first - 2], *lines[first : first + 4]], lines[second : second + 3]]
     for axis, generator_learns, title, text in [
             (axes[0], False, "1  the discriminator's update", code[0]),
             (axes[1], True, "2  the generator's update", code[1])]:
         _diagram(axis, generator_learns)
         axis.set_title(title, fontsize=11, loc="left")
-        shown = "\n".join(line.strip().partition("  #")[0] for line in text)
+        shown = textwrap.dedent("\n".join(line.partition("  #")[0] for line in text))
         axis.text(0, -0.05, shown, transform=axis.transAxes, family="monospace", fontsize=8, va="top")
     return _closed(figure)
 
@@ -452,6 +454,9 @@ def twice(methods, picture, side=32):
 
 # ------------------------------------------------------------------------------------------ how training fails
 
+# The paper's discriminator, without what the demo does against failing, and pictures of the weights as they are.
+UNPROTECTED = dict(discriminator_detail=False, discriminator_batch_norm=True, discriminator_rate=1, gradient_penalty=0,
+                   ema_decay=0)
 # Five ways to fail, by settings of an adversarial phase that starts from a warm-up.
 FAILURES = {
     "discriminator_wins": dict(start_from=None),
@@ -462,14 +467,15 @@ FAILURES = {
 }
 
 
-def failures(cfg, start_from, updates=50, epochs=3):
+def failures(cfg, start_from, updates=40, epochs=3):
     """Train five failures, a few seconds each, and show what each looks like and which curve announces it.
 
     The runs are called `fail-…`; what was trained before is not trained again. `start_from` is the checkpoint of a
     warm-up. Returns a figure.
     """
-    base = EasyDict(cfg, updates_per_epoch=updates, warmup_epochs=0, adversarial_epochs=epochs, ema_decay=0,
-                    start_from=start_from, fork_of=None, adversarial_lr=5e-4, adversarial_schedule="constant")
+    base = EasyDict(cfg, updates_per_epoch=updates, warmup_epochs=0, adversarial_epochs=epochs, start_from=start_from,
+                    fork_of=None, adversarial_lr=5e-4, adversarial_schedule="constant", adversarial_weight=1e-3,
+                    **UNPROTECTED)
     histories, pictures, original = {}, {}, None
     for name, changes in FAILURES.items():
         one = EasyDict(base, **{**changes, "name": f"fail-{name}"})
@@ -492,7 +498,7 @@ def failures(cfg, start_from, updates=50, epochs=3):
         picture = pictures[name] if pictures[name] is not None else np.zeros_like(original)
         column[0].imshow(picture[top : top + side, left : left + side], interpolation="nearest")
         column[0].set_axis_off()
-        steps = [row["updates"] for row in history]
+        steps = [row["epoch"] * updates for row in history]
         column[1].plot(steps, [row["psnr"] for row in history], "o-", color="tab:blue")
         column[1].set_title("PSNR (dB)", fontsize=8)
         column[2].plot(steps, [row["d_fake"] for row in history], "o-", color="tab:red")
@@ -500,7 +506,8 @@ def failures(cfg, start_from, updates=50, epochs=3):
         column[2].set_title("D(fake)", fontsize=8)
         if not history:
             column[1].text(0.5, 0.5, "no epoch survived", ha="center", transform=column[1].transAxes, fontsize=8)
-        for axis in column[1:]:
+        for axis, first in zip(column[1:], axes[1:, 0]):
+            axis.sharey(first)  # one scale, to compare them
             axis.tick_params(labelsize=7)
             axis.grid(alpha=0.3)
     return _closed(figure)
@@ -513,24 +520,26 @@ def _adversarial_phase(cfg):
 
 # ----------------------------------------------------------------------------------- predict, run, observe
 
-# The rows of the sheet: what is varied, and what to think about before running it.
+# A row of the sheet: what is varied, how many epochs of adversarial training show it, and what to think about first.
+Row = namedtuple("Row", "grid adversarial_epochs question")
 SHEET = {
-    "adversarial weight": (dict(adversarial_weight=[1e-4, 1e-3, 1e-2, 1e-1]),
-                           "How do PSNR and NIQE move as the adversarial loss counts for more?"),
-    "warm-up": (dict(warmup_epochs=[0, 3, 12]), "What does the adversarial phase make of a longer warm-up?"),
-    "learning rate": (dict(warmup_lr=[2e-4, 2e-3, 2e-2]), "Where is it too slow, and where does it break?"),
-    "depth": (dict(blocks=[2, 8, 16]), "Do more residual blocks pay in so few updates?"),
-    "width": (dict(channels=[16, 32, 64]), "Which is better in the same number of updates, which in the same time?"),
-    "batch norm": (dict(batch_norm=[False, True]), "Does it help a network as small as this one?"),
-    "loss": (dict(content_loss=["mse", "low + 0.1 mse"]), "What changes when the content loss sees only what is left "
-                                                          "of a picture that was made small?"),
+    "adversarial weight": Row(dict(adversarial_weight=[1e-4, 1e-3, 1e-2, 1e-1]), 2,
+                              "How do PSNR and NIQE move as the adversarial loss counts for more?"),
+    "warm-up": Row(dict(warmup_epochs=[0, 3, 12]), 2, "What does the adversarial phase make of a longer warm-up?"),
+    "learning rate": Row(dict(warmup_lr=[2e-4, 2e-3, 2e-2]), 0, "Where is it too slow, and where does it break?"),
+    "depth": Row(dict(blocks=[2, 8, 16]), 0, "Do more residual blocks pay in so few updates?"),
+    "width": Row(dict(channels=[16, 32, 64]), 0,
+                 "Which is better in the same number of updates, which in the same time?"),
+    "batch norm": Row(dict(batch_norm=[False, True]), 0, "Does it help a network as small as this one?"),
+    "loss": Row(dict(content_loss=["mse", "low + 0.1 mse"]), 2,
+                "What changes when the content loss sees only what is left of a picture that was made small?"),
 }
 
 
-def sheet_settings(cfg):
-    """The small setting in which a row of the sheet takes about a minute on a laptop."""
-    return EasyDict(cfg, name="sheet", updates_per_epoch=60, warmup_epochs=4, adversarial_epochs=2, start_from=None,
-                    fork_of=None)
+def sheet_settings(cfg, row):
+    """The small setting in which a row of the sheet takes less than a minute on a laptop."""
+    return EasyDict(cfg, name="sheet", updates_per_epoch=60, warmup_epochs=4, ema_decay=0, start_from=None,
+                    fork_of=None, adversarial_epochs=SHEET[row].adversarial_epochs)
 
 
 def observe(cfg, row, prediction, seeds=1):
@@ -558,6 +567,5 @@ def observe(cfg, row, prediction, seeds=1):
     noted.setdefault(row, str(prediction).strip())
     with write_whole(file) as temporary:
         temporary.write_text(json.dumps(noted, indent=1, ensure_ascii=False), encoding="utf-8")
-    small, grid = sheet_settings(cfg), SHEET[row][0]
-    print(f"{SHEET[row][1]}\npredicted: {noted[row]}")
-    return bench.sweep(small, seeds=seeds, **grid)
+    print(f"{SHEET[row].question}\npredicted: {noted[row]}")
+    return bench.sweep(sheet_settings(cfg, row), seeds=seeds, **SHEET[row].grid)

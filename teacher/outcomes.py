@@ -12,14 +12,16 @@ def write(path, seeds=3, rows=None, **changes):
 
     What was trained before is not trained again. `changes` are settings, as for `recipes.settings`.
     """
-    cfg = sheet_settings(recipes.settings("demo", **changes))
-    parts = ["# What the sheet comes to\n\nThe rows of `lessons.SHEET`, each variant trained with "
-             f"{seeds} seeds in the small setting ({cfg.warmup_epochs} + {cfg.adversarial_epochs} epochs of "
-             f"{cfg.updates_per_epoch} updates): mean ± standard deviation on the held-out photographs. A difference "
-             "that is not larger than the spread may be noise."]
+    cfg = recipes.settings("demo", **changes)
+    small = sheet_settings(cfg, "loss")
+    parts = ["# What the sheet comes to\n\n"
+             f"The rows of `lessons.SHEET`, each variant trained with {seeds} seeds in the small setting "
+             f"({small.warmup_epochs} epochs of warm-up, {small.adversarial_epochs} of adversarial training where that "
+             f"is the question, each of {small.updates_per_epoch} updates): mean ± standard deviation on the held-out "
+             "photographs. A difference that is not larger than the spread may be noise."]
     for row in rows or SHEET:
-        grid, question = SHEET[row]
-        parts.append(f"## {row}\n\n{question}\n\n{markdown(sweep(cfg, seeds=seeds, **grid))}")
+        found = sweep(sheet_settings(cfg, row), seeds=seeds, **SHEET[row].grid)
+        parts.append(f"## {row}\n\n{SHEET[row].question}\n\n{markdown(found)}")
     with write_whole(path) as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path

@@ -137,7 +137,7 @@ def test_every_failure_is_shown_once_and_kept(small_settings):
 
 
 def test_a_prediction_comes_first_and_stays(small_settings, capsys, monkeypatch):
-    monkeypatch.setattr(lessons, "sheet_settings", lambda cfg: lessons.EasyDict(
+    monkeypatch.setattr(lessons, "sheet_settings", lambda cfg, row: lessons.EasyDict(
         cfg, name="sheet", updates_per_epoch=1, warmup_epochs=1, adversarial_epochs=0))
     with pytest.raises(ValueError, match="did you mean 'depth'"):
         lessons.observe(small_settings, "dept", "x")

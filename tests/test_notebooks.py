@@ -20,7 +20,8 @@ def prepare(folder, photograph):
     make_quarter_lists(folder)
     for name, usual, small in [
             ("super_resolution", r'Path(skimage.__file__).parent / \"data\" / \"chelsea.png\"', r'Path(\"small.png\")'),
-            ("train", "updates_per_epoch=200", "updates_per_epoch=4"),
+            ("train", "adversarial_epochs=1, updates_per_epoch=200", "adversarial_epochs=1, updates_per_epoch=4"),
+            ("train", r"_l1\", updates_per_epoch=200", r"_l1\", updates_per_epoch=4"),
             ("train", "start_from=first)", "start_from=first, updates=1, epochs=1)")]:
         substitute(folder / f"{name}.ipynb", usual, small)
     shorten_the_sheet(folder)
