@@ -37,7 +37,7 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            groups = {"executed": ["test_they_run", "test_they_leave", "test_running_again"],
+            groups = {"executed": ["test_they_run", "test_they_leave"],
                       "handed in": ["test_the_report_has", "test_each_of_a_class"]}
             return next((group for group, names in groups.items()
                          if any(f"::{name}" in nodeid for name in names)), nodeid)
