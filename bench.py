@@ -76,11 +76,10 @@ def table(only="*", sort="psnr", folder="runs"):
 
 
 def _entries(only, folder):
+    """The runs of these names, in the order in which they are asked for; of one pattern the newest first."""
     patterns = [only] if isinstance(only, str) else list(only)
-    entries = []
-    for name in runs.names(folder):
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
-            continue
+    names, entries = runs.names(folder), []
+    for name in dict.fromkeys(name for pattern in patterns for name in names if fnmatch.fnmatchcase(name, pattern)):
         try:
             history = runs.read_history(name, folder)
         except ValueError as error:

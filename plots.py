@@ -106,7 +106,7 @@ def plot_patches(train_set, count=8):
 
 # How the two losses of the game between the networks are drawn, in a panel of their own.
 GAME = {"discriminator_loss": dict(linestyle="-", label="discriminator"),
-        "adversarial_loss": dict(linestyle=":", label="generator (−log D)")}
+        "adversarial_loss": dict(linestyle=":", marker="^", label="generator (−log D)")}
 PROBABILITIES = ["d_real", "d_fake"]
 
 
