@@ -9,6 +9,7 @@ changes a run or a network.
 
 import copy
 import inspect
+import itertools
 import json
 import math
 import textwrap
@@ -41,9 +42,14 @@ GREYS = dict(cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
 def _row(pictures, titles, size=2.0, **options):
     """A figure with a row of pictures under titles."""
-    figure, axes = plt.subplots(1, len(pictures), figsize=(size * len(pictures), size + 0.5), layout="constrained",
-                                squeeze=False)
-    for axis, picture, title in zip(axes[0], pictures, titles):
+    return _rows([pictures], [titles], size, **options)
+
+
+def _rows(pictures, titles, size=2.0, **options):
+    """A figure with rows of pictures under titles."""
+    figure, axes = plt.subplots(len(pictures), len(pictures[0]), layout="constrained", squeeze=False,
+                                figsize=(size * len(pictures[0]), (size + 0.5) * len(pictures)))
+    for axis, picture, title in zip(axes.flat, itertools.chain(*pictures), itertools.chain(*titles)):
         axis.imshow(picture, **(GREYS if np.ndim(picture) == 2 else {}) | options)
         axis.set_title(title, fontsize=9)
         axis.set_axis_off()
@@ -444,12 +450,13 @@ def tiles(generator, picture, tile=48):
 
 
 def twice(methods, picture, side=32):
-    """A detail enlarged ×16, by enlarging twice, beside bicubic interpolation."""
+    """A detail enlarged ×4, and ×16 by enlarging twice, beside bicubic interpolation."""
     top, left, _ = detail_window(picture, side)
     low = np.ascontiguousarray(to_rgb(picture)[top : top + side, left : left + side])
-    shown = {name: method(method(low)) for name, method in methods.items()}
-    return _row([low, *shown.values()], [f"{side}×{side} pixels", *(f"{name}, twice" for name in shown)],
-                size=2.4, interpolation="nearest")
+    once = [method(low) for method in methods.values()]
+    twice = [method(picture) for method, picture in zip(methods.values(), once)]
+    return _rows([once, twice], [[f"{name}, ×4" for name in methods], [f"{name}, ×16" for name in methods]],
+                 size=2.4, interpolation="nearest")
 
 
 # ------------------------------------------------------------------------------------------ how training fails
