@@ -24,6 +24,7 @@ from easydict import EasyDict
 
 import plots
 import recipes
+import records
 import runs
 import solver
 from evaluation import score_captions
@@ -161,6 +162,9 @@ def sweep(cfg, variants=None, seeds=1, at_once=1, phases=None, **grid):
     """
     if (variants is None) == (not grid):
         raise ValueError("give either a list of variants or lists of values by name, such as warmup_lr=[1e-4, 1e-3]")
+    for name, values in grid.items():
+        if not isinstance(values, (list, tuple)):
+            raise ValueError(f"{name}: a sweep goes through a list of values; write {name}=[{values!r}, …]")
     if at_once > 1 and phases:
         raise ValueError("phases of one's own cannot be trained several at once; set at_once to 1")
     variants = variants or [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
@@ -171,8 +175,7 @@ def sweep(cfg, variants=None, seeds=1, at_once=1, phases=None, **grid):
             named = "-".join([cfg.name, *(f"{name}_{_word(value)}" for name, value in changes.items())])
             planned.append((EasyDict(cfg, **{**changes, "name": named}), variant))
             recipes.check_settings(planned[-1][0])
-    ended = ("finished", "diverged")
-    todo = [one for one, _ in planned if runs.Run(one.name, one.runs).progress()["state"] not in ended]
+    todo = [one for one, _ in planned if not has_ended(one, (phases or solver.phases)(one))]
     failed = _train_all(todo, at_once, phases, len(planned)) if todo else {}
     for name, reason in failed.items():
         print(f"{name} failed: {reason}")
@@ -180,6 +183,17 @@ def sweep(cfg, variants=None, seeds=1, at_once=1, phases=None, **grid):
     if seeds == 1:
         return table(names, folder=cfg.runs)
     return _spread_table(planned, cfg.runs)
+
+
+def has_ended(cfg, phases):
+    """Whether a run was trained to its end, or diverged. Raises ValueError where that was with other settings."""
+    run = runs.Run(cfg.name, cfg.runs)
+    if run.progress()["state"] not in ("finished", "diverged"):
+        return False
+    state = run.load_state()
+    if state:
+        records.check_unchanged(state, phases, cfg, solver.EXTRAS)
+    return True
 
 
 def _word(value):
@@ -295,9 +309,11 @@ def _standing(name, progress, history):
         left = progress.get("seconds_left")
         lines[0] += (f": {progress['phase']} epoch {progress['epoch'] + 1:.0f} of {progress['epochs']}, update "
                      f"{progress['step']} of {progress['steps']}")
-        lines[0] += f", about {left / 60:.0f} min left" if left else ""
+        lines[0] += f", about {left / 60:.1f} min left" if left else ""
     if history:
-        lines.append("last epoch: " + epoch_line(history[-1], progress.get("epochs", "?")))
+        last = history[-1]
+        planned = progress.get("epochs", "?") if progress.get("phase") == last["phase"] else f"{last['epoch']:.0f}"
+        lines.append("last epoch: " + epoch_line(last, planned))
     if progress.get("message"):
         lines.append(progress["message"])
     return "\n".join(lines)

@@ -477,19 +477,20 @@ FAILURES = {
 def failures(cfg, start_from, updates=40, epochs=3):
     """Train five failures, a few seconds each, and show what each looks like and which curve announces it.
 
-    The runs are called `fail-…`; what was trained before is not trained again. `start_from` is the checkpoint of a
-    warm-up. Returns a figure.
+    The runs are called `fail-<name>-…`; what was trained before is not trained again. `start_from` is the checkpoint of
+    a warm-up. Returns a figure. Raises ValueError where runs of these names have other settings.
     """
     base = EasyDict(cfg, updates_per_epoch=updates, warmup_epochs=0, adversarial_epochs=epochs, start_from=start_from,
                     fork_of=None, adversarial_lr=5e-4, adversarial_schedule="constant", adversarial_weight=1e-3,
                     **UNPROTECTED)
     histories, pictures, original = {}, {}, None
     for name, changes in FAILURES.items():
-        one = EasyDict(base, **{**changes, "name": f"fail-{name}"})
+        one = EasyDict(base, **{**changes, "name": f"fail-{cfg.name}-{name}"})
         run = runs.Run(one.name, one.runs)
-        if run.progress()["state"] not in ("finished", "diverged"):
+        phases = [_adversarial_phase(one)]
+        if not bench.has_ended(one, phases):
             try:
-                solver.Trainer(one, [_adversarial_phase(one)], progress=False).train()
+                solver.Trainer(one, phases, progress=False).train()
             except FloatingPointError:
                 pass  # the failure that was to be shown
         histories[name] = runs.read_history(one.name, one.runs) if (run.folder / "history.csv").is_file() else []
@@ -504,7 +505,7 @@ def failures(cfg, start_from, updates=40, epochs=3):
         column[0].set_title(name.replace("_", " "), fontsize=10)
         picture = pictures[name] if pictures[name] is not None else np.zeros_like(original)
         column[0].imshow(picture[top : top + side, left : left + side], interpolation="nearest")
-        column[0].set_axis_off()
+        column[0].set(xticks=[], yticks=[])  # (with a frame, for the picture may be white)
         steps = [row["epoch"] * updates for row in history]
         column[1].plot(steps, [row["psnr"] for row in history], "o-", color="tab:blue")
         column[1].set_title("PSNR (dB)", fontsize=8)
@@ -545,7 +546,7 @@ SHEET = {
 
 def sheet_settings(cfg, row):
     """The small setting in which a row of the sheet takes less than a minute on a laptop."""
-    return EasyDict(cfg, name="sheet", updates_per_epoch=60, warmup_epochs=4, ema_decay=0, start_from=None,
+    return EasyDict(cfg, name=f"sheet-{cfg.name}", updates_per_epoch=60, warmup_epochs=4, ema_decay=0, start_from=None,
                     fork_of=None, adversarial_epochs=SHEET[row].adversarial_epochs)
 
 

@@ -156,7 +156,7 @@ class Trainer:
                 arguments[name] = Learner(network.train(), self._adam(network), machine, self.cfg.clip_gradients)
             else:
                 arguments[name] = self._made.get(name, self.cfg.get(name))
-        for losses in phase.epoch(**arguments, batches=self._batches(0, updates + 1)):
+        for losses in _yielded(phase, arguments, self._batches(0, updates + 1)):
             sum(float(torch.as_tensor(loss).detach()) for loss in losses.values())  # (waits for a GPU)
             ticks.append(time.perf_counter())
         return (ticks[-1] - ticks[0]) / updates  # without the first, which takes longer
@@ -291,7 +291,8 @@ class Trainer:
             # Counted through all phases, so that the second does not see the patches of the first again.
             first = len(self.history) * self.steps_per_epoch + self.step
             rest = self._batches(first, self.steps_per_epoch - self.step)
-            for losses in phase.epoch(**arguments, batches=rest):
+            before = _fingerprint(learners.values())
+            for losses in _yielded(phase, arguments, rest):
                 self._count(losses, phase)
                 screen.update(self.epoch, self.step)
                 now = time.monotonic()
@@ -308,6 +309,9 @@ class Trainer:
             if self.step != self.steps_per_epoch:
                 raise ValueError(f"phase {phase.name!r}: its epoch function yielded {self.step} times for "
                                  f"{self.steps_per_epoch} batches; it must yield its losses once for each")
+            if before == _fingerprint(learners.values()):
+                self._say(f"no weight has changed in this epoch of phase {phase.name!r}: does its epoch function call "
+                          f"generator.descend(loss)?")
             if self.steps_per_epoch > self.step_saved:
                 self._save(phase)  # whatever happens to the validation, the epoch was trained
         row, samples = self._validated(phase)
@@ -620,3 +624,17 @@ def scheduled(peak, schedule, progress):
         return peak if progress < 0.5 else peak / 10
     low, high, t = (peak / 25, peak, progress / 0.3) if progress < 0.3 else (peak / 1e5, peak, (1 - progress) / 0.7)
     return low + (high - low) * (1 - math.cos(math.pi * t)) / 2
+
+
+def _yielded(phase, arguments, batches):
+    """What an epoch function yields, if it does."""
+    steps = phase.epoch(**arguments, batches=batches)
+    if not hasattr(steps, "__next__"):
+        raise ValueError(f"phase {phase.name!r}: its epoch function must yield its losses after each update, such as "
+                         f'yield {{"content_loss": loss}}')
+    return steps
+
+
+def _fingerprint(learners):
+    """Something that changes with the weights of networks."""
+    return [weight.detach().float().sum().item() for learner in learners for weight in learner.network.parameters()]

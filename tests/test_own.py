@@ -295,6 +295,16 @@ def silent_epoch(batches):
     yield {"loss": 0.0}
 
 
+def mute_epoch(generator, batches):
+    for low, _ in batches:
+        generator.descend(generator(low).mean())
+
+
+def idle_epoch(generator, batches):
+    for low, _ in batches:
+        yield {"mine": generator(low).mean()}
+
+
 def wordy_epoch(generator, batches):
     for low, _ in batches:
         yield {"loss": generator(low)}
@@ -307,9 +317,18 @@ def wordy_epoch(generator, batches):
     (solver.Phase("mine", l1_epoch, 1, 1e-3, "cosine"), "its schedule must be 'constant' or 'step'"),
     (solver.Phase("mine", lambda generators, batches: [], 1, 1e-3), "asks for 'generators'; it can have generator, "),
     (solver.Phase("mine", silent_epoch, 1, 1e-3), "yielded 1 times for 5 batches"),
+    (solver.Phase("mine", mute_epoch, 1, 1e-3), "must yield its losses after each update"),
     (solver.Phase("mine", wordy_epoch, 1, 1e-3), "must yield a dictionary of losses"),
 ])
 def test_a_phase_that_cannot_work_says_why(small_settings, phase, message):
     cfg = EasyDict(small_settings, warmup_epochs=0, adversarial_epochs=0)
     with pytest.raises(ValueError, match=message):
         solver.Trainer(cfg, phases=[*solver.phases(cfg), phase], progress=False).train()
+
+
+def test_an_epoch_that_trains_nothing_is_noticed_and_any_loss_is_shown(small_settings, capsys):
+    cfg = EasyDict(small_settings, warmup_epochs=0, adversarial_epochs=0)
+    solver.Trainer(cfg, phases=[solver.Phase("mine", idle_epoch, 1, 1e-3)]).train()
+    printed = capsys.readouterr().out
+    assert "no weight has changed in this epoch of phase 'mine': does its epoch function call generator.descend" in printed
+    assert "mine 1/1: mine " in printed

@@ -252,6 +252,11 @@ def test_a_failure_does_not_stop_a_sweep_and_seeds_show_the_spread(small_setting
     assert table.cells[2][2] == f"{np.mean(last):.2f} ± {np.std(last, ddof=1):.2f}"
     with pytest.raises(ValueError, match="give either a list of variants or lists of values"):
         bench.sweep(cfg)
+    with pytest.raises(ValueError, match=r"write warmup_lr=\[0.001, …\]"):
+        bench.sweep(cfg, warmup_lr=1e-3)
+    with pytest.raises(ValueError, match="'s-warmup_lr_0.001' was begun with channels = 4, not 6"):
+        bench.sweep(cfg, warmup_lr=[1e-3])
+        bench.sweep(changed(cfg, channels=6), warmup_lr=[1e-3])
 
 
 def test_what_a_stage_will_cost_is_told_and_the_run_does_not_notice(small_settings):
