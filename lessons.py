@@ -281,13 +281,11 @@ def _diagram(axis, generator_learns):
     drawn = {name: axis.text(x, y, label, ha="center", va="center", fontsize=9, zorder=3,
                              bbox=dict(boxstyle="round,pad=0.4", facecolor=colour, edgecolor="black"))
              for name, (x, y, colour, label) in boxes.items()}
-    for pairs, colour, style, shift in [(forward, "black", "-", 0.0), (backward, "tab:red", "--", -0.17)]:
+    for pairs, colour, style, bend in [(forward, "black", "-", 0.0), (backward, "tab:red", "--", -0.35)]:
         for start, end in pairs:
-            (x0, y0, *_), (x1, y1, *_) = boxes[start], boxes[end]
-            axis.annotate("", (x1, y1 + shift), (x0, y0 + shift), zorder=2, arrowprops=dict(
-                arrowstyle="->", color=colour, linestyle=style, linewidth=1.5, shrinkA=20, shrinkB=20,
-                patchA=drawn[start].get_bbox_patch() if not shift else None,
-                patchB=drawn[end].get_bbox_patch() if not shift else None))
+            axis.annotate("", boxes[end][:2], boxes[start][:2], zorder=4, arrowprops=dict(  # (after its boxes)
+                arrowstyle="->", color=colour, linestyle=style, linewidth=1.5, connectionstyle=f"arc3,rad={bend}",
+                shrinkA=2, shrinkB=2, patchA=drawn[start].get_bbox_patch(), patchB=drawn[end].get_bbox_patch()))
     axis.plot([], [], color="black", label="forward")
     axis.plot([], [], color="tab:red", linestyle="--", label="gradients")
     axis.legend(loc="upper left", fontsize=8)
