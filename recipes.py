@@ -300,7 +300,7 @@ def check_settings(cfg):
 
 MATTER = ["crop", "batch_size", "channels", "blocks", "batch_norm", "content_loss", "adversarial_weight", "updates",
           "ema_decay", "start_from", "fork_of", "seed", "warmup_epochs", "warmup_lr", "adversarial_epochs",
-          "adversarial_lr", "discriminator_rate"]
+          "adversarial_lr", "discriminator_detail", "discriminator_rate", "gradient_penalty"]
 
 
 def describe(cfg, which="most important"):
