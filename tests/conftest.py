@@ -38,7 +38,7 @@ def pytest_xdist_make_scheduler(config, log):
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             groups = {"executed": ["test_they_run", "test_they_leave"],
-                      "handed in": ["test_the_report_has", "test_each_of_a_class"]}
+                      "handed in": ["test_the_report_has", "test_each_of_a_class", "test_nothing_that_is_handed_in"]}
             return next((group for group, names in groups.items()
                          if any(f"::{name}" in nodeid for name in names)), nodeid)
 

@@ -363,8 +363,8 @@ def test_memory_that_runs_out_in_training_gets_advice(small_settings, monkeypatc
 
 
 @pytest.mark.parametrize("changes, what", [
-    (dict(batch_size=1, crop=16, patches_per_picture=8), "the discriminator cannot be trained on batches of 1 .*"
-                                                        "more than 1 value per channel"),
+    (dict(batch_size=1, crop=16, patches_per_picture=8, discriminator_batch_norm=True),
+     "the discriminator cannot be trained on batches of 1 .*more than 1 value per channel"),
     (dict(batch_size=1, crop=8, discriminator="strided", batch_norm=True), "per channel")])
 def test_batches_too_small_for_batch_norm_are_named_at_once(small_settings, changes, what):
     with pytest.raises(ValueError, match=what):
