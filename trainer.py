@@ -152,7 +152,7 @@ class Trainer:
         for name in self._asked(phase):
             if name in ("generator", "discriminator"):
                 with torch.random.fork_rng(devices=[]):
-                    network = deepcopy(getattr(self, name)) or self._discriminator()
+                    network = deepcopy(getattr(self, name)) or self._new_discriminator()
                 arguments[name] = Learner(network.train(), self._adam(network), machine, self.cfg.clip_gradients)
             else:
                 arguments[name] = self._made.get(name, self.cfg.get(name))
@@ -567,7 +567,7 @@ class Trainer:
             network.compile()
         return Learner(network, optimizer, self.machine, clip)
 
-    def _discriminator(self):
+    def _new_discriminator(self):
         return self._placed(make_discriminator(self.cfg), quick=not self.cfg.gradient_penalty)
 
     def _placed(self, network, quick=True):
@@ -582,7 +582,7 @@ class Trainer:
 
     def _make_discriminator(self):
         torch.manual_seed(self.cfg.seed + 1)
-        self.discriminator = self._discriminator()
+        self.discriminator = self._new_discriminator()
         self.d_optimizer = self._adam(self.discriminator)
 
     def _index(self, name):
