@@ -240,7 +240,8 @@ def activations(generator):
     left.legend(fontsize=8)
     left.set(title="activations")
     left.grid(alpha=0.3)
-    right.set(title="slope for negative values", xlabel="PReLU, from the input to the output")
+    right.set(title="slope for negative values", xlabel="PReLU, from the input to the output",
+              xticks=range(1, len(slopes) + 1))
     return _closed(figure)
 
 

@@ -219,10 +219,10 @@ def plot_scores(scores):
     """
     scores = [row for row in scores if row["method"] != ORIGINAL]
     sets, methods = (list(dict.fromkeys(row[key] for row in scores)) for key in ("set", "method"))
-    columns = min(len(sets), 3)
+    columns = min(len(sets), 2)
     lines = math.ceil(len(sets) / columns)
     figure, axes = plt.subplots(lines, columns, layout="constrained", squeeze=False,
-                                figsize=(4.6 * columns, 3.4 * lines + 0.4))
+                                figsize=(5.2 * columns, 3.2 * lines + 0.4))
     for axis in axes.flat[len(sets) :]:
         axis.set_axis_off()
     for axis, name in zip(axes.flat, sets):
@@ -237,8 +237,8 @@ def plot_scores(scores):
         few = len(order) <= 14
         axis.axhline(0, color="black", linewidth=1)
         for method in others:
-            axis.plot([gains[method][picture] for picture in order], marker="o", linewidth=1,
-                      markersize=4 if few else 2, label=method)
+            axis.plot([gains[method][picture] for picture in order], "o",
+                      markersize=5 if few else 2.5, label=method)
         names = [picture.removesuffix("_HR").removesuffix("_SRF_4") for picture in order]
         axis.set_xticks(range(len(order)) if few else [], names if few else [], rotation=60, ha="right", fontsize=8)
         axis.set(title=name, ylabel=f"dB over {baseline}", xlabel="" if few else f"{len(order)} pictures")

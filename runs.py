@@ -253,7 +253,7 @@ def chosen(name=None, folder="runs"):
         print(f"there is no run in {folder} yet: train first")
     else:
         others = [other for other in known if other != name]
-        more = f"; others: {', '.join(others[:8])}{' …' * (len(others) > 8)}" if others else ""
+        more = f"; others: {', '.join(others[:4])}{' …' * (len(others) > 4)}" if others else ""
         print(f"run {name!r}, {why}{more}")
     return name
 
