@@ -69,9 +69,11 @@ def test_every_parameter_of_the_generator_learns(recipe):
 
 
 def test_the_generator_makes_values_on_both_sides_of_zero():
-    generator = models.make_generator(settings("demo")).eval()
-    fake = generator(torch.rand(1, 3, 24, 24))
-    assert fake.min() < 0 < fake.max(), "it is trained towards [-1, 1]"
+    fakes = []
+    for seed in range(12):  # one alone may happen to lie on one side
+        torch.manual_seed(seed)
+        fakes.append(models.make_generator(settings("demo")).eval()(torch.rand(1, 3, 24, 24)))
+    assert min(fake.min() for fake in fakes) < 0 < max(fake.max() for fake in fakes), "it is trained towards [-1, 1]"
 
 
 @pytest.mark.paper
