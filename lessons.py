@@ -22,7 +22,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from easydict import EasyDict
-from skimage.metrics import structural_similarity
 from torch import nn
 
 import bench
@@ -32,8 +31,8 @@ from evaluation import naturalness
 from imresize import imresize
 from inference import reach
 from plots import detail_window
-from utils import (Table, bicubic, did_you_mean, luma, psnr, ssim, super_resolve, to_batch, to_rgb, to_signed, to_uint8,
-                   to_unit, write_whole)
+from utils import (Table, bicubic, did_you_mean, luma, psnr, ssim, ssim_map, super_resolve, to_batch, to_rgb, to_signed,
+                   to_uint8, to_unit, write_whole)
 
 GREYS = dict(cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
@@ -407,8 +406,7 @@ def equal_psnr(picture, side=208, seed=0):
         middle = (low + high) / 2
         noisy = np.clip(original + middle * noise, 0, 255).round().astype(np.uint8)
         low, high = (middle, high) if psnr(noisy, original) > wanted else (low, middle)
-    maps = [structural_similarity(luma(one), luma(original), data_range=255, gaussian_weights=True, sigma=1.5,
-                                  use_sample_covariance=False, full=True)[1] for one in (blurred, noisy)]
+    maps = [ssim_map(one, original) for one in (blurred, noisy)]
     titles = [f"{name}: {psnr(one, original):.2f} dB\nSSIM {ssim(one, original):.3f}, NIQE {_niqe(one)}"
               for name, one in (("blurred", blurred), ("noisy", noisy))]
     return _row([original, blurred, maps[0] * 255, noisy, maps[1] * 255],
@@ -462,7 +460,7 @@ def twice(methods, picture, side=32):
 
 # The paper's discriminator, without what the demo does against failing, and pictures of the weights as they are.
 UNPROTECTED = dict(discriminator_detail=False, discriminator_batch_norm=True, discriminator_rate=1, gradient_penalty=0,
-                   ema_decay=0)
+                   updates="alternating", ema_decay=0)
 # Five ways to fail, by settings of an adversarial phase that starts from a warm-up.
 FAILURES = {
     "discriminator_wins": dict(start_from=None),
@@ -486,14 +484,12 @@ def failures(cfg, start_from, updates=40, epochs=3):
     for name, changes in FAILURES.items():
         one = EasyDict(base, **{**changes, "name": f"fail-{cfg.name}-{name}"})
         run = runs.Run(one.name, one.runs)
-        phases = [_adversarial_phase(one)]
-        if not bench.has_ended(one, phases):
+        if not bench.has_ended(one, solver.phases(one)):
             try:
-                solver.Trainer(one, phases, progress=False).train()
+                solver.Trainer(one, progress=False).train()
             except FloatingPointError:
                 pass  # the failure that was to be shown
         histories[name] = runs.read_history(one.name, one.runs) if (run.folder / "history.csv").is_file() else []
-        pictures[name] = None
         if histories[name]:  # else it did not survive its first epoch
             kept = min(path.stem for path in (run.folder / "samples" / "original").glob("*.png"))
             original = run.known("original", kept)
@@ -502,7 +498,7 @@ def failures(cfg, start_from, updates=40, epochs=3):
     top, left, side = detail_window(original, 96)
     for column, (name, history) in zip(axes.T, histories.items()):
         column[0].set_title(name.replace("_", " "), fontsize=10)
-        picture = pictures[name] if pictures[name] is not None else np.zeros_like(original)
+        picture = pictures.get(name, np.zeros_like(original))
         column[0].imshow(picture[top : top + side, left : left + side], interpolation="nearest")
         column[0].set(xticks=[], yticks=[])  # (with a frame, for the picture may be white)
         steps = [row["epoch"] * updates for row in history]
@@ -518,11 +514,6 @@ def failures(cfg, start_from, updates=40, epochs=3):
             axis.tick_params(labelsize=7)
             axis.grid(alpha=0.3)
     return _closed(figure)
-
-
-def _adversarial_phase(cfg):
-    return solver.Phase("adversarial", solver.alternating_epoch, cfg.adversarial_epochs, cfg.adversarial_lr,
-                        cfg.adversarial_schedule)
 
 
 # ----------------------------------------------------------------------------------- predict, run, observe
@@ -544,7 +535,7 @@ SHEET = {
 
 
 def sheet_settings(cfg, row):
-    """The small setting in which a row of the sheet takes less than a minute on a laptop."""
+    """The small setting in which a row of the sheet takes a minute or two on a laptop."""
     return EasyDict(cfg, name=f"sheet-{cfg.name}", updates_per_epoch=60, warmup_epochs=4, ema_decay=0, start_from=None,
                     fork_of=None, adversarial_epochs=SHEET[row].adversarial_epochs)
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from evaluation import ORIGINAL, enlarge_all, mean_scores, score_captions
 from imresize import imresize
-from runs import FIRST_COLUMNS, LAST_COLUMNS, read_history
+from runs import losses_in, read_history
 from utils import Table, read_picture, save_picture, to_rgb, write_whole
 
 # -------------------------------------------------------------------------------------- tables of layers
@@ -129,8 +129,9 @@ def plot_history(histories, lines=None):
     axes = axes.flat
     for name, rows, line in _curves(histories):
         x = [row["updates"] for row in rows]
-        losses = [key for key in rows[0] if key not in FIRST_COLUMNS + LAST_COLUMNS and key not in PROBABILITIES]
-        for loss in losses:
+        for loss in losses_in(rows[0]):
+            if loss in PROBABILITIES:
+                continue
             values = [row[loss] for row in rows]
             if loss in GAME:
                 axes[1].plot(x, values, **{**line, **GAME[loss], "label": f"{name}, {GAME[loss]['label']}"})

@@ -156,7 +156,7 @@ class Run:
 
     def write_history(self, history):
         """Write the epochs, a dictionary each; between the usual columns those of the losses, as they first appear."""
-        losses = dict.fromkeys(name for row in history for name in row if name not in FIRST_COLUMNS + LAST_COLUMNS)
+        losses = dict.fromkeys(name for row in history for name in losses_in(row))
         write_csv(self.folder / "history.csv", history, [*FIRST_COLUMNS, *losses, *LAST_COLUMNS])
 
     def keep_samples(self, phase, epoch, samples):
@@ -217,6 +217,11 @@ def _link(path, other):
         os.link(path, other)
     except OSError:  # not on every disk
         shutil.copyfile(path, other)
+
+
+def losses_in(row):
+    """The names of the losses among the columns of an epoch of a history."""
+    return [name for name in row if name not in FIRST_COLUMNS + LAST_COLUMNS]
 
 
 def names(folder="runs"):

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from runs import FIRST_COLUMNS, LAST_COLUMNS
+from runs import losses_in
 from utils import progress_bar
 
 # Names of losses as they are shown where room is short.
@@ -81,7 +81,6 @@ class Screen:
 
 def epoch_line(row, epochs):
     """An epoch of a history as a line: "warmup 3/12: content 0.0123, 27.93 dB, SSIM 0.781, NIQE 6.80, 12 s"."""
-    losses = (name for name in row if name not in FIRST_COLUMNS + LAST_COLUMNS)
-    first = next((f"{SHORT.get(name, name)} {row[name]:.3g}, " for name in losses), "")
+    first = next((f"{SHORT.get(name, name)} {row[name]:.3g}, " for name in losses_in(row)), "")
     return (f"{row['phase']} {row['epoch']:.0f}/{epochs}: {first}{row['psnr']:.2f} dB, SSIM {row['ssim']:.4f}, "
             + (f"NIQE {row['niqe']:.2f}, " if "niqe" in row else "") + f"{row['seconds']:.0f} s")

@@ -266,11 +266,20 @@ def ssim(sr, hr, border=4):
     On the same luma and area as `psnr`, with the 11×11 Gaussian window (σ = 1.5), K₁ = 0.01 and
     K₂ = 0.03 of the article, averaged where the window fits. Parameters and errors as for `psnr`.
     """
+    return float(_ssim(sr, hr, border)[0])
+
+
+def ssim_map(sr, hr, border=0):
+    """The values that `ssim` is the mean of, one for each pixel within the border, as a float array."""
+    return _ssim(sr, hr, border)[1]
+
+
+def _ssim(sr, hr, border):
     from skimage.metrics import structural_similarity  # here: it costs a second of every start
 
     sr, hr = _comparable(sr, hr, border, 11, "ssim")
-    return float(structural_similarity(sr, hr, data_range=255, gaussian_weights=True, sigma=1.5,
-                                       use_sample_covariance=False))
+    return structural_similarity(sr, hr, data_range=255, gaussian_weights=True, sigma=1.5,
+                                 use_sample_covariance=False, full=True)
 
 
 def _comparable(sr, hr, border, smallest, who):

@@ -82,3 +82,10 @@ def test_lpips_with_a_file_of_the_format_of_alexnets_weights(monkeypatch, tmp_pa
     measure = evaluation.lpips()
     blurred = utils.bicubic(utils.imresize(photograph[:96, :96], 1 / 4))
     assert measure(photograph[:96, :96], photograph[:96, :96]) == 0 < measure(blurred, photograph[:96, :96])
+
+
+def test_the_map_of_ssim_has_the_values_that_ssim_is_the_mean_of(photograph):
+    blurred = utils.bicubic(utils.imresize(photograph[:96, :96], 1 / 4))
+    shown = utils.ssim_map(blurred, photograph[:96, :96], border=4)
+    assert shown.shape == (88, 88)
+    assert shown[5:-5, 5:-5].mean() == pytest.approx(utils.ssim(blurred, photograph[:96, :96], 4), abs=1e-12)
