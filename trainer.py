@@ -444,14 +444,14 @@ class Trainer:
         self.average = deepcopy(self.generator).requires_grad_(False) if self.cfg.ema_decay else None
         if self.average and state and "average" in state:
             self.average.load_state_dict(state["average"])
+        if self.average:  # their layers, found once, for the search takes longer than the averaging
+            self._layers = [list(network.modules()) for network in (self.average, self.generator)]
 
     def _follow(self):
         """Draw the average towards the generator after an update."""
         done = self.epoch * self.steps_per_epoch + self.step
         decay = min(self.cfg.ema_decay, (1 + done) / (10 + done))  # at first quickly, to forget the random weights
-        averaged, current = ([value for value in chain(network.parameters(), network.buffers())
-                              if value.is_floating_point()] for network in (self.average, self.generator))
-        get_ema_multi_avg_fn(decay)(averaged, current, done)
+        get_ema_multi_avg_fn(decay)(*map(_averaged, self._layers), done)
 
     # ----------------------------------------------------------------------------------- saved, resumed
 
@@ -597,6 +597,7 @@ class Trainer:
         epochs = sum(phase.epochs for phase in self.phases) - len(self.history)
         numbered = min(epochs // self.cfg.checkpoint_every, self.cfg.keep_checkpoints or epochs)
         return (numbered + 12) * generator  # a state has weights, moments and perhaps an average; two are kept
+
     def _position(self):
         total = next((phase.epochs for phase in self.phases if phase.name == self.phase), self.epoch)
         within = f" and {self.step} of {self.steps_per_epoch} updates" if self.step else ""
@@ -633,6 +634,13 @@ def _yielded(phase, arguments, batches):
         raise ValueError(f"phase {phase.name!r}: its epoch function must yield its losses after each update, such as "
                          f'yield {{"content_loss": loss}}')
     return steps
+
+
+def _averaged(layers):
+    """What is averaged of a network's layers: weights and buffers, each once."""
+    values = dict.fromkeys(chain.from_iterable(chain(layer._parameters.values(), layer._buffers.values())
+                                               for layer in layers))
+    return [value for value in values if value is not None and value.is_floating_point()]
 
 
 def _fingerprint(learners):

@@ -183,7 +183,7 @@ def save_picture(path, picture):
     """Save a uint8 picture as PNG, whole or not at all, making its folder if need be."""
     check_picture(picture, "save_picture")
     with write_whole(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
+        Image.fromarray(picture).save(temporary, format="PNG", compress_level=4)  # hardly larger, and much quicker
 
 
 def check_picture(picture, who):
