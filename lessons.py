@@ -25,6 +25,7 @@ from easydict import EasyDict
 from torch import nn
 
 import bench
+import recipes
 import runs
 import solver
 from evaluation import naturalness
@@ -330,7 +331,7 @@ def balance(trainer):
     """Values and gradients of the generator's losses on a batch of the run: what each of them wants, and how strongly.
 
     The gradient's norm is that at the generator's weights, with the run's factors and alone; "vgg (random)" is the
-    squared distance of features of a VGG19 with random weights.
+    squared distance of features of a VGG19 with random weights. A content loss of several terms has a line of its own.
     """
     cfg = trainer.cfg
     generator, discriminator = (copy.deepcopy(network).cpu().float().train() for network in (
@@ -338,8 +339,11 @@ def balance(trainer):
     low, high = (part.cpu() for part in trainer.train_set[range(cfg.batch_size)])
     low, high = to_unit(low), to_signed(high)
     vgg, fake = random_vgg(), generator(low)
-    losses = {"mse": solver.mse_loss(fake, high), "vgg (random)": F.mse_loss(vgg(fake), vgg(high)),
-              "adversarial": solver.adversarial_loss(discriminator(fake))}
+    losses = {"mse": solver.mse_loss(fake, high)}
+    if set(recipes.content_terms(cfg.content_loss)) <= {"mse", "low"}:  # not with VGG's true weights, a large download
+        losses[cfg.content_loss] = solver.make_content_loss(cfg)(fake, high)
+    losses |= {"vgg (random)": F.mse_loss(vgg(fake), vgg(high)),
+               "adversarial": solver.adversarial_loss(discriminator(fake))}
     weights = [p for p in generator.parameters() if p.requires_grad]
     rows, gradients = [], {}
     for name, loss in losses.items():
@@ -459,19 +463,19 @@ def twice(methods, picture, side=32):
 # ------------------------------------------------------------------------------------------ how training fails
 
 # The paper's discriminator, without what the demo does against failing, and pictures of the weights as they are.
-UNPROTECTED = dict(discriminator_detail=False, discriminator_batch_norm=True, discriminator_rate=1, gradient_penalty=0,
-                   updates="alternating", ema_decay=0)
+UNPROTECTED = dict(discriminator_detail=False, discriminator_halving_kernel=3, discriminator_batch_norm=True,
+                   discriminator_rate=1, gradient_penalty=0, content_loss="mse", updates="alternating", ema_decay=0)
 # Five ways to fail, by settings of an adversarial phase that starts from a warm-up.
 FAILURES = {
     "discriminator_wins": dict(start_from=None),
     "mesh": dict(adversarial_weight=0.3),
-    "colour_shift": dict(content_loss="0.001 mse", adversarial_weight=1e-2),
+    "colour_shift": dict(content_loss="0.003 mse", adversarial_weight=3e-3),
     "over_smooth": dict(adversarial_weight=1e-7),
     "divergence": dict(adversarial_lr=0.1, clip_gradients=None),
 }
 
 
-def failures(cfg, start_from, updates=40, epochs=3):
+def failures(cfg, start_from, updates=25, epochs=3):
     """Train five failures, a few seconds each, and show what each looks like and which curve announces it.
 
     The runs are called `fail-<name>-…`; what was trained before is not trained again. `start_from` is the checkpoint of

@@ -133,6 +133,11 @@ class Discriminator(nn.Module):
     flatten : bool
         Whether the dense layers see all positions together, as in the paper, or act at each position of the
         last feature map (Keras' Dense without Flatten), which gives one logit for each.
+    halving_kernel : {3, 4}
+        Kernel size of the convolutions that halve the picture (3 in the paper). 3×3 kernels two pixels apart see every
+        second row and column twice as often as the others, and so does the gradient on its way back: it teaches the
+        generator a faint mesh (Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016). 4×4 kernels
+        see all pixels equally often.
     bn_momentum, bn_eps : float
         As for `Generator`.
 
@@ -140,7 +145,8 @@ class Discriminator(nn.Module):
     belongs to the loss (cross-entropy with logits), which is the same function and numerically safe.
     """
 
-    def __init__(self, crop=96, channels=64, dense=1024, batch_norm=True, flatten=True, bn_momentum=0.1, bn_eps=1e-5):
+    def __init__(self, crop=96, channels=64, dense=1024, batch_norm=True, flatten=True, halving_kernel=3,
+                 bn_momentum=0.1, bn_eps=1e-5):
         super().__init__()
         if not isinstance(crop, int) or crop < 16 or crop % 16:
             raise ValueError(f"crop must be a multiple of 16, because the discriminator halves "
@@ -149,7 +155,7 @@ class Discriminator(nn.Module):
         layers = [conv(3, channels, 3), nn.LeakyReLU(0.2)]
         width = channels
         for maps, stride in [(1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2)]:
-            layers += [conv(width, maps * channels, 3, stride),
+            layers += [conv(width, maps * channels, halving_kernel if stride == 2 else 3, stride),
                        *[nn.BatchNorm2d(maps * channels, bn_eps, bn_momentum)] * batch_norm, nn.LeakyReLU(0.2)]
             width = maps * channels
         self.features = nn.Sequential(*layers)
@@ -236,8 +242,8 @@ class OnDetail(nn.Module):
 
 
 def conv(inputs, outputs, kernel, stride=1, bias=True):
-    """A convolution that keeps height and width (divided by the stride)."""
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
+    """A convolution that keeps height and width (divided by the stride, which an even kernel needs)."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=(kernel - 1) // 2, bias=bias)
 
 
 # What follows a convolution with so many feature maps.
@@ -265,5 +271,6 @@ def make_discriminator(cfg):
         return StridedDiscriminator(cfg.crop, cfg.discriminator_channels, cfg.bn_momentum, cfg.bn_eps)
     # END SOLUTION
     network = Discriminator(cfg.crop, cfg.discriminator_channels, cfg.discriminator_dense,
-                            cfg.discriminator_batch_norm, cfg.discriminator_flatten, cfg.bn_momentum, cfg.bn_eps)
+                            cfg.discriminator_batch_norm, cfg.discriminator_flatten, cfg.discriminator_halving_kernel,
+                            cfg.bn_momentum, cfg.bn_eps)
     return OnDetail(network) if cfg.discriminator_detail else network

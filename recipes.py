@@ -124,6 +124,7 @@ SECTIONS = {
         "discriminator_dense": Setting(1024, _COUNT, "width of its dense layer (srgan)"),
         "discriminator_batch_norm": Setting(True, _FLAG, "batch norm in it (srgan)"),
         "discriminator_flatten": Setting(True, _FLAG, "one verdict per picture, or one per position (srgan)"),
+        "discriminator_halving_kernel": Setting(3, _one_of(3, 4), "kernel size where it halves the picture (srgan)"),
         "discriminator_detail": Setting(False, _FLAG, "let it see only what is lost when a picture is made small"),
     },
     "losses and updates": {
@@ -216,15 +217,15 @@ RECIPES = {
     # The paper's way with a small network on scikit-image's photographs: minutes on a laptop.
     "demo": dict(
         train_list="data/lists/demo_train.csv", valid_list="data/lists/demo_test.csv",
-        crop=64, batch_size=8, patches_per_picture=250,
+        crop=48, batch_size=8, patches_per_picture=250,
         channels=32, blocks=8, batch_norm=False, first_kernel=3, last_kernel=3,
         discriminator_channels=16, discriminator_dense=128,
-        content_loss="mse", adversarial_epochs=4,
+        content_loss="mse + 2 low", adversarial_epochs=4,
         # BEGIN SOLUTION NO PROMPT
-        clip_gradients=0.1, ema_decay=0.999, warmup_epochs=12, warmup_lr=2e-3, warmup_schedule="one_cycle",
+        clip_gradients=0.1, ema_decay=0.999, warmup_epochs=16, warmup_lr=2e-3, warmup_schedule="one_cycle",
         # A discriminator that sees only detail, keeps up (two time scales, arXiv 1706.08500), and is held smooth.
-        discriminator_detail=True, discriminator_batch_norm=False, discriminator_rate=4, gradient_penalty=0.02,
-        adversarial_weight=6e-3,
+        discriminator_detail=True, discriminator_halving_kernel=4, discriminator_batch_norm=False,
+        discriminator_rate=4, gradient_penalty=0.02, adversarial_weight=8e-3,
         # END SOLUTION
         # BEGIN PROMPT
         # warmup_epochs=0,  # the basic mode

@@ -103,7 +103,8 @@ def test_the_balance_is_that_of_the_run_and_changes_nothing(small_settings):
     before = [p.clone() for p in trainer.generator.parameters()]
     table = lessons.balance(trainer)
     rows = {row[0]: row[1:] for row in table.cells[1:]}
-    assert list(rows) == ["mse", "vgg (random)", "adversarial"] and rows["mse"][-1] == "0°"
+    assert list(rows) == ["mse", "mse + 2 low", "vgg (random)", "adversarial"] and rows["mse"][-1] == "0°"
+    assert float(rows["mse + 2 low"][0]) > float(rows["mse"][0])  # the sum of its terms
     assert float(rows["adversarial"][3]) == pytest.approx(
         small_settings.adversarial_weight * float(rows["adversarial"][2]), rel=0.02)
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.generator.parameters()))

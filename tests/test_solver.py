@@ -167,6 +167,19 @@ def test_a_discriminator_of_detail_sees_no_colours():
     assert judge(torch.rand(4, 3, 32, 32)).std() > 0.01  # and He's weights let it tell something from the first
 
 
+def test_kernels_of_four_look_at_every_pixel_equally_often():
+    spread = {}
+    for kernel in (3, 4):
+        judge = models.Discriminator(128, channels=2, dense=4, batch_norm=False, flatten=False, halving_kernel=kernel)
+        for name, weight in judge.named_parameters():
+            torch.nn.init.constant_(weight, 0.1 if name.endswith("weight") else 0)
+        picture = torch.ones(1, 3, 128, 128, requires_grad=True)
+        judge(picture).sum().backward()
+        inner = picture.grad[..., 56:72, 56:72]  # far from the border
+        spread[kernel] = (inner.max() / inner.min()).item()
+    assert spread[4] == pytest.approx(1, abs=1e-4) and spread[3] > 1.5
+
+
 def test_a_penalised_discriminator_has_layers_that_can_be_differentiated_twice(small_settings, monkeypatch):
     class PlainPReLU(torch.nn.PReLU):
         pass  # a class of one's own is never made quicker
@@ -250,6 +263,22 @@ def test_another_run_can_start_from_its_weights(small_settings):
     third = solver.Trainer(changed(small_settings, name="third", warmup_epochs=0, start_from=half), progress=False)
     for mine, wanted in zip(third.generator.parameters(), first.generator.parameters()):
         torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_the_average_follows_buffers_that_a_network_replaces(small_settings, monkeypatch):
+    class Counting(torch.nn.Sequential):
+        def __init__(self):
+            super().__init__(torch.nn.Conv2d(3, 48, 3, padding=1), torch.nn.PixelShuffle(4))
+            self.register_buffer("seen", torch.zeros(1))
+
+        def forward(self, low):
+            if self.training:
+                self.seen = self.seen + 1
+            return super().forward(low)
+
+    monkeypatch.setattr("trainer.make_generator", lambda cfg: Counting())
+    trainer = run(small_settings, ema_decay=0.5, adversarial_epochs=0)
+    assert trainer.generator.seen - 2 < trainer.average.seen < trainer.generator.seen
 
 
 def test_the_average_of_the_weights_is_what_is_kept_and_trained_further(small_settings, monkeypatch):
