@@ -48,13 +48,14 @@ def stretches(cfg):
 
 def test_a_change_that_touches_trained_epochs_asks_for_a_new_name(small_settings):
     train(small_settings)
+    weight = small_settings.adversarial_weight
     for changes, words in [
         (dict(warmup_lr=1e-3), "its warmup was trained with warmup_lr = 0.002, not 0.001.*cfg.name = \"small_2\"$"),
         (dict(warmup_schedule="constant"), "warmup_schedule = 'one_cycle', not 'constant'"),
         (dict(ema_decay=0.5), "its warmup was trained with ema_decay"),
-        (dict(adversarial_weight=0.1), "its adversarial was trained with adversarial_weight = 0.006, not 0.1.*cfg.name"
-                                       ", cfg.fork_of = \"small_2\", \"small\" starts it with .* its warmup$"),
-        (dict(content_loss="2 mse"), "its adversarial was trained with content_loss = 'mse'"),
+        (dict(adversarial_weight=0.1), f"its adversarial was trained with adversarial_weight = {weight}, not 0.1.*"
+                                       "cfg.name, cfg.fork_of = \"small_2\", \"small\" starts it with .* its warmup$"),
+        (dict(content_loss="2 mse"), "its adversarial was trained with content_loss = 'mse"),
         (dict(updates="simultaneous"), "the epoch function = 'alternating_epoch', not 'simultaneous_epoch'"),
         (dict(warmup_epochs=3), "its warmup ended after 2 epochs, and its adversarial has begun, so warmup_epochs = 3 "
                                 "comes too late.*fork_of"),
@@ -80,7 +81,7 @@ def test_a_fork_keeps_what_is_valid_and_ends_as_if_trained_from_the_beginning(sm
     folder = forked.run.folder
     assert (folder / "checkpoints" / "warmup.pt").is_file() and forked.run.sampled_epochs("warmup", "eye") == [1, 2]
     assert [(s["phase"], s["settings"]["adversarial_weight"]) for s in stretches(other)] == [
-        ("warmup", 0.006), ("adversarial", 0.1)]
+        ("warmup", small_settings.adversarial_weight), ("adversarial", 0.1)]
     assert train(other).history == forked.history  # resumed like any other
     longer = train(small_settings, name="longer", fork_of="small", warmup_epochs=3)
     assert [row["phase"] for row in longer.history] == ["warmup"] * 3 + ["adversarial"] * 2
