@@ -223,7 +223,8 @@ RECIPES = {
         content_loss="mse + 2 low", adversarial_epochs=4,
         # BEGIN SOLUTION NO PROMPT
         clip_gradients=0.1, ema_decay=0.999, warmup_epochs=16, warmup_lr=2e-3, warmup_schedule="one_cycle",
-        # A discriminator that sees only detail, keeps up (two time scales, arXiv 1706.08500), and is held smooth.
+        # A discriminator that sees only detail and all pixels equally often, keeps up (two time scales,
+        # arXiv 1706.08500), and is held smooth.
         discriminator_detail=True, discriminator_halving_kernel=4, discriminator_batch_norm=False,
         discriminator_rate=4, gradient_penalty=0.02, adversarial_weight=8e-3,
         # END SOLUTION

@@ -55,7 +55,7 @@ def test_a_change_that_touches_trained_epochs_asks_for_a_new_name(small_settings
         (dict(ema_decay=0.5), "its warmup was trained with ema_decay"),
         (dict(adversarial_weight=0.1), f"its adversarial was trained with adversarial_weight = {weight}, not 0.1.*"
                                        "cfg.name, cfg.fork_of = \"small_2\", \"small\" starts it with .* its warmup$"),
-        (dict(content_loss="2 mse"), "its adversarial was trained with content_loss = 'mse"),
+        (dict(content_loss="2 mse"), "its adversarial was trained with content_loss = 'mse [+] 2 low', not '2 mse'"),
         (dict(updates="simultaneous"), "the epoch function = 'alternating_epoch', not 'simultaneous_epoch'"),
         (dict(warmup_epochs=3), "its warmup ended after 2 epochs, and its adversarial has begun, so warmup_epochs = 3 "
                                 "comes too late.*fork_of"),
