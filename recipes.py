@@ -130,7 +130,7 @@ SECTIONS = {
     "losses and updates": {
         # (features divided by 12.75, which is their squared distance divided by 12.75²)
         "content_loss": Setting("0.00615148 vgg54", _CONTENT_LOSS, "content loss of adversarial training"),
-        "vgg_weights": Setting(None, _FILE, "local file of torchvision's VGG19 weights; None downloads them"),
+        "vgg_weights": Setting(None, _FILE, "local file of torchvision's VGG19 or VGG16; None downloads VGG19's"),
         "vgg_normalise": Setting(True, _FLAG, "show VGG pictures in ImageNet's colours, not in [-1, 1]"),
         "vgg_size": Setting(None, _COUNT_OR_NONE, "show VGG pictures resized to this side; None: as they are"),
         "adversarial_weight": Setting(1e-3, _WEIGHT, "weight of the adversarial loss (eq. 3)"),

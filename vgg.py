@@ -1,4 +1,4 @@
-"""VGG19's features: what the content loss of the paper compares pictures by (section 2.2.1)."""
+"""VGG's features: what the content loss of the paper compares pictures by (section 2.2.1)."""
 
 from pathlib import Path
 
@@ -9,9 +9,10 @@ from imresize import imresize
 
 
 class VGGFeatures(nn.Module):
-    """φ(i,j): VGG19's feature map after the activation of the j-th convolution before the i-th pooling.
+    """φ(i,j): VGG's feature map after the activation of the j-th convolution before the i-th pooling.
 
-    The feature space of the paper's content loss (section 2.2.1), trained on ImageNet and frozen here.
+    The feature space of the paper's content loss (section 2.2.1), trained on ImageNet and frozen here: VGG19's, as in
+    the paper, or VGG16's where `weights` names a file of its.
     The paper divides the features by 12.75; here that is a factor of 1/12.75² on their squared distance, in the
     setting `content_loss`.
 
@@ -20,8 +21,8 @@ class VGGFeatures(nn.Module):
     i, j : int
         φ(5,4) and φ(2,2) are the paper's VGG54 and VGG22. Without j: the map after the i-th pooling.
     weights : str or path, optional
-        A local weights file in torchvision's format (`vgg19-dcbb9e9d.pth`). Without it torchvision
-        downloads that file once (548 MB) into its cache.
+        A local weights file in torchvision's format (`vgg19-dcbb9e9d.pth`, or `vgg16-397923af.pth`), of which only the
+        convolutions are read. Without it torchvision downloads VGG19's once (548 MB) into its cache.
     normalise : bool
         Bring pictures to the colours that VGG was trained with; without, it sees [-1, 1] as it is.
     size : int, optional
@@ -29,25 +30,31 @@ class VGGFeatures(nn.Module):
 
     Forward: N×3×H×W in [-1, 1] → N×C×H'×W'.
 
-    Raises ValueError for a layer that VGG19 does not have or a file with other weights, and
+    Raises ValueError for a layer that the network does not have or a file with other weights, and
     ConnectionError with the way out when the download fails.
     """
 
-    CONVOLUTIONS = (2, 2, 4, 4, 4)  # before each of the five poolings
+    CONVOLUTIONS = {"VGG19": (2, 2, 4, 4, 4), "VGG16": (2, 2, 3, 3, 3)}  # before each of the five poolings
 
     def __init__(self, i=5, j=4, weights=None, normalise=True, size=None):
         super().__init__()
-        if i not in range(1, 6) or j is not None and j not in range(1, self.CONVOLUTIONS[i - 1] + 1):
-            raise ValueError(f"VGG19 has no layer φ({i},{j}): i runs from 1 to 5, and j from 1 to "
-                             f"{', '.join(map(str, self.CONVOLUTIONS))} respectively")
-        from torchvision.models import vgg19  # here: it costs a second that MSE training need not pay
+        self._check_layer("VGG19", i, j)  # the deeper one: before a download in vain
+        state = _weights(weights)
+        name = "VGG19" if "features.34.weight" in state else "VGG16"  # the last convolution of VGG19
+        import torchvision.models  # here: it costs a second that MSE training need not pay
 
-        # A pooling follows (2 × its convolutions) layers, so φ(i,j) ends 2j layers behind pooling i-1.
-        end = sum(2 * n + 1 for n in self.CONVOLUTIONS[: i - 1 if j else i]) + 2 * (j or 0)
         with torch.device("meta"):  # without drawing random weights first
-            network = vgg19()
-        network.load_state_dict(_vgg19_weights(weights, network.state_dict()), assign=True)
-        self.layers = network.features[:end].eval().requires_grad_(False)
+            features = getattr(torchvision.models, name.lower())().features
+        try:
+            features.load_state_dict({key.removeprefix("features."): value for key, value in state.items()
+                                      if key.startswith("features.")}, assign=True)
+        except RuntimeError as error:
+            raise ValueError(f"vgg_weights: {weights} holds neither torchvision's VGG19 nor its VGG16. "
+                             f"{HELP}") from error
+        self._check_layer(name, i, j)
+        # A pooling follows (2 × its convolutions) layers, so φ(i,j) ends 2j layers behind pooling i-1.
+        end = sum(2 * n + 1 for n in self.CONVOLUTIONS[name][: i - 1 if j else i]) + 2 * (j or 0)
+        self.layers = features[:end].eval().requires_grad_(False)
         self.normalise, self.size = normalise, size
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
@@ -59,25 +66,29 @@ class VGGFeatures(nn.Module):
             picture = ((picture + 1) / 2 - self.mean) / self.std
         return self.layers(picture)
 
+    def _check_layer(self, name, i, j):
+        convolutions = self.CONVOLUTIONS[name]
+        if i not in range(1, 6) or j is not None and j not in range(1, convolutions[i - 1] + 1):
+            raise ValueError(f"{name} has no layer φ({i},{j}): i runs from 1 to 5, and j from 1 to "
+                             f"{', '.join(map(str, convolutions))} respectively")
 
-def _vgg19_weights(path, wanted):
-    from torchvision.models import VGG19_Weights
 
-    url = VGG19_Weights.IMAGENET1K_V1.url
-    help_text = (f"Download {url} on another machine and name the file in the setting vgg_weights, "
-                 f'or train with content_loss="mse", which needs no weights.')
+URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
+HELP = (f"Download {URL} on another machine and name the file in the setting vgg_weights, "
+        f'or train with content_loss="mse", which needs no weights.')
+
+
+def _weights(path):
     if path is None:
+        from torchvision.models import VGG19_Weights
+
         try:
             return VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True, weights_only=True)
         except Exception as error:  # no network, a proxy's page, a full disk, a wrong checksum
-            raise ConnectionError(f"the VGG19 weights could not be downloaded ({error}). {help_text}") from error
+            raise ConnectionError(f"the VGG19 weights could not be downloaded ({error}). {HELP}") from error
     if not Path(path).is_file():
-        raise ValueError(f"vgg_weights: there is no file {path}. {help_text}")
+        raise ValueError(f"vgg_weights: there is no file {path}. {HELP}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        fits = all(name in state and state[name].shape == wanted[name].shape for name in wanted)
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
-        raise ValueError(f"vgg_weights: {path} cannot be read ({error}). {help_text}") from error
-    if not fits:
-        raise ValueError(f"vgg_weights: {path} does not hold torchvision's VGG19. {help_text}")
-    return state
+        raise ValueError(f"vgg_weights: {path} cannot be read ({error}). {HELP}") from error

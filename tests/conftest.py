@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import skimage
 import torch
+from torch import nn
 
 import create_data_lists
 import recipes
@@ -99,14 +100,12 @@ def vgg19_weights(tmp_path_factory):
     torch.manual_seed(3)
     with torch.device("meta"):
         network = vgg19()
-    state = {name: torch.zeros(value.shape) for name, value in network.state_dict().items()}
-    for name, value in state.items():
-        if name.startswith("features") and name.endswith("weight"):
-            value.normal_(std=(2 / value[:, 0].numel()) ** 0.5)
-    network.load_state_dict(state, assign=True)
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
-    torch.save(state, path)
-    return str(path), network.features.eval()
+    features = network.features.to_empty(device="cpu").eval()
+    for value in features.parameters():
+        nn.init.kaiming_normal_(value) if value.dim() > 1 else nn.init.zeros_(value)
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"  # without the classifier, which is six times as large
+    torch.save({f"features.{name}": value for name, value in features.state_dict().items()}, path)
+    return str(path), features
 
 
 @pytest.fixture(scope="session")

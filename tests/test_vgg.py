@@ -1,7 +1,8 @@
-"""VGG19's features, from a file in the format of torchvision's weights."""
+"""VGG's features, from a file in the format of torchvision's weights."""
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 import vgg
@@ -43,7 +44,22 @@ def test_what_makes_no_sense_is_refused(call, message):
         call()
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
-    torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="other.pth does not hold torchvision's VGG19"):
-        vgg.VGGFeatures(weights=tmp_path / "other.pth")
+def test_weights_of_another_network_are_refused(tmp_path, vgg19_weights):
+    state = torch.load(vgg19_weights[0], weights_only=True)
+    for other in ({"features.0.weight": torch.zeros(3)},
+                  {name: value for name, value in state.items() if name != "features.0.bias"},
+                  {name: value[:1] for name, value in state.items()}):
+        torch.save(other, tmp_path / "other.pth")
+        with pytest.raises(ValueError, match="other.pth holds neither torchvision's VGG19 nor its VGG16"):
+            vgg.VGGFeatures(weights=tmp_path / "other.pth")
+
+
+def test_a_file_of_vgg16_is_taken_for_what_it_is(tmp_path):
+    torch.manual_seed(0)
+    layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
+    torch.save({f"features.{name}": value for name, value in layers.state_dict().items()}, tmp_path / "vgg16.pth")
+    picture = torch.rand(1, 3, 32, 32) * 2 - 1
+    features = vgg.VGGFeatures(4, 3, tmp_path / "vgg16.pth", normalise=False)
+    torch.testing.assert_close(features(picture), layers[:23](picture))  # up to its tenth ReLU
+    with pytest.raises(ValueError, match=r"VGG16 has no layer φ\(5,4\).*2, 2, 3, 3, 3"):
+        vgg.VGGFeatures(5, 4, tmp_path / "vgg16.pth")
