@@ -322,9 +322,14 @@ def random_vgg(seed=0):
     """VGG19 up to φ(5,4) with random weights: the shape of the loss where the trained weights are not there."""
     from torchvision.models import vgg19
 
+    with torch.device("meta"):  # without drawing the weights of its classifier, which are six times as many
+        layers = vgg19(weights=None).features[:36]
+    layers.to_empty(device="cpu")
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        return vgg19(weights=None).features[:36].eval().requires_grad_(False)
+        for weight in layers.parameters():
+            nn.init.kaiming_normal_(weight, mode="fan_out") if weight.dim() > 1 else nn.init.zeros_(weight)
+    return layers.eval().requires_grad_(False)
 
 
 def balance(trainer):

@@ -11,7 +11,7 @@ from conftest import ROOT, copy_kit, make_quarter_lists, shorten_the_sheet, subs
 from PIL import Image
 
 NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
-SHORT = "patches_per_picture=20, channels=8, blocks=1, warmup_epochs=2, adversarial_epochs=1"
+SHORT = "patches_per_picture=5, channels=8, blocks=1, warmup_epochs=2, adversarial_epochs=1"
 
 
 def prepare(folder, photograph):
