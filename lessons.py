@@ -345,7 +345,7 @@ def balance(trainer):
     low, high = to_unit(low), to_signed(high)
     vgg, fake = random_vgg(), generator(low)
     losses = {"mse": solver.mse_loss(fake, high)}
-    if set(recipes.content_terms(cfg.content_loss)) <= {"mse", "low"}:  # not with VGG's true weights, a large download
+    if set(recipes.content_terms(cfg.content_loss)) <= set(recipes.PIXEL_TERMS):
         losses[cfg.content_loss] = solver.make_content_loss(cfg)(fake, high)
     losses |= {"vgg (random)": F.mse_loss(vgg(fake), vgg(high)),
                "adversarial": solver.adversarial_loss(discriminator(fake))}

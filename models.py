@@ -270,6 +270,10 @@ def make_discriminator(cfg):
     if cfg.discriminator == "strided":
         return StridedDiscriminator(cfg.crop, cfg.discriminator_channels, cfg.bn_momentum, cfg.bn_eps)
     # END SOLUTION
+    # BEGIN PROMPT
+    # if cfg.discriminator == "strided":
+    #     raise ValueError("discriminator: 'strided' (of the recipe paddle) is not in the student edition; use 'srgan'")
+    # END PROMPT
     network = Discriminator(cfg.crop, cfg.discriminator_channels, cfg.discriminator_dense,
                             cfg.discriminator_batch_norm, cfg.discriminator_flatten, cfg.discriminator_halving_kernel,
                             cfg.bn_momentum, cfg.bn_eps)

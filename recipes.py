@@ -47,6 +47,7 @@ def _one_of(*values):
 
 
 SCHEDULE = _one_of("constant", "step", "one_cycle")
+PIXEL_TERMS = "mse", "low"  # of a content loss: they do without VGG's weights, a large download
 
 
 def content_terms(text):
@@ -59,9 +60,9 @@ def content_terms(text):
     """
     terms = {}
     for part in str(text).split(" + "):
-        found = re.fullmatch(
-            r"\s*(?:([\d.]+(?:e[+-]?\d+)?)\s*\*?\s+)?(mse|low|vgg(?:[12][12]|[345][1-4])|pool[1-5])\s*", part)
-        if not found or found[2] in terms:
+        found = re.fullmatch(r"\s*(?:([\d.]+(?:e[+-]?\d+)?)\s*\*?\s+)?(\w+)\s*", part)
+        known = found and (found[2] in PIXEL_TERMS or re.fullmatch(r"vgg([12][12]|[345][1-4])|pool[1-5]", found[2]))
+        if not known or found[2] in terms:
             raise ValueError(f"content_loss: {part.strip()!r} is not a term such as mse, low, vgg54 or 0.006 vgg22")
         terms[found[2]] = float(found[1] or 1)
     return terms

@@ -134,7 +134,7 @@ def make_content_loss(cfg, machine=None):
     device, autocast = (machine.device, machine.autocast) if machine else ("cpu", nullcontext)
     terms = []
     for name, weight in recipes.content_terms(cfg.content_loss).items():
-        if name in ("mse", "low"):
+        if name in recipes.PIXEL_TERMS:
             terms.append((weight, mse_loss if name == "mse" else partial(low_loss, cfg.scale)))
             continue
         i, j = name[3:] if name.startswith("vgg") else (name[4], 0)
