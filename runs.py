@@ -258,8 +258,9 @@ def chosen(name=None, folder="runs"):
         print(f"there is no run in {folder} yet: train first")
     else:
         others = [other for other in known if other != name]
-        more = f"; others: {', '.join(others[:4])}{' …' * (len(others) > 4)}" if others else ""
-        print(f"run {name!r}, {why}{more}")
+        print(f"run {name!r}, {why}")
+        if others:  # a line that a narrow notebook need not break inside words
+            print(f"others: {', '.join(others[:3])}{' …' * (len(others) > 3)}")
     return name
 
 

@@ -157,7 +157,7 @@ def test_the_run_to_look_at_is_named_chosen_or_the_newest_and_said(small_setting
     assert runs.chosen(folder=folder) is None and "train first" in capsys.readouterr().out
     for name in ("one", "two"):
         train(small_settings, name=name, adversarial_epochs=0)
-    assert runs.chosen(folder=folder) == "two" and "run 'two', the newest; others: one" in capsys.readouterr().out
+    assert runs.chosen(folder=folder) == "two" and "run 'two', the newest\nothers: one" in capsys.readouterr().out
     runs.choose("one", folder)
     assert runs.chosen(folder=folder) == "one" and "the one chosen in train.ipynb" in capsys.readouterr().out
     assert runs.chosen("two", folder) == "two"
