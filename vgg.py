@@ -40,20 +40,20 @@ class VGGFeatures(nn.Module):
         super().__init__()
         self._check_layer("VGG19", i, j)  # the deeper one: before a download in vain
         state = _weights(weights)
-        name = "VGG19" if "features.34.weight" in state else "VGG16"  # the last convolution of VGG19
+        network = "VGG19" if "features.34.weight" in state else "VGG16"  # the last convolution of VGG19
         import torchvision.models  # here: it costs a second that MSE training need not pay
 
         with torch.device("meta"):  # without drawing random weights first
-            features = getattr(torchvision.models, name.lower())().features
+            features = getattr(torchvision.models, network.lower())().features
         try:
-            features.load_state_dict({key.removeprefix("features."): value for key, value in state.items()
-                                      if key.startswith("features.")}, assign=True)
+            features.load_state_dict({name.removeprefix("features."): value for name, value in state.items()
+                                      if str(name).startswith("features.")}, assign=True)
         except RuntimeError as error:
             raise ValueError(f"vgg_weights: {weights} holds neither torchvision's VGG19 nor its VGG16. "
                              f"{HELP}") from error
-        self._check_layer(name, i, j)
+        self._check_layer(network, i, j)
         # A pooling follows (2 × its convolutions) layers, so φ(i,j) ends 2j layers behind pooling i-1.
-        end = sum(2 * n + 1 for n in self.CONVOLUTIONS[name][: i - 1 if j else i]) + 2 * (j or 0)
+        end = sum(2 * n + 1 for n in self.CONVOLUTIONS[network][: i - 1 if j else i]) + 2 * (j or 0)
         self.layers = features[:end].eval().requires_grad_(False)
         self.normalise, self.size = normalise, size
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
@@ -66,10 +66,10 @@ class VGGFeatures(nn.Module):
             picture = ((picture + 1) / 2 - self.mean) / self.std
         return self.layers(picture)
 
-    def _check_layer(self, name, i, j):
-        convolutions = self.CONVOLUTIONS[name]
+    def _check_layer(self, network, i, j):
+        convolutions = self.CONVOLUTIONS[network]
         if i not in range(1, 6) or j is not None and j not in range(1, convolutions[i - 1] + 1):
-            raise ValueError(f"{name} has no layer φ({i},{j}): i runs from 1 to 5, and j from 1 to "
+            raise ValueError(f"{network} has no layer φ({i},{j}): i runs from 1 to 5, and j from 1 to "
                              f"{', '.join(map(str, convolutions))} respectively")
 
 
