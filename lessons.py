@@ -31,7 +31,7 @@ import solver
 from evaluation import naturalness
 from imresize import imresize
 from inference import reach
-from plots import detail_window
+from plots import NO_TICKS, detail_window
 from utils import (Table, bicubic, did_you_mean, luma, psnr, ssim, ssim_map, super_resolve, to_batch, to_rgb, to_signed,
                    to_uint8, to_unit, write_whole)
 
@@ -48,6 +48,7 @@ def _row(pictures, titles, size=2.0, **options):
 def _rows(pictures, titles, size=2.0, **options):
     """A figure with rows of pictures under titles."""
     figure, axes = plt.subplots(len(pictures), len(pictures[0]), layout="constrained", squeeze=False,
+                                subplot_kw=NO_TICKS,
                                 figsize=(size * len(pictures[0]), (size + 0.5) * len(pictures)))
     for axis, picture, title in zip(axes.flat, itertools.chain(*pictures), itertools.chain(*titles)):
         axis.imshow(picture, **(GREYS if np.ndim(picture) == 2 else {}) | options)

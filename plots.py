@@ -18,6 +18,9 @@ from imresize import imresize
 from runs import losses_in, read_history
 from utils import Table, read_picture, save_picture, to_rgb, write_whole
 
+# For axes of pictures, also where they are off: placing ticks that nobody sees takes a third of a figure's time.
+NO_TICKS = dict(xticks=[], yticks=[])
+
 # -------------------------------------------------------------------------------------- tables of layers
 
 
@@ -92,7 +95,7 @@ def _notation(module):
 
 def plot_patches(train_set, count=8):
     """The first training patches: low resolution above, high resolution below."""
-    figure, axes = plt.subplots(2, count, figsize=(13, 3.4), layout="constrained")
+    figure, axes = plt.subplots(2, count, figsize=(13, 3.4), layout="constrained", subplot_kw=NO_TICKS)
     for column, pair in zip(axes.T, (train_set[n] for n in range(count))):
         for axis, patch in zip(column, pair):
             axis.imshow(patch.permute(1, 2, 0), interpolation="nearest")
@@ -285,8 +288,6 @@ def plot_plane(scores, histories=None, validated_on=None):
 
 
 # --------------------------------------------------------------------------------------------- pictures
-
-NO_TICKS = dict(xticks=[], yticks=[])  # also where axes are off: placing ticks takes a third of a figure's time
 
 
 def plot_comparison(pictures, detail=96, captions=None):

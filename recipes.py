@@ -54,7 +54,7 @@ def content_terms(text):
     """The terms of a content loss such as "mse + 2e-6 vgg54", as a dictionary: name → weight.
 
     Names are `mse` (eq. 4), `low` (the same after both were made small), `vgg54`, `vgg22`, … for features φ(5,4),
-    φ(2,2), … (eq. 5), and `pool1` to `pool5` for the maps after VGG19's poolings. A term without a number has the
+    φ(2,2), … (eq. 5), and `pool1` to `pool5` for the maps after VGG's poolings. A term without a number has the
     weight 1.
     Raises ValueError for any other text.
     """

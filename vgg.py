@@ -50,7 +50,7 @@ class VGGFeatures(nn.Module):
                                       if str(name).startswith("features.")}, assign=True)
         except RuntimeError as error:
             raise ValueError(f"vgg_weights: {weights} holds neither torchvision's VGG19 nor its VGG16. "
-                             f"{HELP}") from error
+                             f"{_way_out()}") from error
         self._check_layer(network, i, j)
         # A pooling follows (2 × its convolutions) layers, so φ(i,j) ends 2j layers behind pooling i-1.
         end = sum(2 * n + 1 for n in self.CONVOLUTIONS[network][: i - 1 if j else i]) + 2 * (j or 0)
@@ -73,9 +73,11 @@ class VGGFeatures(nn.Module):
                              f"{', '.join(map(str, convolutions))} respectively")
 
 
-URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-HELP = (f"Download {URL} on another machine and name the file in the setting vgg_weights, "
-        f'or train with content_loss="mse", which needs no weights.')
+def _way_out():
+    from torchvision.models import VGG19_Weights
+
+    return (f"Download {VGG19_Weights.IMAGENET1K_V1.url} on another machine and name the file in the setting "
+            f'vgg_weights, or train with content_loss="mse", which needs no weights.')
 
 
 def _weights(path):
@@ -85,10 +87,10 @@ def _weights(path):
         try:
             return VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True, weights_only=True)
         except Exception as error:  # no network, a proxy's page, a full disk, a wrong checksum
-            raise ConnectionError(f"the VGG19 weights could not be downloaded ({error}). {HELP}") from error
+            raise ConnectionError(f"the VGG19 weights could not be downloaded ({error}). {_way_out()}") from error
     if not Path(path).is_file():
-        raise ValueError(f"vgg_weights: there is no file {path}. {HELP}")
+        raise ValueError(f"vgg_weights: there is no file {path}. {_way_out()}")
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
-        raise ValueError(f"vgg_weights: {path} cannot be read ({error}). {HELP}") from error
+        raise ValueError(f"vgg_weights: {path} cannot be read ({error}). {_way_out()}") from error
