@@ -191,7 +191,8 @@ def test_batch_norm_is_folded_only_where_nothing_changes_by_it(photograph):
 
 def test_quick_layers_change_neither_names_nor_results():
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.PReLU(), nn.PReLU(8), nn.Conv2d(8, 3, 9, padding=4))
+    network = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.PReLU(), nn.PixelShuffle(2), nn.PReLU(8),
+                            nn.Conv2d(8, 3, 9, padding=4))
     names, low = list(network.state_dict()), torch.rand(2, 3, 12, 14, requires_grad=True)
     plain = network(low)
     plain.square().sum().backward()
@@ -199,7 +200,8 @@ def test_quick_layers_change_neither_names_nor_results():
     low.grad = None
     network.zero_grad()
     machine.quicken(network)
-    assert [type(m) for m in network] == [nn.Conv2d, machine.QuickPReLU, nn.PReLU, machine.ThinConv2d]
+    assert [type(m) for m in network] == [nn.Conv2d, machine.QuickPReLU, machine.QuickPixelShuffle, nn.PReLU,
+                                          machine.ThinConv2d]
     assert list(network.state_dict()) == names
     torch.testing.assert_close(network(low), plain)
     network(low).square().sum().backward()
