@@ -489,7 +489,7 @@ def failures(cfg, start_from, updates=25, epochs=3):
     """
     base = EasyDict(cfg, updates_per_epoch=updates, warmup_epochs=0, adversarial_epochs=epochs, start_from=start_from,
                     fork_of=None, adversarial_lr=5e-4, adversarial_schedule="constant", adversarial_weight=1e-3,
-                    **UNPROTECTED)
+                    valid_pictures=1, **UNPROTECTED)
     histories, pictures, original = {}, {}, None
     for name, changes in FAILURES.items():
         one = EasyDict(base, **{**changes, "name": f"fail-{cfg.name}-{name}"})

@@ -234,8 +234,9 @@ def leave(status=0):
 class Learner:
     """A network that learns: `learner(x)` computes, `learner.descend(loss)` makes one update of its weights.
 
-    `learner(x, y)` gives the network's outputs for both batches, one after the other; its weights are brought into
-    the machine's number format only once for them.
+    `learner(x, y)` gives the network's outputs for both batches; its weights are brought into the machine's number
+    format only once for them. They go through it one after the other, or, which is quicker, as one batch, if the
+    network says that it takes pictures `one_by_one`.
 
     Parameters
     ----------
@@ -257,6 +258,8 @@ class Learner:
         # Frozen, it goes without the wrapper of several processes, which counts on gradients of its weights.
         network = self.network if self._frozen else self._parallel
         with self.machine.autocast():
+            if len(batches) > 1 and getattr(self.network, "one_by_one", False):
+                return network(torch.cat(batches)).split([len(batch) for batch in batches])
             outputs = [network(batch) for batch in batches]
         return outputs[0] if len(outputs) == 1 else outputs
 

@@ -165,6 +165,7 @@ class Discriminator(nn.Module):
             head = [conv(width, dense, 1), nn.LeakyReLU(0.2), conv(dense, 1, 1)]
         self.classifier = nn.Sequential(*head)
         # END SOLUTION
+        self.one_by_one = not batch_norm  # what it says of a picture hangs on no other: two batches can go as one
 
     def forward(self, picture):
         # BEGIN SOLUTION
@@ -227,7 +228,7 @@ class OnDetail(nn.Module):
 
     def __init__(self, network):
         super().__init__()
-        self.network = network
+        self.network, self.one_by_one = network, getattr(network, "one_by_one", False)
         for layer in network.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, a=0.2)

@@ -136,6 +136,7 @@ SECTIONS = {
         "vgg_size": Setting(None, _COUNT_OR_NONE, "show VGG pictures resized to this side; None: as they are"),
         "adversarial_weight": Setting(1e-3, _WEIGHT, "weight of the adversarial loss (eq. 3)"),
         "gradient_penalty": Setting(0, _WEIGHT, "weight of the penalty on the discriminator's slope (R1)"),
+        "penalty_every": Setting(1, _COUNT, "in every so many updates it is computed, and as many times as heavy"),
         "updates": Setting("alternating", _one_of("alternating", "simultaneous"),
                            "discriminator first, or both networks from the same forward pass"),
         "adam_eps": Setting(1e-8, _POSITIVE, "epsilon of Adam (its betas are 0.9 and 0.999)"),
@@ -227,7 +228,7 @@ RECIPES = {
         # A discriminator that sees only detail and all pixels equally often, keeps up (two time scales,
         # arXiv 1706.08500), and is held smooth.
         discriminator_detail=True, discriminator_halving_kernel=4, discriminator_batch_norm=False,
-        discriminator_rate=4, gradient_penalty=0.02, adversarial_weight=8e-3,
+        discriminator_rate=4, gradient_penalty=0.03, penalty_every=4, adversarial_weight=8e-3,
         # END SOLUTION
         # BEGIN PROMPT
         # warmup_epochs=0,  # the basic mode

@@ -124,9 +124,12 @@ def _still_valid(state, phases, cfg, extras):
         if phase.name not in trained:
             continue
         count, over = trained[phase.name], phase.name != state["phase"]
-        old = [stretch["trained_by"] for stretch in record if stretch["phase"] == phase.name][-1:]
-        now = trained_by(phase, cfg, extras)
-        for setting, value in old[0].items() if old else ():
+        now, before = trained_by(phase, cfg, extras), {}
+        for stretch in record:
+            if stretch["phase"] == phase.name:
+                unknown = now.keys() & recipes.SETTINGS.keys() - stretch["settings"].keys()  # to the kit of that day
+                before = {**stretch["trained_by"], **{name: recipes.SETTINGS[name].paper for name in unknown}}
+        for setting, value in before.items():
             if now.get(setting, value) != value:
                 return valid, (f"its {phase.name} was trained with {setting} = {value!r}, not {now[setting]!r}")
         epochs = named(phase, "epochs", cfg)

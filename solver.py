@@ -42,7 +42,7 @@ def low_loss(scale, fake, high):
 
     What `imresize` removes is then the discriminator's to judge, not the content loss's to blur.
     """
-    return F.mse_loss(imresize(fake.float(), 1 / scale), imresize(high, 1 / scale))
+    return imresize(fake.float() - high, 1 / scale).square().mean()  # (of a difference: made small once, not twice)
 
 
 def vgg_loss(features, fake, high):
@@ -73,6 +73,14 @@ def r1_penalty(discriminator, high):
     return gradient.float().pow(2).sum(dim=(1, 2, 3)).mean() / 2
 
 
+def lazy_r1(discriminator, high, weight, every, update):
+    """The penalty of this update: in every so many updates, and as many times as heavy, else 0.
+
+    Its slope changes slowly, and to compute it takes long (StyleGAN2's lazy regularization, arXiv 1912.04958, sec. 3.1).
+    """
+    return every * weight * r1_penalty(discriminator, high) if weight and update % every == 0 else 0
+
+
 def probability(logits):
     """The mean of D: 1 where the discriminator takes everything for real, ½ where it can only guess."""
     return logits.float().sigmoid().mean()
@@ -81,7 +89,8 @@ def probability(logits):
 # -------------------------------------------------------------------------------------------- the epochs
 # An epoch goes once through its batches (low, high), makes an update for each, and yields its losses. It gets
 # what it asks for by the names of its parameters: `generator`, `discriminator` (see machine.Learner), `batches`,
-# `content_loss`, and any setting. Counting, learning rates, saving and stopping are the trainer's.
+# `first` (its first batch's number within the epoch: not 0 where a run is resumed), `content_loss`, and any setting.
+# Counting, learning rates, saving and stopping are the trainer's.
 
 
 # BEGIN SOLUTION NO PROMPT
@@ -94,14 +103,15 @@ def warmup_epoch(generator, batches):
 
 
 # END SOLUTION
-def alternating_epoch(generator, discriminator, batches, content_loss, adversarial_weight, gradient_penalty):
+def alternating_epoch(generator, discriminator, batches, content_loss, adversarial_weight, gradient_penalty=0,
+                      penalty_every=1, first=0):
     """For every batch first the discriminator, then the generator, which it judges anew (eqs. 2 and 3)."""
-    for low, high in batches:
+    for update, (low, high) in enumerate(batches, first):
         fake = generator(low)
 
         real_logits, fake_logits = discriminator(high, fake.detach())  # detached: the generator does not learn here
         d_loss = discriminator_loss(real_logits, fake_logits)
-        penalty = gradient_penalty and gradient_penalty * r1_penalty(discriminator, high)
+        penalty = lazy_r1(discriminator, high, gradient_penalty, penalty_every, update)
         discriminator.descend(d_loss + penalty)
 
         with discriminator.frozen():
@@ -112,14 +122,15 @@ def alternating_epoch(generator, discriminator, batches, content_loss, adversari
                "d_real": probability(real_logits), "d_fake": probability(fake_logits)}
 
 
-def simultaneous_epoch(generator, discriminator, batches, content_loss, adversarial_weight, gradient_penalty):
+def simultaneous_epoch(generator, discriminator, batches, content_loss, adversarial_weight, gradient_penalty=0,
+                       penalty_every=1, first=0):
     """Both networks from one forward pass: the generator is judged by the discriminator as it was before."""
-    for low, high in batches:
+    for update, (low, high) in enumerate(batches, first):
         fake = generator(low)
         real_logits, fake_logits = discriminator(high, fake)
         d_loss = discriminator_loss(real_logits, fake_logits)
         content, adversarial = content_loss(fake, high), adversarial_loss(fake_logits)
-        penalty = gradient_penalty and gradient_penalty * r1_penalty(discriminator, high)
+        penalty = lazy_r1(discriminator, high, gradient_penalty, penalty_every, update)
         descend_together((discriminator, d_loss + penalty), (generator, content + adversarial_weight * adversarial))
 
         yield {"content_loss": content, "adversarial_loss": adversarial, "discriminator_loss": d_loss,

@@ -292,7 +292,7 @@ class Trainer:
             first = len(self.history) * self.steps_per_epoch + self.step
             rest = self._batches(first, self.steps_per_epoch - self.step)
             before = _fingerprint(learners.values())
-            for losses in _yielded(phase, arguments, rest):
+            for losses in _yielded(phase, arguments, rest, self.step):
                 self._count(losses, phase)
                 screen.update(self.epoch, self.step)
                 now = time.monotonic()
@@ -627,8 +627,10 @@ def scheduled(peak, schedule, progress):
     return low + (high - low) * (1 - math.cos(math.pi * t)) / 2
 
 
-def _yielded(phase, arguments, batches):
-    """What an epoch function yields, if it does."""
+def _yielded(phase, arguments, batches, first=0):
+    """What an epoch function yields, if it does; `first` is the number of the first batch within the epoch."""
+    if _asks_for("first", phase):
+        arguments = {**arguments, "first": first}
     steps = phase.epoch(**arguments, batches=batches)
     if not hasattr(steps, "__next__"):
         raise ValueError(f"phase {phase.name!r}: its epoch function must yield its losses after each update, such as "

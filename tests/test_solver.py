@@ -122,6 +122,32 @@ def test_an_adversarial_update_equals_the_equations_written_out(penalty):
             torch.testing.assert_close(mine.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 
 
+def test_a_lazy_penalty_is_as_many_times_as_heavy_and_left_out_between():
+    def updated(*penalty):
+        generator, discriminator, low, high = tiny()
+        list(solver.alternating_epoch(learner(generator, 0.1), learner(discriminator, 0.1),
+                                      [(utils.to_unit(low), utils.to_signed(high))],
+                                      solver.make_content_loss(MSE), 1e-2, *penalty))
+        return discriminator.state_dict()
+
+    lazy = {first: updated(0.25, 3, first) for first in range(4)}
+    assert equal(lazy[0], lazy[3]) and equal(lazy[1], lazy[2]) and not equal(lazy[0], lazy[1])
+    assert equal(lazy[0], updated(0.75)) and equal(lazy[1], updated(0))
+
+
+def test_a_discriminator_without_batch_norm_judges_two_batches_at_once_with_the_same_result():
+    torch.manual_seed(0)
+    network = models.Discriminator(crop=16, channels=4, dense=8, batch_norm=False)
+    assert network.one_by_one and not models.Discriminator(crop=16, channels=4).one_by_one
+    batches, calls = torch.rand(2, 3, 3, 16, 16), []
+    network.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    together = learner(network, 0.1)(*batches)
+    network.one_by_one = False
+    apart = learner(network, 0.1)(*batches)
+    assert calls == [6, 3, 3]
+    torch.testing.assert_close(list(together), apart)
+
+
 def test_the_vgg_loss_is_the_mean_square_between_features(vgg19_weights):
     cfg = solver.settings("paper", content_loss="vgg22", vgg_weights=vgg19_weights[0])
     loss = solver.make_content_loss(cfg)
@@ -369,7 +395,8 @@ def test_an_interruption_saves_and_the_rest_is_as_if_nothing_had_happened(small_
 def test_killed_ten_times_the_weights_are_the_same_bit_for_bit(small_settings):
     """kill -9 at random moments, restarted each time, against one run that was left alone."""
     random_moments = random.Random(0)
-    options = dict(patches_per_picture=60, warmup_epochs=5, adversarial_epochs=4, ema_decay=0.99, save_minutes=0.002)
+    options = dict(patches_per_picture=60, warmup_epochs=5, adversarial_epochs=4, ema_decay=0.99, save_minutes=0.002,
+                   gradient_penalty=0.1, penalty_every=3)
     whole = run(small_settings, name="whole", **options)
     arguments = changed(small_settings, name="killed", **options)
     kills = starts = 0
