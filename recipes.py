@@ -228,7 +228,7 @@ RECIPES = {
         # A discriminator that sees only detail and all pixels equally often, keeps up (two time scales,
         # arXiv 1706.08500), and is held smooth.
         discriminator_detail=True, discriminator_halving_kernel=4, discriminator_batch_norm=False,
-        discriminator_rate=4, gradient_penalty=0.03, penalty_every=4, adversarial_weight=8e-3,
+        discriminator_rate=4, gradient_penalty=0.04, penalty_every=4, adversarial_weight=8e-3,
         # END SOLUTION
         # BEGIN PROMPT
         # warmup_epochs=0,  # the basic mode
