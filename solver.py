@@ -76,7 +76,7 @@ def r1_penalty(discriminator, high):
 def lazy_r1(discriminator, high, weight, every, update):
     """The penalty of this update: in every so many updates, and as many times as heavy, else 0.
 
-    Its slope changes slowly, and to compute it takes long (StyleGAN2's lazy regularization, arXiv 1912.04958, sec. 3.1).
+    The slope changes slowly, and to find it takes long (StyleGAN2's lazy regularization, arXiv 1912.04958, sec. 3.1).
     """
     return every * weight * r1_penalty(discriminator, high) if weight and update % every == 0 else 0
 

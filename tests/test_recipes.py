@@ -347,3 +347,20 @@ def test_the_comparison_of_the_recipes(small_lists, tmp_path):
     assert files == ["curves.png", "pictures.png", "scores.csv", "table.txt"]
     for recipe in SYSTEMS:  # the same number of updates for all
         assert runs.read_history(f"compare_{recipe}", tmp_path / "runs")[-1]["updates"] == 20
+
+
+def test_the_benchmark_trains_both_the_plain_way_and_the_kits(monkeypatch, vgg19_weights):
+    from tools import benchmark
+
+    def once(*functions, rounds=None):
+        for function in functions[:2]:
+            function()
+        return [1.0, 0.5]
+
+    small = solver.settings("paper", channels=4, blocks=1, discriminator_channels=4, discriminator_dense=8)
+    monkeypatch.setattr(benchmark, "in_turn", once)
+    monkeypatch.setattr(benchmark, "matrix_product", lambda dtype: 1.0)
+    monkeypatch.setattr(solver, "settings", lambda recipe: small)
+    monkeypatch.setattr("torchvision.models.vgg19", lambda: torch.nn.ModuleDict({"features": vgg19_weights[1]}))
+    header, rows = benchmark.benchmark_train(batch=1)
+    assert [row[3] for row in rows] == [2.0, 2.0] and all(row[4] > 0 for row in rows)
