@@ -257,7 +257,7 @@ def benchmark_train(batch=16):
     warm = row("warm-up step", *in_turn(plain_warm_up, kit_warm_up), operations_of(kit_warm_up), ceiling)
     adversarial = row("adversarial step, VGG(5,4)", *in_turn(plain_adversarial, kit_adversarial, 3),
                       operations_of(kit_adversarial), ceiling)
-    return ["train (the paper's networks, batch 16, crop 96)", *HEADER], [warm, adversarial]
+    return [f"train (the paper's networks, batch {batch}, crop 96)", *HEADER], [warm, adversarial]
 
 
 BIG_PROGRAM = """
