@@ -19,7 +19,7 @@ def check_phases(phases, cfg, extras):
     """
     if not all(hasattr(phase, "learning_rate") and callable(getattr(phase, "epoch", None)) for phase in phases):
         raise ValueError("phases must be a list of solver.Phase(name, function, epochs, learning_rate)")
-    names, known = [phase.name for phase in phases], ["generator", "discriminator", "batches", "first", *extras]
+    names, known = [phase.name for phase in phases], ["generator", "discriminator", "batches", *extras]
     for phase in phases:
         if not re.fullmatch(r"[a-z]\w*?(?<!\d)", phase.name) or names.count(phase.name) > 1:
             raise ValueError(f"phase {phase.name!r}: needs a name of its own, of small letters, digits and '_', "

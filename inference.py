@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from machine import keep_freed_memory, layout_for, quicken
+from machine import layout_for, quicken
 
 
 @torch.no_grad()
@@ -20,7 +20,6 @@ def prepare(generator, device, dtype):
     The copy is in evaluation mode, on `device` and in the number format `dtype`, its batch norm folded into the
     convolutions. Raises ValueError for a network that does not enlarge.
     """
-    keep_freed_memory()
     plain = quicken(copy.deepcopy(generator)).requires_grad_(False).eval()
     probe = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).to(device)
     widest = 0

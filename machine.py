@@ -49,16 +49,15 @@ def free_memory(device):
 
 
 def keep_freed_memory():
-    """Let this process keep what memory it frees, up to 2 GB, for its next tensors, where the C library is glibc.
+    """Let this process keep the memory of tensors up to 32 MB for its next ones, where the C library is glibc.
 
     Else much of it goes back to the system at once, and comes back page by page, each of them cleared first: that
     takes longer than many a layer's arithmetic. (PyTorch does the same with the memory of GPUs.)
     """
     with suppress(OSError, TypeError, AttributeError):  # other systems and libraries
         library = ctypes.CDLL(None)
-        # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h; older versions refuse more than 32 MB for the first.
-        library.mallopt(-3, 2**30) or library.mallopt(-3, 2**25)
-        library.mallopt(-1, 2**31 - 1)
+        library.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD of malloc.h: what is larger comes and goes as ever
+        library.mallopt(-1, 2**29)  # M_TRIM_THRESHOLD: so much may lie unused at the end
 
 
 def is_out_of_memory(error):
@@ -66,7 +65,7 @@ def is_out_of_memory(error):
     words = str(error).lower()
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
         sign in words for sign in ("out of memory", "allocate memory", "enough memory", "alloc_failed",
-                                   "unable to find an engine"))
+                                   "unable to find an engine", "could not create a primitive"))
 
 
 class Machine:
@@ -236,7 +235,7 @@ class Learner:
 
     `learner(x, y)` gives the network's outputs for both batches; its weights are brought into the machine's number
     format only once for them. They go through it one after the other, or, which is quicker, as one batch, if the
-    network says that it takes pictures `one_by_one`.
+    network has `judges_each_alone = True`.
 
     Parameters
     ----------
@@ -253,13 +252,17 @@ class Learner:
     def __init__(self, network, optimizer, machine, clip=None):
         self.network, self.optimizer, self.machine, self.clip = network, optimizer, machine, clip
         self._parallel, self._frozen = machine.data_parallel(network), False
+        self.update = 0  # the batch's number within the epoch; the trainer counts
 
     def __call__(self, *batches):
         # Frozen, it goes without the wrapper of several processes, which counts on gradients of its weights.
         network = self.network if self._frozen else self._parallel
         with self.machine.autocast():
-            if len(batches) > 1 and getattr(self.network, "one_by_one", False):
-                return network(torch.cat(batches)).split([len(batch) for batch in batches])
+            alike = len({batch.shape[1:] for batch in batches}) == 1 < len(batches)
+            if alike and getattr(self.network, "judges_each_alone", False) is True:
+                together = network(torch.cat(batches))
+                if isinstance(together, torch.Tensor):
+                    return together.split([len(batch) for batch in batches])
             outputs = [network(batch) for batch in batches]
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -444,10 +447,10 @@ class _SlopeForAll(torch.autograd.Function):
 
 
 class QuickPixelShuffle(nn.PixelShuffle):
-    """nn.PixelShuffle with a quicker backward pass on CPUs."""
+    """nn.PixelShuffle with a quicker backward pass on CPUs, in 16 bits."""
 
     def forward(self, x):
-        quick = x.device.type == "cpu" and x.ndim == 4
+        quick = x.device.type == "cpu" and x.ndim == 4 and x.element_size() == 2
         return _Shuffle.apply(x, self.upscale_factor) if quick else super().forward(x)
 
 
@@ -455,9 +458,12 @@ class _Shuffle(torch.autograd.Function):
     """PyTorch's pixel shuffle; the way back gathers the maps of each place, many channels at a time."""
 
     @staticmethod
-    def forward(ctx, x, factor):
-        ctx.factor = factor
+    def forward(x, factor):
         return nn.functional.pixel_shuffle(x, factor)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.factor = inputs[1]
 
     @staticmethod
     def backward(ctx, gradient):

@@ -164,8 +164,8 @@ class Discriminator(nn.Module):
         else:  # a dense layer at each position is a 1×1 convolution
             head = [conv(width, dense, 1), nn.LeakyReLU(0.2), conv(dense, 1, 1)]
         self.classifier = nn.Sequential(*head)
+        self.judges_each_alone = not batch_norm  # whatever pictures come with it: two batches can go as one
         # END SOLUTION
-        self.one_by_one = not batch_norm  # what it says of a picture hangs on no other: two batches can go as one
 
     def forward(self, picture):
         # BEGIN SOLUTION
@@ -228,7 +228,7 @@ class OnDetail(nn.Module):
 
     def __init__(self, network):
         super().__init__()
-        self.network, self.one_by_one = network, getattr(network, "one_by_one", False)
+        self.network, self.judges_each_alone = network, getattr(network, "judges_each_alone", False)
         for layer in network.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, a=0.2)

@@ -136,7 +136,7 @@ SECTIONS = {
         "vgg_size": Setting(None, _COUNT_OR_NONE, "show VGG pictures resized to this side; None: as they are"),
         "adversarial_weight": Setting(1e-3, _WEIGHT, "weight of the adversarial loss (eq. 3)"),
         "gradient_penalty": Setting(0, _WEIGHT, "weight of the penalty on the discriminator's slope (R1)"),
-        "penalty_every": Setting(1, _COUNT, "in every so many updates it is computed, and as many times as heavy"),
+        "penalty_every": Setting(1, _COUNT, "in every so many updates of an epoch it is there, as many times as heavy"),
         "updates": Setting("alternating", _one_of("alternating", "simultaneous"),
                            "discriminator first, or both networks from the same forward pass"),
         "adam_eps": Setting(1e-8, _POSITIVE, "epsilon of Adam (its betas are 0.9 and 0.999)"),

@@ -125,10 +125,10 @@ def _still_valid(state, phases, cfg, extras):
             continue
         count, over = trained[phase.name], phase.name != state["phase"]
         now, before = trained_by(phase, cfg, extras), {}
-        for stretch in record:
-            if stretch["phase"] == phase.name:
-                unknown = now.keys() & recipes.SETTINGS.keys() - stretch["settings"].keys()  # to the kit of that day
-                before = {**stretch["trained_by"], **{name: recipes.SETTINGS[name].paper for name in unknown}}
+        for old in record:
+            if old["phase"] == phase.name:
+                unknown = now.keys() & recipes.SETTINGS.keys() - old["settings"].keys()  # to the kit of that day
+                before = {**old["trained_by"], **{name: recipes.SETTINGS[name].paper for name in unknown}}
         for setting, value in before.items():
             if now.get(setting, value) != value:
                 return valid, (f"its {phase.name} was trained with {setting} = {value!r}, not {now[setting]!r}")

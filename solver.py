@@ -73,12 +73,12 @@ def r1_penalty(discriminator, high):
     return gradient.float().pow(2).sum(dim=(1, 2, 3)).mean() / 2
 
 
-def lazy_r1(discriminator, high, weight, every, update):
-    """The penalty of this update: in every so many updates, and as many times as heavy, else 0.
+def lazy_r1(discriminator, high, weight, every):
+    """The penalty of this update: in every so many of an epoch, and as many times as heavy, else 0.
 
     The slope changes slowly, and to find it takes long (StyleGAN2's lazy regularization, arXiv 1912.04958, sec. 3.1).
     """
-    return every * weight * r1_penalty(discriminator, high) if weight and update % every == 0 else 0
+    return every * weight * r1_penalty(discriminator, high) if weight and discriminator.update % every == 0 else 0
 
 
 def probability(logits):
@@ -89,8 +89,7 @@ def probability(logits):
 # -------------------------------------------------------------------------------------------- the epochs
 # An epoch goes once through its batches (low, high), makes an update for each, and yields its losses. It gets
 # what it asks for by the names of its parameters: `generator`, `discriminator` (see machine.Learner), `batches`,
-# `first` (its first batch's number within the epoch: not 0 where a run is resumed), `content_loss`, and any setting.
-# Counting, learning rates, saving and stopping are the trainer's.
+# `content_loss`, and any setting. Counting, learning rates, saving and stopping are the trainer's.
 
 
 # BEGIN SOLUTION NO PROMPT
@@ -104,14 +103,14 @@ def warmup_epoch(generator, batches):
 
 # END SOLUTION
 def alternating_epoch(generator, discriminator, batches, content_loss, adversarial_weight, gradient_penalty=0,
-                      penalty_every=1, first=0):
+                      penalty_every=1):
     """For every batch first the discriminator, then the generator, which it judges anew (eqs. 2 and 3)."""
-    for update, (low, high) in enumerate(batches, first):
+    for low, high in batches:
         fake = generator(low)
 
         real_logits, fake_logits = discriminator(high, fake.detach())  # detached: the generator does not learn here
         d_loss = discriminator_loss(real_logits, fake_logits)
-        penalty = lazy_r1(discriminator, high, gradient_penalty, penalty_every, update)
+        penalty = lazy_r1(discriminator, high, gradient_penalty, penalty_every)
         discriminator.descend(d_loss + penalty)
 
         with discriminator.frozen():
@@ -123,14 +122,14 @@ def alternating_epoch(generator, discriminator, batches, content_loss, adversari
 
 
 def simultaneous_epoch(generator, discriminator, batches, content_loss, adversarial_weight, gradient_penalty=0,
-                       penalty_every=1, first=0):
+                       penalty_every=1):
     """Both networks from one forward pass: the generator is judged by the discriminator as it was before."""
-    for update, (low, high) in enumerate(batches, first):
+    for low, high in batches:
         fake = generator(low)
         real_logits, fake_logits = discriminator(high, fake)
         d_loss = discriminator_loss(real_logits, fake_logits)
         content, adversarial = content_loss(fake, high), adversarial_loss(fake_logits)
-        penalty = lazy_r1(discriminator, high, gradient_penalty, penalty_every, update)
+        penalty = lazy_r1(discriminator, high, gradient_penalty, penalty_every)
         descend_together((discriminator, d_loss + penalty), (generator, content + adversarial_weight * adversarial))
 
         yield {"content_loss": content, "adversarial_loss": adversarial, "discriminator_loss": d_loss,

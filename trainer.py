@@ -156,9 +156,13 @@ class Trainer:
                 arguments[name] = Learner(network.train(), self._adam(network), machine, self.cfg.clip_gradients)
             else:
                 arguments[name] = self._made.get(name, self.cfg.get(name))
+        updates = max(updates, self.cfg.penalty_every)  # the slower ones as often as they come
         for losses in _yielded(phase, arguments, self._batches(0, updates + 1)):
             sum(float(torch.as_tensor(loss).detach()) for loss in losses.values())  # (waits for a GPU)
             ticks.append(time.perf_counter())
+            for learner in arguments.values():
+                if isinstance(learner, Learner):
+                    learner.update += 1
         return (ticks[-1] - ticks[0]) / updates  # without the first, which takes longer
 
     @property
@@ -292,7 +296,7 @@ class Trainer:
             first = len(self.history) * self.steps_per_epoch + self.step
             rest = self._batches(first, self.steps_per_epoch - self.step)
             before = _fingerprint(learners.values())
-            for losses in _yielded(phase, arguments, rest, self.step):
+            for losses in _yielded(phase, arguments, rest):
                 self._count(losses, phase)
                 screen.update(self.epoch, self.step)
                 now = time.monotonic()
@@ -400,7 +404,7 @@ class Trainer:
     def _set_rates(self, learners, phase):
         for name, learner in learners.items():
             factor = self.cfg.discriminator_rate if name == "discriminator" else 1
-            learner.learning_rate = factor * self._learning_rate(phase)
+            learner.learning_rate, learner.update = factor * self._learning_rate(phase), self.step
 
     def _learning_rate(self, phase):
         """The learning rate of the next update."""
@@ -627,10 +631,8 @@ def scheduled(peak, schedule, progress):
     return low + (high - low) * (1 - math.cos(math.pi * t)) / 2
 
 
-def _yielded(phase, arguments, batches, first=0):
-    """What an epoch function yields, if it does; `first` is the number of the first batch within the epoch."""
-    if _asks_for("first", phase):
-        arguments = {**arguments, "first": first}
+def _yielded(phase, arguments, batches):
+    """What an epoch function yields, if it does."""
     steps = phase.epoch(**arguments, batches=batches)
     if not hasattr(steps, "__next__"):
         raise ValueError(f"phase {phase.name!r}: its epoch function must yield its losses after each update, such as "

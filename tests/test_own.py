@@ -209,6 +209,22 @@ def test_quick_layers_change_neither_names_nor_results():
         torch.testing.assert_close(value.grad, gradient, rtol=1e-4, atol=1e-3)
 
 
+def test_the_way_back_through_a_quick_shuffle_is_that_of_pytorch():
+    low, gradient = torch.rand(2, 12, 4, 6).bfloat16().requires_grad_(), torch.rand(2, 3, 8, 12).bfloat16()
+    for layer in (nn.PixelShuffle(2), machine.quicken(nn.Sequential(nn.PixelShuffle(2)))):
+        layer(low).backward(gradient)
+    assert type(layer[0]) is machine.QuickPixelShuffle
+    torch.testing.assert_close(low.grad, 2 * torch.nn.functional.pixel_unshuffle(gradient, 2), rtol=0, atol=0)
+
+
+def test_where_the_c_library_has_no_such_switch_memory_comes_and_goes_as_ever(monkeypatch):
+    def missing(name):
+        raise TypeError("there is none")
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    machine.Machine("cpu")
+
+
 # --------------------------------------------------------------------------------------------- phases
 
 

@@ -123,14 +123,15 @@ def test_an_adversarial_update_equals_the_equations_written_out(penalty):
 
 
 def test_a_lazy_penalty_is_as_many_times_as_heavy_and_left_out_between():
-    def updated(*penalty):
+    def updated(*penalty, number=0):
         generator, discriminator, low, high = tiny()
-        list(solver.alternating_epoch(learner(generator, 0.1), learner(discriminator, 0.1),
-                                      [(utils.to_unit(low), utils.to_signed(high))],
+        judge = learner(discriminator, 0.1)
+        judge.update = number
+        list(solver.alternating_epoch(learner(generator, 0.1), judge, [(utils.to_unit(low), utils.to_signed(high))],
                                       solver.make_content_loss(MSE), 1e-2, *penalty))
         return discriminator.state_dict()
 
-    lazy = {first: updated(0.25, 3, first) for first in range(4)}
+    lazy = {number: updated(0.25, 3, number=number) for number in range(4)}
     assert equal(lazy[0], lazy[3]) and equal(lazy[1], lazy[2]) and not equal(lazy[0], lazy[1])
     assert equal(lazy[0], updated(0.75)) and equal(lazy[1], updated(0))
 
@@ -138,14 +139,45 @@ def test_a_lazy_penalty_is_as_many_times_as_heavy_and_left_out_between():
 def test_a_discriminator_without_batch_norm_judges_two_batches_at_once_with_the_same_result():
     torch.manual_seed(0)
     network = models.Discriminator(crop=16, channels=4, dense=8, batch_norm=False)
-    assert network.one_by_one and not models.Discriminator(crop=16, channels=4).one_by_one
+    assert network.judges_each_alone and not models.Discriminator(crop=16, channels=4).judges_each_alone
     batches, calls = torch.rand(2, 3, 3, 16, 16), []
     network.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
     together = learner(network, 0.1)(*batches)
-    network.one_by_one = False
+    network.judges_each_alone = False
     apart = learner(network, 0.1)(*batches)
     assert calls == [6, 3, 3]
     torch.testing.assert_close(list(together), apart)
+
+
+def test_batches_of_other_sizes_and_other_outputs_than_a_tensor_are_judged_one_after_the_other():
+    network = models.Discriminator(crop=16, channels=4, dense=8, batch_norm=False, flatten=False)
+    outputs = learner(network, 0.1)(torch.rand(2, 3, 16, 16), torch.rand(2, 3, 32, 32))
+    assert [output.shape[-1] for output in outputs] == [1, 2]
+    network.forward = lambda picture: (picture, 1)
+    assert [one for _, one in learner(network, 0.1)(*torch.rand(2, 2, 3, 16, 16))] == [1, 1]
+
+
+def test_the_cost_of_a_run_counts_a_lazy_penalty(small_settings, monkeypatch):
+    calls, penalty = [], solver.r1_penalty
+    monkeypatch.setattr(solver, "r1_penalty", lambda *given: calls.append(0) or penalty(*given))
+    trainer = solver.Trainer(changed(small_settings, warmup_epochs=0, gradient_penalty=0.1, penalty_every=4),
+                             progress=False)
+    trainer.cost(updates=1)
+    assert len(calls) == 2  # in the update that does not count, and in one of the four that do
+
+
+def test_a_run_of_a_kit_that_did_not_know_a_setting_was_trained_with_the_papers_value(small_settings):
+    cfg = changed(small_settings, gradient_penalty=0.1)
+    run(cfg)
+    for file in (Path(cfg.runs) / cfg.name / "checkpoints").glob("last*.pt"):
+        state = torch.load(file, weights_only=True)
+        for stretch in state["record"]:
+            stretch["trained_by"].pop("penalty_every", None)
+            stretch["settings"].pop("penalty_every", None)
+        torch.save(state, file)
+    solver.Trainer(changed(cfg, adversarial_epochs=9), progress=False)
+    with pytest.raises(ValueError, match="its adversarial was trained with penalty_every = 1, not 4"):
+        solver.Trainer(changed(cfg, penalty_every=4), progress=False)
 
 
 def test_the_vgg_loss_is_the_mean_square_between_features(vgg19_weights):
