@@ -79,7 +79,6 @@ class Machine:
     """
 
     def __init__(self, device="auto", precision="auto", channels_last=True):
-        keep_freed_memory()
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.local_rank = int(os.environ.get("LOCAL_RANK", 0))
         self.device = self._device(device)
@@ -172,7 +171,8 @@ class Machine:
 
     @contextmanager
     def tuned(self):
-        """A context in which cuDNN tries out how to convolve quickest: for batches that are all of one size."""
+        """A context for batches that are all of one size: cuDNN tries out how to convolve quickest, memory is kept."""
+        keep_freed_memory()
         usual, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
         try:
             yield

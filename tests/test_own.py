@@ -222,7 +222,8 @@ def test_where_the_c_library_has_no_such_switch_memory_comes_and_goes_as_ever(mo
         raise TypeError("there is none")
 
     monkeypatch.setattr("ctypes.CDLL", missing)
-    machine.Machine("cpu")
+    with machine.Machine("cpu").tuned():
+        pass
 
 
 # --------------------------------------------------------------------------------------------- phases
