@@ -220,7 +220,7 @@ def _cells(axis, numbers, kinds, colours, title):
     for (row, column), number in np.ndenumerate(numbers):
         axis.text(column, row, str(number), ha="center", va="center", fontsize=9)
     axis.set_title(title, fontsize=8)
-    axis.set(xticks=[], yticks=[])
+    axis.set(**NO_TICKS)
 
 
 def activations(generator):
@@ -510,7 +510,7 @@ def failures(cfg, start_from, updates=25, epochs=3):
         column[0].set_title(name.replace("_", " "), fontsize=10)
         picture = pictures.get(name, np.zeros_like(original))
         column[0].imshow(picture[top : top + side, left : left + side], interpolation="nearest")
-        column[0].set(xticks=[], yticks=[])  # (with a frame, for the picture may be white)
+        column[0].set(**NO_TICKS)  # (with a frame, for the picture may be white)
         steps = [row["epoch"] * updates for row in history]
         column[1].plot(steps, [row["psnr"] for row in history], "o-", color="tab:blue")
         column[1].set_title("PSNR (dB)", fontsize=8)

@@ -258,8 +258,8 @@ class Learner:
         # Frozen, it goes without the wrapper of several processes, which counts on gradients of its weights.
         network = self.network if self._frozen else self._parallel
         with self.machine.autocast():
-            alike = len({batch.shape[1:] for batch in batches}) == 1 < len(batches)
-            if alike and getattr(self.network, "judges_each_alone", False) is True:
+            if (len(batches) > 1 and getattr(self.network, "judges_each_alone", False) is True
+                    and len({batch.shape[1:] for batch in batches}) == 1):
                 together = network(torch.cat(batches))
                 if isinstance(together, torch.Tensor):
                     return together.split([len(batch) for batch in batches])

@@ -124,12 +124,9 @@ def _still_valid(state, phases, cfg, extras):
         if phase.name not in trained:
             continue
         count, over = trained[phase.name], phase.name != state["phase"]
-        now, before = trained_by(phase, cfg, extras), {}
-        for old in record:
-            if old["phase"] == phase.name:
-                unknown = now.keys() & recipes.SETTINGS.keys() - old["settings"].keys()  # to the kit of that day
-                before = {**old["trained_by"], **{name: recipes.SETTINGS[name].paper for name in unknown}}
-        for setting, value in before.items():
+        old = [stretch for stretch in record if stretch["phase"] == phase.name][-1:]
+        now = trained_by(phase, cfg, extras)
+        for setting, value in _trained_by_then(old[0], now.keys()).items() if old else ():
             if now.get(setting, value) != value:
                 return valid, (f"its {phase.name} was trained with {setting} = {value!r}, not {now[setting]!r}")
         epochs = named(phase, "epochs", cfg)
@@ -140,6 +137,12 @@ def _still_valid(state, phases, cfg, extras):
             return valid, (f"its {phase.name} ended after {count} epochs, and its {state['phase']} has begun, so "
                            f"{epochs} = {phase.epochs} comes too late")
     return valid, None
+
+
+def _trained_by_then(stretch, names):
+    """What a stretch was trained by; what the kit of that day did not know is as in the paper."""
+    unknown = names & recipes.SETTINGS.keys() - stretch["settings"].keys()
+    return {**stretch["trained_by"], **{name: recipes.SETTINGS[name].paper for name in unknown}}
 
 
 def free_name(name, runs):

@@ -289,7 +289,7 @@ class Trainer:
         learners = {name: argument for name, argument in arguments.items() if isinstance(argument, Learner)}
         for learner in learners.values():
             learner.network.train()
-        self._set_rates(learners, phase)
+        self._before_update(learners, phase)
         last_look = last_save = time.monotonic()
         with self.machine.tuned():
             # Counted through all phases, so that the second does not see the patches of the first again.
@@ -309,7 +309,7 @@ class Trainer:
                     last_save = now
                 if stop:
                     return False
-                self._set_rates(learners, phase)
+                self._before_update(learners, phase)
             if self.step != self.steps_per_epoch:
                 raise ValueError(f"phase {phase.name!r}: its epoch function yielded {self.step} times for "
                                  f"{self.steps_per_epoch} batches; it must yield its losses once for each")
@@ -401,7 +401,8 @@ class Trainer:
                                 recipes.section(self.cfg, "generator"), notes, numbered, best,
                                 self.cfg.keep_checkpoints)
 
-    def _set_rates(self, learners, phase):
+    def _before_update(self, learners, phase):
+        """Tell the learners the learning rate and the number, within the epoch, of the update that comes next."""
         for name, learner in learners.items():
             factor = self.cfg.discriminator_rate if name == "discriminator" else 1
             learner.learning_rate, learner.update = factor * self._learning_rate(phase), self.step
