@@ -79,7 +79,7 @@ def check_batches(cfg, generator, needs_discriminator, size, memory):
     if needs_discriminator:
         with torch.device("meta"):
             discriminator = make_discriminator(cfg)
-        logits = check(discriminator, cfg.crop, "discriminator")
+        logits = check(discriminator.to("meta"), cfg.crop, "discriminator")  # (weights from a file are real even so)
         if logits is not None and (logits.ndim < 1 or len(logits) != size):
             raise ValueError(f"the discriminator that models.make_discriminator builds must give its logits for each "
                              f"picture, not a result of shape {tuple(logits.shape)} for a batch of {size}")

@@ -274,7 +274,8 @@ class Learner:
         try:
             yield
         finally:
-            self.network.requires_grad_(True)
+            for weight in self._weights():  # the optimizer's: others are frozen for good
+                weight.requires_grad_(True)
             self._frozen = False
 
     def descend(self, loss):

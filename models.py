@@ -16,7 +16,13 @@ what is missing.
 
 import math
 
+import torch
 from torch import nn
+
+# BEGIN SOLUTION NO PROMPT
+from vgg import VGGFeatures
+
+# END SOLUTION
 
 
 class ResidualBlock(nn.Module):
@@ -217,6 +223,40 @@ class SameConv2d(nn.Conv2d):
         return super().forward(nn.functional.pad(x, padding))
 
 
+class FeatureDiscriminator(nn.Module):
+    """A discriminator that sees pictures as a VGG trained on photographs sees them, and judges every place in them.
+
+    Heads on VGG's maps before its first four poolings give logits at an eighth of the picture's size: 1×1 convolution
+    to `channels` maps, LeakyReLU 0.2; 4×4 convolutions, each with batch norm and LeakyReLU, that halve the size and
+    double the maps, up to four times `channels`; 3×3 convolution to twice `channels`, batch norm, LeakyReLU; 3×3
+    convolution to the logit. Only the heads learn. VGG knows already how textures look, so they learn in hundreds of
+    updates what the paper's discriminator learns in many thousands. After SRFeat (Park et al., ECCV 2018), which judges
+    features of one depth and the picture, and Projected GANs (Sauer et al., arXiv 2111.01007), which judge several.
+
+    `features` is a `vgg.VGGFeatures` behind the fourth pooling. Forward: N×3×H×W in [-1, 1], at least 16×16, → logits
+    N×….
+    """
+
+    def __init__(self, features, channels=64):
+        super().__init__()
+        self.features = features
+        self.heads = nn.ModuleList(self._head(maps, halvings, channels)
+                                   for maps, halvings in [(64, 3), (128, 2), (256, 1), (512, 0)])
+
+    @staticmethod
+    def _head(maps, halvings, channels):
+        layers, width = [conv(maps, channels, 1), nn.LeakyReLU(0.2)], channels
+        for kernel, stride, wider in [(4, 2, min(2 * channels * 2**i, 4 * channels)) for i in range(halvings)] + [
+                (3, 1, 2 * channels)]:
+            layers += [conv(width, wider, kernel, stride), nn.BatchNorm2d(wider), nn.LeakyReLU(0.2)]
+            width = wider
+        return nn.Sequential(*layers, conv(width, 1, 3))
+
+    def forward(self, picture):
+        maps = self.features.maps(picture)
+        return torch.cat([head(seen).flatten(1) for head, seen in zip(self.heads, maps)], dim=1)
+
+
 # END SOLUTION
 class OnDetail(nn.Module):
     """A discriminator that sees only detail: what is lost when the picture is made small, four times as strong.
@@ -270,10 +310,13 @@ def make_discriminator(cfg):
     # BEGIN SOLUTION NO PROMPT
     if cfg.discriminator == "strided":
         return StridedDiscriminator(cfg.crop, cfg.discriminator_channels, cfg.bn_momentum, cfg.bn_eps)
+    if cfg.discriminator == "features":
+        features = VGGFeatures(4, None, cfg.vgg_weights, cfg.vgg_normalise)
+        return FeatureDiscriminator(features, cfg.discriminator_channels)
     # END SOLUTION
     # BEGIN PROMPT
-    # if cfg.discriminator == "strided":
-    #     raise ValueError("discriminator: 'strided' (of the recipe paddle) is not in the student edition; use 'srgan'")
+    # if cfg.discriminator != "srgan":
+    #     raise ValueError(f"discriminator: {cfg.discriminator!r} is not in the student edition; use 'srgan'")
     # END PROMPT
     network = Discriminator(cfg.crop, cfg.discriminator_channels, cfg.discriminator_dense,
                             cfg.discriminator_batch_norm, cfg.discriminator_flatten, cfg.discriminator_halving_kernel,

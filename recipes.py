@@ -120,7 +120,7 @@ SECTIONS = {
         "bn_eps": Setting(1e-5, _POSITIVE, "batch norm's epsilon"),
     },
     "discriminator": {
-        "discriminator": Setting("srgan", _one_of("srgan", "strided"), "which of models.py's two"),
+        "discriminator": Setting("srgan", _one_of("srgan", "strided", "features"), "which of models.py's three"),
         "discriminator_channels": Setting(64, _COUNT, "feature maps of the discriminator's first convolution"),
         "discriminator_dense": Setting(1024, _COUNT, "width of its dense layer (srgan)"),
         "discriminator_batch_norm": Setting(True, _FLAG, "batch norm in it (srgan)"),

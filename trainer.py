@@ -582,7 +582,8 @@ class Trainer:
         return self.machine.move(quicken(network) if quick else network)
 
     def _adam(self, network):
-        return torch.optim.Adam(network.parameters(), betas=(0.9, 0.999), eps=self.cfg.adam_eps,
+        learning = [weight for weight in network.parameters() if weight.requires_grad]  # a part may be frozen for good
+        return torch.optim.Adam(learning, betas=(0.9, 0.999), eps=self.cfg.adam_eps,
                                 fused=(self.cfg.fused_adam and self.machine.device.type != "mps") or None)
 
     def _make_discriminator(self):

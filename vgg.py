@@ -60,11 +60,22 @@ class VGGFeatures(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 
     def forward(self, picture):
+        return self.layers(self._as_trained(picture))
+
+    def maps(self, picture):
+        """The maps before each pooling on the way, the finest first: a list of N×C×H'×W'."""
+        maps, x = [], self._as_trained(picture)
+        for layer in self.layers:
+            if isinstance(layer, nn.MaxPool2d):
+                maps.append(x)
+            x = layer(x)
+        return maps
+
+    def _as_trained(self, picture):
+        """A picture as VGG knows them."""
         if self.size:
             picture = imresize(picture, output_shape=(self.size, self.size))
-        if self.normalise:
-            picture = ((picture + 1) / 2 - self.mean) / self.std
-        return self.layers(picture)
+        return ((picture + 1) / 2 - self.mean) / self.std if self.normalise else picture
 
     def _check_layer(self, network, i, j):
         convolutions = self.CONVOLUTIONS[network]

@@ -5,6 +5,8 @@ import torch
 import torchvision
 from torch import nn
 
+import models
+import solver
 import vgg
 
 
@@ -63,3 +65,43 @@ def test_a_file_of_vgg16_is_taken_for_what_it_is(tmp_path):
     torch.testing.assert_close(features(picture), layers[:23](picture))  # up to its tenth ReLU
     with pytest.raises(ValueError, match=r"VGG16 has no layer φ\(5,4\).*2, 2, 3, 3, 3"):
         vgg.VGGFeatures(5, 4, tmp_path / "vgg16.pth")
+
+
+# ---------------------------------------------------------------------- a discriminator that sees such features
+
+
+def test_the_maps_are_those_before_the_poolings(vgg19_weights):
+    picture = torch.rand(1, 3, 32, 48) * 2 - 1
+    maps = vgg.VGGFeatures(4, None, vgg19_weights[0]).maps(picture)
+    for found, (i, j) in zip(maps, [(1, 2), (2, 2), (3, 4), (4, 4)]):
+        assert torch.equal(found, vgg.VGGFeatures(i, j, vgg19_weights[0])(picture))
+    assert len(maps) == 4
+
+
+@pytest.mark.parametrize("crop", [16, 32, 100])
+def test_every_place_is_judged_at_four_depths(vgg19_weights, crop):
+    cfg = solver.settings(discriminator="features", vgg_weights=vgg19_weights[0], discriminator_channels=4)
+    logits = solver.make_discriminator(cfg)(torch.rand(2, 3, crop, crop) * 2 - 1)
+    assert logits.shape == (2, 4 * (crop // 8) ** 2)
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_only_its_heads_learn_and_a_resumed_run_is_the_same(small_settings, vgg19_weights, updates):
+    cfg = small_settings
+    cfg.update(discriminator="features", vgg_weights=vgg19_weights[0], updates=updates, content_loss="mse", crop=16,
+               patches_per_picture=2, warmup_epochs=1, adversarial_schedule="constant")
+    whole = solver.Trainer(cfg, progress=False)
+    whole.train()
+    cfg.update(name="stopped")
+    begun = solver.Trainer(cfg, progress=False)
+    begun.warm_up()
+    begun.phases[1] = begun.phases[1]._replace(epochs=1)
+    begun.train()
+    resumed = solver.Trainer(cfg, progress=False)
+    resumed.train()
+    fresh = models.make_discriminator(cfg).state_dict()
+    for name, value in whole.discriminator.state_dict().items():
+        assert torch.equal(value, resumed.discriminator.state_dict()[name])
+        assert torch.equal(value, fresh[name]) == name.startswith("features."), name
+    for name, value in whole.generator.state_dict().items():
+        assert torch.equal(value, resumed.generator.state_dict()[name])
