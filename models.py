@@ -245,12 +245,15 @@ class FeatureDiscriminator(nn.Module):
 
     @staticmethod
     def _head(maps, halvings, channels):
+        def stage(inputs, outputs, kernel, stride=1):
+            return [conv(inputs, outputs, kernel, stride), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)]
+
         layers, width = [conv(maps, channels, 1), nn.LeakyReLU(0.2)], channels
-        for kernel, stride, wider in [(4, 2, min(2 * channels * 2**i, 4 * channels)) for i in range(halvings)] + [
-                (3, 1, 2 * channels)]:
-            layers += [conv(width, wider, kernel, stride), nn.BatchNorm2d(wider), nn.LeakyReLU(0.2)]
+        for _ in range(halvings):
+            wider = min(2 * width, 4 * channels)
+            layers += stage(width, wider, 4, stride=2)
             width = wider
-        return nn.Sequential(*layers, conv(width, 1, 3))
+        return nn.Sequential(*layers, *stage(width, 2 * channels, 3), conv(2 * channels, 1, 3))
 
     def forward(self, picture):
         maps = self.features.maps(picture)
