@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from IPython import get_ipython
+from IPython.core.pylabtools import print_figure
+from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from recipes import Settings, describe
@@ -27,13 +29,20 @@ LONGEST = 2**20  # bytes of it; then its older half goes
 
 def set_up(quality=90):
     """Show figures as JPEG of this quality, and errors that the kit raises on purpose without their traceback."""
-    set_matplotlib_formats("jpeg", pil_kwargs={"quality": quality})  # photographs as PNG would make a large notebook
+    set_matplotlib_formats("jpeg")  # photographs as PNG would make a large notebook
     shell = get_ipython()
+    shell.display_formatter.formatters["image/jpeg"].for_type(Figure, partial(_as_jpeg, quality=quality))
     shell.set_custom_exc(MISTAKES, _show)
     # (EasyDict takes every method of its class with a usual name for an entry, so this is none of Settings.)
     if not any(getattr(callback, "func", None) is _note for callback in shell.events.callbacks["post_run_cell"]):
         shell.events.register("post_run_cell", partial(_note, secrets.token_hex(4)))
     shell.display_formatter.formatters["text/html"].for_type(Settings, lambda cfg: describe(cfg)._repr_html_())
+
+
+def _as_jpeg(figure, quality):
+    # With a layout of its own a figure has no margins to cut off; to look for them takes a third of the time.
+    margins = None if figure.get_layout_engine() else "tight"
+    return print_figure(figure, "jpeg", bbox_inches=margins, pil_kwargs={"quality": quality})
 
 
 def digest(source):

@@ -126,7 +126,7 @@ SECTIONS = {
         "discriminator_batch_norm": Setting(True, _FLAG, "batch norm in it (srgan)"),
         "discriminator_flatten": Setting(True, _FLAG, "one verdict per picture, or one per position (srgan)"),
         "discriminator_halving_kernel": Setting(3, _one_of(3, 4), "kernel size where it halves the picture (srgan)"),
-        "discriminator_detail": Setting(False, _FLAG, "let it see only what is lost when a picture is made small"),
+        "discriminator_detail": Setting(False, _FLAG, "let it see only what a smaller picture has lost (srgan)"),
     },
     "losses and updates": {
         # (features divided by 12.75, which is their squared distance divided by 12.75²)
