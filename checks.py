@@ -64,6 +64,9 @@ def check_batches(cfg, generator, needs_discriminator, size, memory):
             needed += 2 * output.numel()  # in half precision, where the hardware has it
 
     def check(network, side, what):
+        if not any(weight.requires_grad for weight in network.parameters()):
+            raise ValueError(f"the {what} that models.make_{what} builds has no weight that can learn; all have "
+                             f"requires_grad = False")
         for module in network.modules():
             module.register_forward_hook(add_up)
         with torch.no_grad():

@@ -16,12 +16,13 @@ what is missing.
 
 import math
 
-import torch
-from torch import nn
-
 # BEGIN SOLUTION NO PROMPT
-from vgg import VGGFeatures
+import torch
+# END SOLUTION
+from torch import nn
+# BEGIN SOLUTION NO PROMPT
 
+from vgg import VGGFeatures
 # END SOLUTION
 
 
@@ -229,24 +230,25 @@ class FeatureDiscriminator(nn.Module):
     Heads on VGG's maps before its first four poolings give logits at an eighth of the picture's size: 1×1 convolution
     to `channels` maps, LeakyReLU 0.2; 4×4 convolutions, each with batch norm and LeakyReLU, that halve the size and
     double the maps, up to four times `channels`; 3×3 convolution to twice `channels`, batch norm, LeakyReLU; 3×3
-    convolution to the logit. Only the heads learn. VGG knows already how textures look, so they learn in hundreds of
-    updates what the paper's discriminator learns in many thousands. After SRFeat (Park et al., ECCV 2018), which judges
-    features of one depth and the picture, and Projected GANs (Sauer et al., arXiv 2111.01007), which judge several.
+    convolution to the logit. Only the heads learn, and far sooner than the paper's discriminator, because VGG knows
+    already how textures look. After SRFeat (Park et al., ECCV 2018), which judges features of one depth and the
+    picture, and Projected GANs (Sauer et al., arXiv 2111.01007), which judge several depths.
 
-    `features` is a `vgg.VGGFeatures` behind the fourth pooling. Forward: N×3×H×W in [-1, 1], at least 16×16, → logits
-    N×….
+    `features` is a `vgg.VGGFeatures` behind the fourth pooling; the others are as for `Discriminator`.
+    Forward: N×3×H×W in [-1, 1], at least 16×16, → N×(4·⌊H/8⌋·⌊W/8⌋) logits.
     """
 
-    def __init__(self, features, channels=64):
+    def __init__(self, features, channels=64, bn_momentum=0.1, bn_eps=1e-5):
         super().__init__()
         self.features = features
-        self.heads = nn.ModuleList(self._head(maps, halvings, channels)
+        self.heads = nn.ModuleList(self._head(maps, halvings, channels, bn_momentum, bn_eps)
                                    for maps, halvings in [(64, 3), (128, 2), (256, 1), (512, 0)])
 
     @staticmethod
-    def _head(maps, halvings, channels):
+    def _head(maps, halvings, channels, bn_momentum, bn_eps):
         def stage(inputs, outputs, kernel, stride=1):
-            return [conv(inputs, outputs, kernel, stride), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)]
+            return [conv(inputs, outputs, kernel, stride), nn.BatchNorm2d(outputs, bn_eps, bn_momentum),
+                    nn.LeakyReLU(0.2)]
 
         layers, width = [conv(maps, channels, 1), nn.LeakyReLU(0.2)], channels
         for _ in range(halvings):
@@ -314,12 +316,13 @@ def make_discriminator(cfg):
     if cfg.discriminator == "strided":
         return StridedDiscriminator(cfg.crop, cfg.discriminator_channels, cfg.bn_momentum, cfg.bn_eps)
     if cfg.discriminator == "features":
-        features = VGGFeatures(4, None, cfg.vgg_weights, cfg.vgg_normalise)
-        return FeatureDiscriminator(features, cfg.discriminator_channels)
+        features = VGGFeatures(4, None, cfg.vgg_weights, cfg.vgg_normalise, cfg.vgg_size)
+        return FeatureDiscriminator(features, cfg.discriminator_channels, cfg.bn_momentum, cfg.bn_eps)
     # END SOLUTION
     # BEGIN PROMPT
     # if cfg.discriminator != "srgan":
-    #     raise ValueError(f"discriminator: {cfg.discriminator!r} is not in the student edition; use 'srgan'")
+    #     raise ValueError(f"discriminator: {cfg.discriminator!r} is not in the student edition (nor is the recipe "
+    #                      f"paddle, which has 'strided'); use 'srgan'")
     # END PROMPT
     network = Discriminator(cfg.crop, cfg.discriminator_channels, cfg.discriminator_dense,
                             cfg.discriminator_batch_norm, cfg.discriminator_flatten, cfg.discriminator_halving_kernel,

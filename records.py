@@ -19,7 +19,9 @@ EVERYWHERE = ["adam_eps", "clip_gradients", "ema_decay", "valid_list", "valid_pi
 def trained_by(phase, cfg, extras):
     """What the epochs of a phase hang on, but for their number: a dictionary from what a user sets to its value."""
     asked = inspect.signature(phase.epoch).parameters
-    settings = [name for name in asked if name in cfg] + ["discriminator_rate"] * ("discriminator" in asked)
+    settings = [name for name in asked if name in cfg]
+    if "discriminator" in asked:
+        settings += ["discriminator_rate"] + ["vgg_normalise", "vgg_size"] * (cfg.discriminator == "features")
     settings += [name for extra in asked if extra in extras for name in extras[extra].settings]
     own = {f"{name} of the epoch function": repr(parameter.default) for name, parameter in asked.items()
            if name not in cfg and parameter.default is not parameter.empty}

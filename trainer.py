@@ -83,10 +83,11 @@ class Trainer:
         torch.manual_seed(cfg.seed)
         self.generator = self._placed(make_generator(cfg))
         checks.check_generator(self.generator, cfg.scale)
+        judged = any(_asks_for("discriminator", phase) for phase in self.phases)
+        self.machine.broadcast(lambda: checks.check_batches(  # one process downloads what a network needs
+            cfg, self.generator, judged, cfg.batch_size // self.machine.world, self.machine.memory))
         self.g_optimizer = self._adam(self.generator)
         self.discriminator = self.d_optimizer = None  # until a phase asks for it
-        checks.check_batches(cfg, self.generator, any(_asks_for("discriminator", phase) for phase in self.phases),
-                             cfg.batch_size // self.machine.world, self.machine.memory)
         if state:
             with self._resuming(ValueError, RuntimeError):
                 self._restore(state)

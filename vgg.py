@@ -1,4 +1,4 @@
-"""VGG's features: what the content loss of the paper compares pictures by (section 2.2.1)."""
+"""VGG's features: what the paper's content loss compares pictures by (section 2.2.1), and a discriminator may see."""
 
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def _way_out():
     from torchvision.models import VGG19_Weights
 
     return (f"Download {VGG19_Weights.IMAGENET1K_V1.url} on another machine and name the file in the setting "
-            f'vgg_weights, or train with content_loss="mse", which needs no weights.')
+            f'vgg_weights, or do without it: a content_loss of mse and low, and discriminator="srgan".')
 
 
 def _weights(path):

@@ -16,6 +16,7 @@ from conftest import ROOT, copy_kit, start
 from easydict import EasyDict
 from torch import nn
 
+import checks
 import create_data_lists
 import evaluation
 import inference
@@ -23,6 +24,7 @@ import machine
 import plots
 import runs
 import solver
+import trainer
 import utils
 from models import Generator
 
@@ -351,3 +353,12 @@ def test_an_epoch_that_trains_nothing_is_noticed_and_any_loss_is_shown(small_set
     printed = capsys.readouterr().out
     assert "no weight has changed in this epoch of phase 'mine': does its epoch function call" in printed
     assert "mine 1/1: mine " in printed
+
+
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_a_network_that_cannot_learn_is_refused(small_settings, monkeypatch, network):
+    module = trainer if network == "generator" else checks
+    make = getattr(module, f"make_{network}")
+    monkeypatch.setattr(module, f"make_{network}", lambda cfg: make(cfg).requires_grad_(False))
+    with pytest.raises(ValueError, match=f"models.make_{network} builds has no weight that can learn"):
+        solver.Trainer(small_settings, progress=False)

@@ -105,3 +105,9 @@ def test_only_its_heads_learn_and_a_resumed_run_is_the_same(small_settings, vgg1
         assert torch.equal(value, fresh[name]) == name.startswith("features."), name
     for name, value in whole.generator.state_dict().items():
         assert torch.equal(value, resumed.generator.state_dict()[name])
+
+
+def test_a_missing_file_names_the_discriminator_as_a_way_out(small_settings):
+    small_settings.update(discriminator="features", vgg_weights="nowhere.pth", content_loss="mse")
+    with pytest.raises(ValueError, match="no file nowhere.pth.*discriminator=\"srgan\""):
+        solver.Trainer(small_settings, progress=False)
