@@ -149,10 +149,18 @@ class Machine:
         return tensor
 
     def broadcast(self, make):
-        """What `make()` gives in the first process, in all of them; the others wait for it."""
-        result = [make() if self.rank == 0 else None]
-        if self.world > 1:
-            dist.broadcast_object_list(result, device=self.device)
+        """What `make()` gives in the first process, in all of them, or the error that it raises; the others wait."""
+        if self.world == 1:
+            return make()
+        result = [None, None]
+        if self.rank == 0:
+            try:
+                result[0] = make()
+            except (ValueError, OSError) as error:
+                result[1] = error
+        dist.broadcast_object_list(result, device=self.device)
+        if result[1]:
+            raise result[1]
         return result[0]
 
     def gather(self, value):

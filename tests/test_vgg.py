@@ -5,7 +5,6 @@ import torch
 import torchvision
 from torch import nn
 
-import models
 import solver
 import vgg
 
@@ -99,7 +98,7 @@ def test_only_its_heads_learn_and_a_resumed_run_is_the_same(small_settings, vgg1
     begun.train()
     resumed = solver.Trainer(cfg, progress=False)
     resumed.train()
-    fresh = models.make_discriminator(cfg).state_dict()
+    fresh = solver.make_discriminator(cfg).state_dict()
     for name, value in whole.discriminator.state_dict().items():
         assert torch.equal(value, resumed.discriminator.state_dict()[name])
         assert torch.equal(value, fresh[name]) == name.startswith("features."), name
