@@ -16,10 +16,10 @@ READY = .venv/.ready
 run: $(READY)
 	$(BIN)/python create_data_lists.py --demo
 # BEGIN SOLUTION NO PROMPT
-	$(BIN)/python -m tools.run_notebooks
+	$(BIN)/python -m kit.tools.run_notebooks
 # END SOLUTION
 # BEGIN PROMPT
-#	$(BIN)/python -m tools.run_notebooks --inplace
+#	$(BIN)/python -m kit.tools.run_notebooks --inplace
 # END PROMPT
 
 test: $(READY)
@@ -40,17 +40,18 @@ lint: $(READY)
 
 notebooks: $(READY)
 	$(BIN)/python create_data_lists.py --demo
-	$(BIN)/python -m tools.run_notebooks --inplace
+	$(BIN)/python -m kit.tools.run_notebooks --inplace
 
 benchmark: $(READY)
-	$(BIN)/python -m tools.benchmark
+	$(BIN)/python -m kit.tools.benchmark
 
 recipes: $(READY)
-	$(BIN)/python -m tools.compare_recipes
+	$(BIN)/python -m kit.tools.compare_recipes
 
 # END SOLUTION
 clean:
-	rm -rf .venv data/lists runs results .pytest_cache .ruff_cache __pycache__ tests/__pycache__
+	rm -rf .venv data/lists runs results .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try: make PYTHON=python3.12")'

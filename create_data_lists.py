@@ -7,21 +7,19 @@ Every picture is opened and checked first.
 """
 
 import csv
-import hashlib
 import os
 import re
 import sys
-import threading
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
-from download import ARCHIVES, download
-from utils import Parser, Table, pixels_of, progress_bar, read_picture, write_csv
+from kit.console import Parser, Table, progress_bar
+from kit.data.download import ARCHIVES, download
+from kit.data.pairing import MOST_PIXELS, PixelBudget, check_pair, find_pairs, picture_files
+from kit.files import write_csv
 
 FIELDS = ["hr", "lr", "scale", "width", "height", "left", "top"]
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
 
 # The test sets of the assignment and how the public archives name their folders, below a data folder.
 TEST_SETS = {
@@ -84,8 +82,8 @@ def create_data_lists(train=None, tests=None, out="data/lists", scale=4, crop=96
     for name, folders, smallest in sets:  # all folders first: a typing error should not cost minutes
         if not re.fullmatch(r"[\w.-]+", name):
             raise ValueError(f"{name!r} cannot name a list; use letters, digits, '_', '-' and '.'")
-        high, low = folders if isinstance(folders, (tuple, list)) else (folders, None)
-        found.append((name, *find_pairs(high, low, scale), smallest))
+        hr, lr = folders if isinstance(folders, (tuple, list)) else (folders, None)
+        found.append((name, *find_pairs(hr, lr, scale), smallest))
     return [_write_list(name, pairs, left_out, Path(out, f"{name}.csv"), scale, smallest, progress)
             for name, pairs, left_out, smallest in found]
 
@@ -110,7 +108,7 @@ def create_face_lists(folder, out="data/lists", scale=4, count=10661, test=5, si
     pixels in its middle is used. Meant for CelebA's `img_align_celeba`, made for any pictures as large.
     Result and errors as for `create_data_lists`.
     """
-    pictures, left_out = _pictures(Path(folder))
+    pictures, left_out = picture_files(Path(folder))
     faces = list(pictures.values())[:count]
     if len(faces) <= test:
         raise ValueError(f"{folder}: holds {len(faces)} pictures, too few to keep {test} for testing")
@@ -120,7 +118,7 @@ def create_face_lists(folder, out="data/lists", scale=4, count=10661, test=5, si
 
 
 def create_recipe_lists(recipe, data, scale=4, out="data/lists"):
-    """The lists that a recipe of `recipes.RECIPES` trains with, from the folder where its pictures lie."""
+    """The lists that a recipe (see kit/settings/recipes.py) trains with, from the folder where its pictures lie."""
     if recipe == "demo":
         return create_demo_lists(out, scale)
     if recipe == "celeba":
@@ -201,73 +199,6 @@ def missing_test_sets(folder="data/lists"):
     return "\n".join(lines)
 
 
-# -------------------------------------------------------------------------------- from folders to pairs
-
-
-def find_pairs(folder, low_folder=None, scale=4):
-    """Pair the high- and low-resolution files of a set by their names.
-
-    Understands `HR/` beside `LR_bicubic/X4/` (EDSR's benchmarks), `…_HR/` beside `…_LR_bicubic/X4/`
-    (DIV2K), `image_SRF_4/` with `…_HR.png` and `…_LR.png` in one folder, two folders named outright,
-    and a folder with high resolution only.
-
-    Returns (pairs, left_out): lists of (hr path, lr path or None) and of (file name, reason).
-    Raises FileNotFoundError when a folder is missing.
-    """
-    folder = Path(folder)
-    if (folder / "HR").is_dir() and low_folder is None:
-        folder, low_folder = folder / "HR", folder / "LR_bicubic" / f"X{scale}"
-    elif (folder / f"image_SRF_{scale}").is_dir():
-        folder = folder / f"image_SRF_{scale}"
-    elif folder.name.endswith("_HR") and low_folder is None:
-        sibling = folder.with_name(folder.name[: -len("HR")] + "LR_bicubic") / f"X{scale}"
-        low_folder = sibling if sibling.is_dir() else None
-    high, left_out = _pictures(folder)
-
-    if low_folder is not None:
-        low, foreign = _pictures(Path(low_folder))
-        partner = {stem: next((name for name in (f"{stem}x{scale}", stem) if name in low), None) for stem in high}
-        expected = {stem: f"{stem}x{scale}.png in {low_folder}" for stem in high}
-        left_out += foreign
-    elif any(stem.endswith("_LR") for stem in high):
-        low = {stem: high.pop(stem) for stem in list(high) if stem.endswith("_LR")}
-        partner = {stem: re.sub("_HR$", "_LR", stem) for stem in high}
-        expected = {stem: f"{partner[stem]}.png" for stem in high}
-        partner = {stem: name if name in low else None for stem, name in partner.items()}
-    else:
-        return [(path, None) for path in high.values()], left_out
-
-    pairs = [(high[stem], low[name]) for stem, name in partner.items() if name]
-    left_out += [(high[stem].name, f"has no low-resolution partner (expected {expected[stem]})")
-                 for stem, name in partner.items() if not name]
-    left_out += [(low[stem].name, "has no high-resolution partner") for stem in low
-                 if stem not in partner.values()]
-    return pairs, left_out
-
-
-def _pictures(folder):
-    """({stem: path} in natural order, [(file name, reason)]) of a folder; hidden files do not count."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder")
-    pictures, left_out = {}, []
-    for path in sorted(folder.iterdir(), key=_natural_order):
-        if path.name.startswith(".") or path.is_dir():
-            continue
-        if not path.name.isprintable():  # (what is not UTF-8 cannot be written to a list)
-            left_out.append((ascii(path.name), "has a name with unusual characters; rename it"))
-        elif path.suffix.lower() not in SUFFIXES:
-            left_out.append((path.name, "is not a picture file"))
-        elif path.stem in pictures:
-            left_out.append((path.name, f"has the same name as {pictures[path.stem].name}"))
-        else:
-            pictures[path.stem] = path
-    return pictures, left_out
-
-
-def _natural_order(path):
-    return [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", path.name)]
-
-
 # ----------------------------------------------------------------------------- from pairs to checked rows
 
 
@@ -275,73 +206,22 @@ def _write_list(name, pairs, left_out, csv_file, scale, smallest, progress, squa
     rows, seen = [], {}
     room = PixelBudget(MOST_PIXELS)
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
-        checks = pool.map(lambda pair: _check_pair(*pair, scale, smallest, square, room), pairs)
+        checks = pool.map(lambda pair: check_pair(*pair, scale, smallest, square, room), pairs)
         checks = progress_bar(checks, name, progress, total=len(pairs))
-        for (high, low), (rectangle, digest, reason) in zip(pairs, checks):
+        for (hr, lr), (rectangle, digest, reason) in zip(pairs, checks):
             if not reason and digest in seen:
                 reason = f"is the same picture as {seen[digest]}"
             if reason:
-                left_out.append((high.name, reason))
+                left_out.append((hr.name, reason))
                 continue
-            seen[digest] = high.name
-            rows.append({"hr": _relative(high, csv_file.parent), "lr": low and _relative(low, csv_file.parent),
+            seen[digest] = hr.name
+            rows.append({"hr": _relative(hr, csv_file.parent), "lr": lr and _relative(lr, csv_file.parent),
                          "scale": scale, **rectangle})
     report = Report(name, csv_file, rows, left_out)
     if not rows:
         raise ValueError(f"{name}: none of its pictures can be used, so {csv_file} was not written\n{_why(report)}")
     write_csv(csv_file, rows, FIELDS)
     return report
-
-
-MOST_PIXELS = 64_000_000  # decoded at a time, unless one picture alone has more
-
-
-class PixelBudget:
-    """Lets as many pictures be decoded at a time as have so many pixels together, and a larger one alone."""
-
-    def __init__(self, pixels):
-        self.pixels, self.used, self.changed = pixels, 0, threading.Condition()
-
-    @contextmanager
-    def of(self, file):
-        """A context for decoding a file."""
-        pixels = min(pixels_of(file), self.pixels)
-        with self.changed:
-            self.changed.wait_for(lambda: self.used + pixels <= self.pixels)
-            self.used += pixels
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.used -= pixels
-                self.changed.notify_all()
-
-
-def _check_pair(high_file, low_file, scale, smallest, square, room):
-    """(rectangle to use, digest of the pixels, None) or (None, None, what is wrong).
-
-    The rectangle is the whole picture cut to a multiple of the scale, or the `square` in its middle.
-    """
-    try:
-        with room.of(high_file):
-            return _checked_pair(high_file, low_file, scale, smallest, square)
-    except (ValueError, OSError) as error:
-        return None, None, re.sub(rf"^{re.escape(str(high_file))}: ", "", str(error))
-
-
-def _checked_pair(high_file, low_file, scale, smallest, square):
-    high = read_picture(high_file)
-    low = read_picture(low_file) if low_file else None
-    smallest = square or max(smallest, scale)
-    if min(high.shape[:2]) < smallest:
-        return None, None, f"is {high.shape[1]}×{high.shape[0]}, too small (at least {smallest} on both sides)"
-    height, width = ((square or side) // scale * scale for side in high.shape[:2])
-    top, left = ((side - square) // 2 if square else 0 for side in high.shape[:2])
-    if low is not None and (low.shape[0] * scale, low.shape[1] * scale) != (height, width):
-        return None, None, (f"is {high.shape[1]}×{high.shape[0]}, which is not {scale} times its low resolution "
-                            f"{low_file.name} ({low.shape[1]}×{low.shape[0]})")
-    rectangle = {"width": width, "height": height, "left": left, "top": top}
-    return rectangle, hashlib.sha256(repr(high.shape).encode() + high.tobytes()).digest(), None
 
 
 def _relative(path, folder):
@@ -365,10 +245,12 @@ def _why(report, most=30):
     return "\n".join(lines + [f"  … and {more} more"] * (more > 0))
 
 
-def main(arguments=None):
+def main(arguments=None, prog=None):
+    """The command to make lists, see `python create_data_lists.py --help`."""
     parser = Parser(
+        prog=prog,
         description="Check the pictures of a training set and of test sets, and write one CSV list for each.",
-        epilog="Example: python create_data_lists.py --download div2k benchmarks --data data")
+        epilog=f"Example: {prog or 'python create_data_lists.py'} --download div2k benchmarks --data data")
     parser.add_argument("--data", metavar="DIR", help="folder below which DIV2K and the test sets lie as unpacked")
     parser.add_argument("--download", nargs="+", metavar="WHAT", choices=ARCHIVES, default=[],
                         help="first fetch what is not there yet: " + ", ".join(ARCHIVES))
@@ -393,11 +275,11 @@ def main(arguments=None):
         train, tests = find_known_sets(options.data) if options.data else (None, {})
         if options.train:
             train = _folders(options.train, "--train")
-        for first, *low in options.test:
-            name, equals, high = first.partition("=")
+        for first, *lr in options.test:
+            name, equals, hr = first.partition("=")
             if not equals:
                 raise ValueError(f"--test needs NAME=FOLDER, not {first!r}")
-            tests[name] = _folders([high, *low], "--test")
+            tests[name] = _folders([hr, *lr], "--test")
         if not (options.demo or options.faces or train or tests):
             parser.error("name a set: --demo, --data, --train, --test or --faces")
         reports = create_demo_lists(options.out, options.scale) if options.demo else []
@@ -407,7 +289,7 @@ def main(arguments=None):
             reports += create_data_lists(train, tests, options.out, options.scale, options.crop)
         print("\n" + summary(reports))
     except (ValueError, OSError) as error:
-        sys.exit(f"create_data_lists.py: error: {error}")
+        sys.exit(f"{parser.prog}: error: {error}")
 
 
 def _folders(values, option):

@@ -1,11 +1,10 @@
 """From CSV lists to tensors: random training patches, and whole pictures for testing.
 
-Training pictures are decoded once into a *pack*, a file of raw pixels beside the list that is
+Training pictures are decoded once into an *image cache*, a file of raw pixels beside the list that is
 memory-mapped afterwards: every later epoch and run cuts its patches there without decoding anything.
 """
 
 import csv
-import io
 import zlib
 from collections import namedtuple
 from functools import partial
@@ -13,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from imresize import imresize
-from packs import ends_of, make_pack, open_pack
+from kit.data.augment import compress_jpeg, flip_and_rotate, jitter_colours
+from kit.data.image_cache import ends_of, make_image_cache, open_image_cache
+from kit.data.ondevice import DeviceCache
 from utils import read_picture, to_rgb
 
 # One line of a list: files (lr is None where imresize is to make it), and the rectangle of the high
@@ -80,14 +80,14 @@ def _read_row(csv_file, number, line, scale):
 
 def read_pair(row, scale):
     """The low- and high-resolution pictures of a row; both grey or both RGB."""
-    high = read_picture(row.hr)[row.top : row.top + row.height, row.left : row.left + row.width]
-    low = read_picture(row.lr) if row.lr else imresize(high, 1 / scale)
-    if high.shape[:2] != (row.height, row.width) or low.shape[:2] != (row.height // scale, row.width // scale):
+    hr = read_picture(row.hr)[row.top : row.top + row.height, row.left : row.left + row.width]
+    lr = read_picture(row.lr) if row.lr else imresize(hr, 1 / scale)
+    if hr.shape[:2] != (row.height, row.width) or lr.shape[:2] != (row.height // scale, row.width // scale):
         raise ValueError(f"{row.hr}: has another size than its list says; make the list again "
                          f"with create_data_lists.py")
-    if low.ndim != high.ndim:
-        low, high = to_rgb(low), to_rgb(high)
-    return low, high
+    if lr.ndim != hr.ndim:
+        lr, hr = to_rgb(lr), to_rgb(hr)
+    return lr, hr
 
 
 # --------------------------------------------------------------------------------------------- testing
@@ -141,13 +141,13 @@ class TrainDataset(Dataset):
     Parameters
     ----------
     csv_file : path
-        The list. The pack is made beside it at first use.
+        The list. The image cache is made beside it at first use.
     scale, crop : int
         Scale, and side of the high-resolution patch; a multiple of the scale.
     patches_per_picture : int
         Patches per picture and epoch.
-    flip, turn : bool
-        Flip left-right, and turn by quarters, at random.
+    flip, rotate : bool
+        Flip left-right, and rotate by quarter turns, at random.
     colour_jitter : float
         Largest random change of saturation, brightness, contrast and hue of the high resolution, as shares
         of 1; the low resolution is then made from it by `imresize`. 0 changes nothing.
@@ -159,7 +159,7 @@ class TrainDataset(Dataset):
     Raises FileNotFoundError or ValueError for lists, pictures and settings that cannot be used.
     """
 
-    def __init__(self, csv_file, scale=4, crop=96, patches_per_picture=100, flip=True, turn=True, colour_jitter=0.0,
+    def __init__(self, csv_file, scale=4, crop=96, patches_per_picture=100, flip=True, rotate=True, colour_jitter=0.0,
                  jpeg_noise=0.0, seed=0, progress=True):
         if crop < scale or crop % scale:
             raise ValueError(f"crop must be a multiple of the scale ({scale}), not {crop!r}")
@@ -171,9 +171,9 @@ class TrainDataset(Dataset):
                 raise ValueError(f"{row.hr}: is {row.width}×{row.height}, smaller than the crop of {crop}; leave it "
                                  f"out with create_data_lists.py --crop {crop}, or choose a smaller crop")
         self.scale, self.crop, self.patches_per_picture, self.seed = scale, crop, patches_per_picture, seed
-        self.flip, self.turn, self.colour_jitter, self.jpeg_noise = flip, turn, colour_jitter, jpeg_noise
-        self.pack = make_pack(csv_file, self.rows, scale, partial(read_pair, scale=scale), progress)
-        self._epoch = self._drawn = self._placed_epoch = self._pictures = self._on_device = None
+        self.flip, self.rotate, self.colour_jitter, self.jpeg_noise = flip, rotate, colour_jitter, jpeg_noise
+        self.cache = make_image_cache(csv_file, self.rows, scale, partial(read_pair, scale=scale), progress)
+        self._epoch = self._drawn = self._pictures = self._on_device = None
         self._ends = ends_of(self.rows, scale)
         self._unchecked = set(range(len(self.rows)))  # pairs whose pixels this process has not compared with their CRC
 
@@ -182,13 +182,13 @@ class TrainDataset(Dataset):
 
     @property
     def bytes(self):
-        """Size of the pack."""
+        """Size of the cache."""
         return int(self._ends[-1])
 
     @property
     def digest(self):
         """A text that stands for all pixels of the training pictures, wherever they are stored."""
-        return f"{len(self.rows)} pictures, {zlib.crc32(repr(self.pack.crcs).encode()):08x}"
+        return f"{len(self.rows)} pictures, {zlib.crc32(repr(self.cache.crcs).encode()):08x}"
 
     @property
     def is_on_device(self):
@@ -197,86 +197,58 @@ class TrainDataset(Dataset):
     def __getitem__(self, n):
         """Patch number n, or for a sequence of numbers all of them at once, as N×3×H×W, which is much quicker.
 
-        On the device that holds the pack after `keep_on`, else on the CPU.
+        On the device that holds the cache after `keep_on`, else on the CPU.
         """
         if np.ndim(n) == 0:
-            low, high = self[[n]]
-            return low[0], high[0]
+            lr, hr = self[[n]]
+            return lr[0], hr[0]
         plan, chances = self._patches(n)
-        low, high = self._cut(plan) if self._on_device is None else self._gather(n)
+        lr, hr = self._cut(plan) if self._on_device is None else self._gather(n)
         if self.colour_jitter:
-            high = _jittered(high, (2 * chances[:, :4] - 1) * self.colour_jitter)
-            low = imresize(high, 1 / self.scale)
+            hr = jitter_colours(hr, (2 * chances[:, :4] - 1) * self.colour_jitter)
+            lr = imresize(hr, 1 / self.scale)
         chosen = np.flatnonzero(chances[:, 4] < self.jpeg_noise)
         if len(chosen):
-            low[chosen] = _through_jpeg(low[chosen].cpu(), 50 + (45 * chances[chosen, 5]).astype(int)).to(low.device)
-        return low, high
+            lr[chosen] = compress_jpeg(lr[chosen].cpu(), 50 + (45 * chances[chosen, 5]).astype(int)).to(lr.device)
+        return lr, hr
 
     def _cut(self, plan):
         """The patches of a plan from the memory-mapped pack."""
         if self._pictures is None:
-            self._pictures = open_pack(self.pack.file, self.rows, self.scale)
-        if self.pack.file.stat().st_size < self.bytes:  # reading beyond its end would end the program
-            raise ValueError(f"{self.pack.file}: was cut off while it was read; delete it, and it will be made again")
+            self._pictures = open_image_cache(self.cache.file, self.rows, self.scale)
+        if self.cache.file.stat().st_size < self.bytes:  # reading beyond its end would end the program
+            raise ValueError(f"{self.cache.file}: was cut off while it was read; delete it, and it will be made again")
         size, crop = self.crop // self.scale, self.crop
-        low = np.empty((len(plan), 3, size, size), np.uint8)
-        high = np.empty((len(plan), 3, crop, crop), np.uint8)
+        lr = np.empty((len(plan), 3, size, size), np.uint8)
+        hr = np.empty((len(plan), 3, crop, crop), np.uint8)
         for i, (picture, top, left, flip, turns) in enumerate(plan.tolist()):
             if picture in self._unchecked:
                 self._check(picture)
             small, large = self._pictures[picture]
-            low[i] = _augmented(small[top : top + size, left : left + size], flip, turns)
+            lr[i] = flip_and_rotate(small[top : top + size, left : left + size], flip, turns)
             top, left = top * self.scale, left * self.scale
-            high[i] = _augmented(large[top : top + crop, left : left + crop], flip, turns)
-        return torch.from_numpy(low), torch.from_numpy(high)
+            hr[i] = flip_and_rotate(large[top : top + crop, left : left + crop], flip, turns)
+        return torch.from_numpy(lr), torch.from_numpy(hr)
 
     def _check(self, picture):
         """Compare the pixels of a pair with their CRC, at its first use in a process."""
         small, large = self._pictures[picture]
-        if zlib.crc32(large, zlib.crc32(small)) != self.pack.crcs[picture]:
-            raise ValueError(f"{self.pack.file}: is damaged (its pixels of {self.rows[picture].hr.name} have changed); "
-                             f"delete it, and it will be made again")
+        if zlib.crc32(large, zlib.crc32(small)) != self.cache.crcs[picture]:
+            raise ValueError(f"{self.cache.file}: is damaged (its pixels of {self.rows[picture].hr.name} have "
+                             f"changed); delete it, and it will be made again")
         self._unchecked.discard(picture)
 
     def keep_on(self, device):
         """Copy the whole pack to a device; from then on batches are cut there, the same as on the CPU."""
-        self._pictures = self._pictures or open_pack(self.pack.file, self.rows, self.scale)
+        self._pictures = self._pictures or open_image_cache(self.cache.file, self.rows, self.scale)
         for picture in sorted(self._unchecked):
             self._check(picture)
-        pixels = torch.from_file(str(self.pack.file), size=self.bytes, dtype=torch.uint8).to(device)
-        widths = np.array([row.width for row in self.rows])
-        high_starts = self._ends - np.array([3 * row.width * row.height for row in self.rows])
-        low_starts = np.concatenate([[0], self._ends[:-1]])
-        # First byte and width of every picture, and for each flip and turn where a patch's pixels come from.
-        self._on_device = pixels, {
-            1: (low_starts, widths // self.scale, _origins(self.crop // self.scale, device)),
-            self.scale: (high_starts, widths, _origins(self.crop, device))}
+        self._on_device = DeviceCache(self.cache.file, self.rows, self._ends, self.scale, self.crop, device)
 
     def _gather(self, indices):
-        """The patches of these numbers from the pack on the device."""
-        pixels, tables = self._on_device
-        places = torch.cat([self._places(epoch)[:, _as_slice(k)] for epoch, k, _ in self._by_epoch(indices)], dim=1)
-        way, channel = places[0], torch.arange(3, device=pixels.device)[:, None, None]
-        patches = []
-        for (_, _, origins), (corner, width) in zip(tables.values(), places[1:].view(2, 2, -1, 1, 1)):
-            y, x = origins[way].unbind(1)  # N×size×size each
-            patches.append(pixels[(corner + 3 * (y * width + x))[:, None] + channel])
-        return tuple(patches)
-
-    def _places(self, epoch):
-        """Where the patches of an epoch are in the pack, on the device: rows way, then corner and width of each size.
-
-        All at once, because every way to the device costs a wait.
-        """
-        if epoch != self._placed_epoch:
-            pixels, tables = self._on_device
-            picture, top, left, flip, turns = self._drawn_for(epoch)[0].T
-            rows = [4 * flip + turns]
-            for factor, (starts, widths, _) in tables.items():
-                width = widths[picture]
-                rows += [starts[picture] + 3 * factor * (top * width + left), width]
-            self._placed_epoch, self._placed = epoch, torch.from_numpy(np.stack(rows)).to(pixels.device)
-        return self._placed
+        """The patches of these numbers from the cache on the device."""
+        return self._on_device.gather([(epoch, self._drawn_for(epoch)[0], k)
+                                       for epoch, k, _ in self._by_epoch(indices)])
 
     def _patches(self, indices):
         """What was drawn for patches: N×5 whole numbers (picture, top and left in low resolution, flip, quarter
@@ -304,81 +276,27 @@ class TrainDataset(Dataset):
         sizes = np.array([(row.height, row.width) for row in self.rows])[pictures]
         corners = random.integers((sizes - self.crop) // self.scale + 1)
         flips = random.integers(2, size=len(pictures)) * self.flip
-        turns = random.integers(4, size=len(pictures)) * self.turn
+        turns = random.integers(4, size=len(pictures)) * self.rotate
         return np.column_stack([pictures, corners, flips, turns]), random.random((len(pictures), 6))
 
-    def __getstate__(self):  # sent to worker processes: they map the pack themselves
+    def __getstate__(self):  # sent to worker processes: they map the cache themselves
         return {**self.__dict__, "_pictures": None, "_drawn": None, "_epoch": None}
 
 
-def training_patches(cfg, progress=True):
-    """The training patches of these settings, a TrainDataset."""
-    return TrainDataset(cfg.train_list, cfg.scale, cfg.crop, cfg.patches_per_picture, cfg.flip, cfg.turn,
-                        cfg.colour_jitter, cfg.jpeg_noise, cfg.seed, progress)
-
-
-def _augmented(patch, flip, turns):
-    """A patch H×W×C, flipped left-right, then turned by quarters against the clock, as C×H×W."""
-    if flip:
-        patch = patch[:, ::-1]
-    return (np.rot90(patch, turns) if turns else patch).transpose(2, 0, 1)
-
-
-def _origins(size, device):
-    """8×2×size×size: row and column from which each pixel comes, for 4 · flip + turns."""
-    place = np.moveaxis(np.indices((size, size)), 0, 2)
-    ways = [_augmented(place, flip, turns) for flip in (0, 1) for turns in range(4)]
-    return torch.from_numpy(np.stack(ways)).to(device)
-
-
-def _as_slice(k):
-    """Whole numbers in even steps as a slice, which a GPU need not wait for; others as they are."""
-    steps = np.unique(np.diff(k))
-    if len(steps) > 1 or len(steps) and steps[0] < 1:
-        return torch.from_numpy(k)
-    return slice(int(k[0]), int(k[-1]) + 1, int(steps[0]) if len(steps) else 1)
-
-
-def _jittered(batch, changes):
-    """uint8 patches N×3×H×W with their colours changed a little.
-
-    `changes` is N×4, shares from -1 to 1: saturation, brightness, contrast, and hue (of the circle). The whole batch
-    at once, what torchvision's `adjust_…` do to one picture with one factor.
-    """
-    saturation, brightness, contrast, hue = torch.from_numpy(changes).float().to(batch.device).T[..., None, None, None]
-    batch = batch / 255
-    batch = _grey(batch).lerp(batch, 1 + saturation).clamp_(0, 1)
-    batch = (batch + brightness).clamp_(0, 1)
-    batch = _grey(batch).mean(dim=(1, 2, 3), keepdim=True).lerp(batch, 1 + contrast).clamp_(0, 1)
-    # Hue in sixths of the circle, then back with the same lightness and chroma.
-    high, low = batch.amax(1, keepdim=True), batch.amin(1, keepdim=True)
-    chroma, (red, green, blue) = high - low, batch.split(1, dim=1)
-    sixths = torch.where(red == high, green - blue, torch.where(green == high, blue - red, red - green))
-    sixths = sixths / chroma.clamp(min=1e-6) + torch.where(red == high, 0, torch.where(green == high, 2, 4)) + 6 * hue
-    k = (torch.arange(5, 0, -2, device=batch.device).view(3, 1, 1) + sixths) % 6
-    batch = high - chroma * torch.minimum(k, 4 - k).clamp_(0, 1)
-    return (255 * batch).round_().to(torch.uint8)
-
-
-def _grey(batch):
-    return batch[:, :1] * 0.2989 + batch[:, 1:2] * 0.587 + batch[:, 2:] * 0.114
-
-
-def _through_jpeg(patches, qualities):
-    """uint8 patches N×3×H×W on the CPU after JPEG compression."""
-    packed = []
-    for patch, quality in zip(patches, qualities.tolist()):
-        file = io.BytesIO()
-        Image.fromarray(patch.permute(1, 2, 0).contiguous().numpy()).save(file, "JPEG", quality=quality)
-        packed.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1))
-    return torch.stack(packed)
+def training_patches(cfg, machine=None, progress=True):
+    """The training patches of these settings, a TrainDataset; on the device of a `machine` that can keep them."""
+    train_set = TrainDataset(cfg.train_list, cfg.scale, cfg.crop, cfg.patches_per_picture, cfg.flip, cfg.rotate,
+                             cfg.colour_jitter, cfg.jpeg_noise, cfg.seed, progress)
+    if machine and machine.can_keep(train_set.bytes, cfg.data_on_gpu):
+        train_set.keep_on(machine.device)
+    return train_set
 
 
 def batches(dataset, batch_size, first=0, count=None, workers=0, part=0, parts=1, pinned=False):
     """`count` batches of a TrainDataset from batch number `first` on, counted through all epochs.
 
     Without `count`: as many as fit into an epoch. Of each batch only part number `part` of `parts` is
-    taken, which several processes share without overlap. A DataLoader of (low, high) uint8 tensors, in pinned
+    taken, which several processes share without overlap. A DataLoader of (lr, hr) uint8 tensors, in pinned
     memory where that speeds their way to a GPU up.
     Raises ValueError when an epoch has no whole batch, or a batch cannot be shared evenly.
     """

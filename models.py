@@ -10,19 +10,21 @@ What the kit needs from this file, whatever networks are in it, are two function
   low-resolution RGB going in and RGB that is trained towards [-1, 1] coming out (section 3.2 of the paper);
 * `make_discriminator(cfg)` gives a network N×3×crop×crop in [-1, 1] → logits, of any shape N×….
 
-`cfg` has the settings (see `recipes.py`); use what your networks have a use for. `tests/test_models.py` says
-what is missing.
+`cfg` has the settings (see `kit/settings/schema.py`); use what your networks have a use for.
+`tests/test_models.py` says what is missing.
 """
 
 import math
 
 # BEGIN SOLUTION NO PROMPT
 import torch
+
 # END SOLUTION
 from torch import nn
-# BEGIN SOLUTION NO PROMPT
 
-from vgg import VGGFeatures
+# BEGIN SOLUTION NO PROMPT
+from kit.vgg import VGGFeatures
+
 # END SOLUTION
 
 
@@ -100,8 +102,8 @@ class Generator(nn.Module):
             return [nn.BatchNorm2d(features, bn_eps, momentum)] if batch_norm else []
 
         # BEGIN SOLUTION
-        self.first = nn.Sequential(conv(3, channels, first_kernel), *(norm(channels, trunk_bn_momentum) * first_norm),
-                                   act(channels))
+        self.first = nn.Sequential(conv(3, channels, first_kernel),
+                                   *(norm(channels, trunk_bn_momentum) if first_norm else []), act(channels))
         self.residual = nn.Sequential(
             *(ResidualBlock(channels, norm, act, block_bias) for _ in range(blocks)),
             conv(channels, channels, 3), *norm(channels, trunk_bn_momentum),
@@ -110,12 +112,12 @@ class Generator(nn.Module):
             nn.Sequential(conv(channels, 4 * channels, 3), nn.PixelShuffle(2), act(channels))
             for _ in range(int(math.log2(scale)))
         ))
-        self.last = nn.Sequential(conv(channels, 3, last_kernel), *[nn.Tanh()] * tanh)
+        self.last = nn.Sequential(conv(channels, 3, last_kernel), *([nn.Tanh()] if tanh else []))
         # END SOLUTION
 
-    def forward(self, low):
+    def forward(self, lr):
         # BEGIN SOLUTION
-        x = self.first(2 * low - 1 if self.signed_input else low)
+        x = self.first(2 * lr - 1 if self.signed_input else lr)
         x = x + self.residual(x)  # the long skip connection
         return self.last(self.upsample(x))
         # END SOLUTION
@@ -162,16 +164,17 @@ class Discriminator(nn.Module):
         layers = [conv(3, channels, 3), nn.LeakyReLU(0.2)]
         width = channels
         for maps, stride in [(1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2)]:
-            layers += [conv(width, maps * channels, halving_kernel if stride == 2 else 3, stride),
-                       *[nn.BatchNorm2d(maps * channels, bn_eps, bn_momentum)] * batch_norm, nn.LeakyReLU(0.2)]
+            layers.append(conv(width, maps * channels, halving_kernel if stride == 2 else 3, stride))
             width = maps * channels
+            layers += [nn.BatchNorm2d(width, bn_eps, bn_momentum)] if batch_norm else []
+            layers.append(nn.LeakyReLU(0.2))
         self.features = nn.Sequential(*layers)
         if flatten:
             head = [nn.Flatten(), nn.Linear(width * (crop // 16) ** 2, dense), nn.LeakyReLU(0.2), nn.Linear(dense, 1)]
         else:  # a dense layer at each position is a 1×1 convolution
             head = [conv(width, dense, 1), nn.LeakyReLU(0.2), conv(dense, 1, 1)]
         self.classifier = nn.Sequential(*head)
-        self.judges_each_alone = not batch_norm  # whatever pictures come with it: two batches can go as one
+        self.per_sample = not batch_norm  # whatever pictures come with it: two batches can go as one
         # END SOLUTION
 
     def forward(self, picture):
@@ -234,7 +237,7 @@ class FeatureDiscriminator(nn.Module):
     already how textures look. After SRFeat (Park et al., ECCV 2018), which judges features of one depth and the
     picture, and Projected GANs (Sauer et al., arXiv 2111.01007), which judge several depths.
 
-    `features` is a `vgg.VGGFeatures` behind the fourth pooling; the others are as for `Discriminator`.
+    `features` is a `kit.vgg.VGGFeatures` behind the fourth pooling; the others are as for `Discriminator`.
     Forward: N×3×H×W in [-1, 1], at least 16×16, → N×(4·⌊H/8⌋·⌊W/8⌋) logits.
     """
 
@@ -263,7 +266,7 @@ class FeatureDiscriminator(nn.Module):
 
 
 # END SOLUTION
-class OnDetail(nn.Module):
+class HighFrequencyInput(nn.Module):
     """A discriminator that sees only detail: what is lost when the picture is made small, four times as strong.
 
     Colours and shades are the content loss's to hold; what a low resolution has lost is the discriminator's to judge.
@@ -273,7 +276,7 @@ class OnDetail(nn.Module):
 
     def __init__(self, network):
         super().__init__()
-        self.network, self.judges_each_alone = network, getattr(network, "judges_each_alone", False)
+        self.network, self.per_sample = network, getattr(network, "per_sample", False)
         for layer in network.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, a=0.2)
@@ -327,4 +330,4 @@ def make_discriminator(cfg):
     network = Discriminator(cfg.crop, cfg.discriminator_channels, cfg.discriminator_dense,
                             cfg.discriminator_batch_norm, cfg.discriminator_flatten, cfg.discriminator_halving_kernel,
                             cfg.bn_momentum, cfg.bn_eps)
-    return OnDetail(network) if cfg.discriminator_detail else network
+    return HighFrequencyInput(network) if cfg.discriminator_detail else network

@@ -8,77 +8,77 @@ Without a notebook: `python solver.py --help`; with several GPUs of one machine:
 `torchrun --nproc-per-node=2 solver.py --recipe paper`. Equations and sections are those of arXiv 1609.04802v5.
 """
 
-import os
-import sys
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-import create_data_lists
-import recipes
-import trainer
 from imresize import imresize
-from machine import descend_together, layout_for, leave
-from models import make_discriminator, make_generator  # noqa: F401  (also offered as solver.make_…)
-from recipes import settings  # noqa: F401
-from trainer import Extra, Phase
-from utils import Parser
-from vgg import VGGFeatures
+from kit.compute.device import layout_for
+from kit.compute.learner import joint_step
+from kit.settings.content_loss import content_terms, vgg_layer
+from kit.settings.recipes import settings
+from kit.training import command, trainer
+from kit.training.phases import Extra, Phase
+from kit.vgg import VGGFeatures
+from models import make_discriminator, make_generator
+
+# What a run is made with; `settings`, `Phase` and the two makers of networks come from elsewhere.
+__all__ = ["Phase", "Trainer", "default_phases", "make_content_loss", "make_discriminator", "make_generator",
+           "settings"]
 
 # -------------------------------------------------------------------------------------------- the losses
 # Pictures are batches in [-1, 1]; the discriminator gives logits, and D is their sigmoid.
 
 
-def mse_loss(fake, high):
+def mse_loss(sr, hr):
     """Mean squared error between pixels (eq. 4)."""
-    return F.mse_loss(fake.float(), high)
+    return F.mse_loss(sr.float(), hr)
 
 
-def low_loss(scale, fake, high):
+def lr_consistency_loss(scale, sr, hr):
     """Mean squared error of what is left of both when they are made small: all that the low resolution can tell.
 
     What `imresize` removes is then the discriminator's to judge, not the content loss's to blur.
     """
-    return imresize(fake.float() - high, 1 / scale).square().mean()  # (of a difference: made small once, not twice)
+    return imresize(sr.float() - hr, 1 / scale).square().mean()  # (of a difference: made small once, not twice)
 
 
-def vgg_loss(features, fake, high):
+def vgg_loss(features, sr, hr):
     """Mean squared error between feature maps φ (eq. 5); `features` is a VGGFeatures."""
     with torch.no_grad():
-        wanted = features(high).float()
-    return F.mse_loss(features(fake).float(), wanted)
+        wanted = features(hr).float()
+    return F.mse_loss(features(sr).float(), wanted)
 
 
 def adversarial_loss(fake_logits):
-    """−log D(G(low)): how little the discriminator was deceived (eq. 6)."""
+    """−log D(G(lr)): how little the discriminator was deceived (eq. 6)."""
     return F.softplus(-fake_logits.float()).mean()
 
 
 def discriminator_loss(real_logits, fake_logits):
-    """−log D(high) − log(1 − D(G(low))): the cross-entropy of telling real from fake (eq. 2)."""
+    """−log D(hr) − log(1 − D(G(lr))): the cross-entropy of telling real from fake (eq. 2)."""
     return F.softplus(-real_logits.float()).mean() + F.softplus(fake_logits.float()).mean()
 
 
-def r1_penalty(discriminator, high):
+def r1_penalty(discriminator, hr):
     """½‖∇D‖² of D's logits at originals: how steeply its verdict rises and falls there (R1, arXiv 1801.04406, eq. 9).
 
     A discriminator whose verdict is smooth around photographs teaches their look; a steep one teaches whatever pattern
     it happens to be steepest along. A quarter of the batch stands for all of it, which is much quicker.
     """
-    high = high[: max(1, len(high) // 4)].detach().requires_grad_()
-    gradient, = torch.autograd.grad(discriminator(high).float().sum(), high, create_graph=True)
+    hr = hr[: max(1, len(hr) // 4)].detach().requires_grad_()
+    gradient, = torch.autograd.grad(discriminator(hr).float().sum(), hr, create_graph=True)
     return gradient.float().pow(2).sum(dim=(1, 2, 3)).mean() / 2
 
 
-def lazy_r1(discriminator, high, weight, every):
+def lazy_r1(discriminator, hr, weight, every):
     """The penalty of this update: in every so many of an epoch, and as many times as heavy, else 0.
 
     The slope changes slowly, and to find it takes long (StyleGAN2's lazy regularization, arXiv 1912.04958, sec. 3.1).
     """
-    return every * weight * r1_penalty(discriminator, high) if weight and discriminator.update % every == 0 else 0
+    return every * weight * r1_penalty(discriminator, hr) if weight and discriminator.update % every == 0 else 0
 
 
 def probability(logits):
@@ -87,16 +87,16 @@ def probability(logits):
 
 
 # -------------------------------------------------------------------------------------------- the epochs
-# An epoch goes once through its batches (low, high), makes an update for each, and yields its losses. It gets
-# what it asks for by the names of its parameters: `generator`, `discriminator` (see machine.Learner), `batches`,
+# An epoch goes once through its batches (lr, hr), makes an update for each, and yields its losses. It gets
+# what it asks for by the names of its parameters: `generator`, `discriminator` (see kit/compute/learner.py), `batches`,
 # `content_loss`, and any setting. Counting, learning rates, saving and stopping are the trainer's.
 
 
 # BEGIN SOLUTION NO PROMPT
 def warmup_epoch(generator, batches):
     """The generator alone, towards the smallest squared error (section 3.2)."""
-    for low, high in batches:
-        loss = mse_loss(generator(low), high)
+    for lr, hr in batches:
+        loss = mse_loss(generator(lr), hr)
         generator.descend(loss)
         yield {"content_loss": loss}
 
@@ -105,16 +105,16 @@ def warmup_epoch(generator, batches):
 def alternating_epoch(generator, discriminator, batches, content_loss, adversarial_weight, gradient_penalty=0,
                       penalty_every=1):
     """For every batch first the discriminator, then the generator, which it judges anew (eqs. 2 and 3)."""
-    for low, high in batches:
-        fake = generator(low)
+    for lr, hr in batches:
+        sr = generator(lr)
 
-        real_logits, fake_logits = discriminator(high, fake.detach())  # detached: the generator does not learn here
+        real_logits, fake_logits = discriminator(hr, sr.detach())  # detached: the generator does not learn here
         d_loss = discriminator_loss(real_logits, fake_logits)
-        penalty = lazy_r1(discriminator, high, gradient_penalty, penalty_every)
+        penalty = lazy_r1(discriminator, hr, gradient_penalty, penalty_every)
         discriminator.descend(d_loss + penalty)
 
         with discriminator.frozen():
-            content, adversarial = content_loss(fake, high), adversarial_loss(discriminator(fake))
+            content, adversarial = content_loss(sr, hr), adversarial_loss(discriminator(sr))
         generator.descend(content + adversarial_weight * adversarial)
 
         yield {"content_loss": content, "adversarial_loss": adversarial, "discriminator_loss": d_loss,
@@ -124,13 +124,13 @@ def alternating_epoch(generator, discriminator, batches, content_loss, adversari
 def simultaneous_epoch(generator, discriminator, batches, content_loss, adversarial_weight, gradient_penalty=0,
                        penalty_every=1):
     """Both networks from one forward pass: the generator is judged by the discriminator as it was before."""
-    for low, high in batches:
-        fake = generator(low)
-        real_logits, fake_logits = discriminator(high, fake)
+    for lr, hr in batches:
+        sr = generator(lr)
+        real_logits, fake_logits = discriminator(hr, sr)
         d_loss = discriminator_loss(real_logits, fake_logits)
-        content, adversarial = content_loss(fake, high), adversarial_loss(fake_logits)
-        penalty = lazy_r1(discriminator, high, gradient_penalty, penalty_every)
-        descend_together((discriminator, d_loss + penalty), (generator, content + adversarial_weight * adversarial))
+        content, adversarial = content_loss(sr, hr), adversarial_loss(fake_logits)
+        penalty = lazy_r1(discriminator, hr, gradient_penalty, penalty_every)
+        joint_step((discriminator, d_loss + penalty), (generator, content + adversarial_weight * adversarial))
 
         yield {"content_loss": content, "adversarial_loss": adversarial, "discriminator_loss": d_loss,
                "d_real": probability(real_logits), "d_fake": probability(fake_logits)}
@@ -139,26 +139,26 @@ def simultaneous_epoch(generator, discriminator, batches, content_loss, adversar
 def make_content_loss(cfg, machine=None):
     """The content loss of these settings, a weighted sum, as a function of two batches in [-1, 1].
 
-    Raises what `vgg.VGGFeatures` raises.
+    Raises what `kit.vgg.VGGFeatures` raises.
     """
     device, autocast = (machine.device, machine.autocast) if machine else ("cpu", nullcontext)
     terms = []
-    for name, weight in recipes.content_terms(cfg.content_loss).items():
-        if name in recipes.PIXEL_TERMS:
-            terms.append((weight, mse_loss if name == "mse" else partial(low_loss, cfg.scale)))
-            continue
-        i, j = name[3:] if name.startswith("vgg") else (name[4], 0)
-        make = partial(VGGFeatures, int(i), int(j) or None, cfg.vgg_weights, cfg.vgg_normalise, cfg.vgg_size)
-        if machine and machine.world > 1:
-            machine.broadcast(lambda make=make: make() and None)  # one process downloads, and the others find it
-        features = make().to(device, memory_format=layout_for(device))
-        if machine:
-            features.layers.to(machine.dtype)  # once, rather than twice in every update
-        terms.append((weight, partial(vgg_loss, features)))
+    for name, weight in content_terms(cfg.content_loss).items():
+        if name == "mse":
+            loss = mse_loss
+        elif name == "lr_consistency":
+            loss = partial(lr_consistency_loss, cfg.scale)
+        else:
+            make = partial(VGGFeatures, *vgg_layer(name), cfg.vgg_weights, cfg.vgg_normalise, cfg.vgg_size)
+            features = (machine.in_turn(make) if machine else make()).to(device, memory_format=layout_for(device))
+            if machine:
+                features.layers.to(machine.dtype)  # once, rather than twice in every update
+            loss = partial(vgg_loss, features)
+        terms.append((weight, loss))
 
-    def content_loss(fake, high):
+    def content_loss(sr, hr):
         with autocast():
-            return sum(weight * loss(fake, high) for weight, loss in terms)
+            return sum(weight * loss(sr, hr) for weight, loss in terms)
 
     return content_loss
 
@@ -166,7 +166,7 @@ def make_content_loss(cfg, machine=None):
 # -------------------------------------------------------------------------------------------- the phases
 
 
-def phases(cfg):
+def default_phases(cfg):
     """The phases of these settings, in the order in which they are trained. Add your own to the list."""
     adversarial_epoch = alternating_epoch if cfg.updates == "alternating" else simultaneous_epoch
     return [
@@ -182,13 +182,14 @@ EXTRAS = {"content_loss": Extra(make_content_loss, ["content_loss", "vgg_normali
 
 
 class Trainer(trainer.Trainer):
-    """A run of these phases, or of others, kept in `runs/<name>/` and resumed from there.
+    """A run of these networks and phases, kept in `runs/<name>/` and resumed from there.
 
-    `phases` is a list of Phase; all else is as for `trainer.Trainer`, which does the work.
+    `phases` is a list of Phase, instead of the default ones; all else is as for `kit.training.trainer.Trainer`, which
+    does the work.
     """
 
     def __init__(self, cfg, phases=None, progress=True):
-        super().__init__(cfg, phases or _phases(cfg), EXTRAS, progress)
+        super().__init__(cfg, phases or default_phases(cfg), make_generator, make_discriminator, EXTRAS, progress)
 
     # BEGIN SOLUTION NO PROMPT
     def warm_up(self, on_epoch=None):
@@ -204,40 +205,9 @@ class Trainer(trainer.Trainer):
         return self.train("adversarial", on_epoch)
 
 
-_phases = phases  # under a name that the constructor's argument does not hide
-
-
-# ---------------------------------------------------------------------------------------- command line
-
-
-def main(arguments=None):
-    parser = Parser(
-        description="Train a run through its phases. A run of the same name is resumed.",
-        epilog="Example: python solver.py --recipe paper --name mine --content_loss mse")
-    parser.add_argument("--data", metavar="DIR", help="folder with the recipe's pictures as unpacked (DIV2K, "
-                        "img_align_celeba, …), to make its lists from when they are not there yet")
-    recipes.add_options(parser)
-    options = parser.parse_args(arguments)
-    status = 1
-    try:
-        cfg = recipes.chosen(options)
-        if not (Path(cfg.train_list).exists() and Path(cfg.valid_list).exists()) and (
-                options.data or options.recipe == "demo"):
-            if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-                raise ValueError("several processes cannot make the lists; make them first with create_data_lists.py")
-            print(create_data_lists.summary(
-                create_data_lists.create_recipe_lists(options.recipe, options.data, cfg.scale)))
-        run = Trainer(cfg)
-        run.train()
-        if run.machine.rank == 0:
-            print(f"checkpoints, samples, settings and history are in {run.run.folder}")
-        status = 0
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"solver.py: error: {error}", file=sys.stderr)
-    except KeyboardInterrupt as stopped:
-        print(stopped)
-        status = 130
-    leave(status)
+def main(arguments=None, prog=None):
+    """The command to train, see `python solver.py --help`."""
+    command.main(Trainer, arguments, prog)
 
 
 if __name__ == "__main__":

@@ -1,129 +1,28 @@
-"""Tools that everything else shares: files and tables, pictures, value ranges, PSNR and SSIM, enlarging.
+"""Pictures, value ranges, PSNR and SSIM, enlarging; and the vocabulary of the kit.
 
 The words of the kit, in every module and notebook:
 
 * a *picture* is a NumPy array of uint8, H×W×3 (RGB) or H×W (grey), or the file that it is stored in;
-* a *batch* is a tensor N×3×H×W as networks see it: `low` (resolution) in [0, 1], `high` and what a generator
-  makes of low, `fake`, in [-1, 1] (section 3.2 of the SRGAN paper), or uint8 before conversion;
+* a *batch* is a tensor N×3×H×W as networks see it: `lr` (low resolution) in [0, 1], `hr` (high resolution) and `sr`,
+  what a generator makes of lr, in [-1, 1] (section 3.2 of the SRGAN paper), or uint8 before conversion;
 * a *pair* is the low- and the high-resolution picture of one motif (`lr`, `hr`); a *patch* is a piece of one;
 * an *image* is any array or tensor with pixels, which is what `imresize` takes;
 * an *update* is one step of an optimizer, an *epoch* so many updates between two validations, a *phase* so many
   epochs with the same losses, a *run* all its phases and the folder where they are kept.
 """
 
-import argparse
-import csv
-import difflib
-import html
 import math
-import os
-import secrets
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from imresize import imresize
-from inference import prepare, reach
-from machine import free_memory, has_bf16, is_out_of_memory, layout_for
-
-# ------------------------------------------------------------------------------------- files and tables
-
-TEMPORARY = ".part"  # how the name of a file ends that is being written
-
-
-@contextmanager
-def write_whole(path):
-    """Write a file whole or not at all.
-
-    Yields a temporary path beside `path` to write to; when the block succeeds it is renamed to
-    `path`. Whatever happens, a reader finds the old file or the new one, never half of one.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The writer's own, for two may write the same file; short, for the name of the file may be as long as names can be.
-    temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_csv(path, rows, fields):
-    """Write dictionaries as a CSV file with a header line; values missing in a row stay empty."""
-    with write_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fields, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser of command lines that asks "did you mean …", and whose help can be printed on every console."""
-
-    def parse_args(self, *arguments, **options):
-        for stream in (sys.stdout, sys.stderr):  # an old Windows console knows no "×"
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="replace")
-        return super().parse_args(*arguments, **options)
-
-    def error(self, message):
-        unknown = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
-        if message.startswith("unrecognized") and unknown:
-            message += did_you_mean(unknown[0], self._option_string_actions)
-        super().error(message)
-
-
-def did_you_mean(word, words):
-    """A hint at the one of some words that was probably meant: " (did you mean 'demo'?)", or nothing."""
-    near = difflib.get_close_matches(str(word), list(map(str, words)), 1, 0.6)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def progress_bar(iterable=None, description="", show=True, **options):
-    """A tqdm bar on standard output, as text: it looks the same in a terminal, a live and a saved notebook."""
-    return tqdm(iterable, description, file=sys.stdout, mininterval=0.5, disable=not show, **options)
-
-
-class Table(str):
-    """Rows of cells under a header: aligned text, which a notebook shows as an HTML table.
-
-    `left` is how many of the first columns are aligned to the left; the others are to the right.
-    """
-
-    def __new__(cls, rows, header, left=1):
-        cells = [[str(cell) for cell in row] for row in [header, *rows]]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-        lines = ["  ".join(cell.ljust(width) if i < left else cell.rjust(width)
-                           for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in cells]
-        table = super().__new__(cls, "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]]))
-        table.cells, table.left = cells, left
-        return table
-
-    def __repr__(self):
-        return str(self)
-
-    def save(self, path):
-        """Write the cells as CSV."""
-        header, *rows = self.cells
-        write_csv(path, [dict(zip(header, row)) for row in rows], header)
-
-    def _repr_html_(self):
-        def line(row, kind):
-            return "".join(f'<{kind} style="text-align: {"left" if i < self.left else "right"}">'
-                           + html.escape(cell).replace("_", "_<wbr>")  # where a long name may be broken
-                           + f"</{kind}>" for i, cell in enumerate(row))
-
-        header, *rows = self.cells
-        return (f"<table><thead><tr>{line(header, 'th')}</tr></thead><tbody>"
-                + "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows) + "</tbody></table>")
-
+from kit.compute.device import free_memory, has_bf16, is_out_of_memory, layout_for
+from kit.compute.inference import prepare, receptive_field
+from kit.console import progress_bar
+from kit.files import write_whole
 
 # ------------------------------------------------------------------------------------------- pictures
 
@@ -310,8 +209,8 @@ def bicubic(picture, scale=4):
 def super_resolve(generator, picture, *, tile=None, precision="auto", progress=False):
     """Enlarge one picture of any size with a generator.
 
-    The picture is cut into tiles that overlap by the generator's whole reach, so the result is that of
-    the uncut picture: there can be no seam. Memory is bounded by the tile, not by the picture.
+    The picture is cut into tiles that overlap by the radius of the generator's receptive field, so the result is that
+    of the uncut picture: there can be no seam. Memory is bounded by the tile, not by the picture.
 
     Parameters
     ----------
@@ -335,7 +234,8 @@ def super_resolve(generator, picture, *, tile=None, precision="auto", progress=F
         uint8, scale·H × scale·W (× 3).
 
     Raises TypeError or ValueError for anything but a uint8 picture, a tile below the overlap, a network that does
-    not enlarge, and where tiles are needed for one whose reach cannot be known (see `inference.reach`).
+    not enlarge, and where tiles are needed for one whose receptive field cannot be known (see
+    `kit.compute.inference.receptive_field`).
     """
     check_picture(picture, "super_resolve")
     return Enlarger(generator, tile=tile, precision=precision, progress=progress)(picture)
@@ -354,17 +254,17 @@ class Enlarger:
             precision = "bf16" if has_bf16(self.device) else "fp32"
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         self.network, self.scale, self._widest = prepare(generator, self.device, self.dtype)
-        self.tile, self.progress, self._reach = tile, progress, None
-        if tile is not None and tile <= 2 * self.reach:
-            raise ValueError(f"tile must be larger than {2 * self.reach}, twice the reach of this generator, "
-                             f"not {tile}")
+        self.tile, self.progress, self._receptive_field = tile, progress, None
+        if tile is not None and tile <= 2 * self.receptive_field:
+            raise ValueError(f"tile must be larger than {2 * self.receptive_field}, twice the receptive field of this "
+                             f"generator, not {tile}")
 
     @property
-    def reach(self):
-        """How far tiles must overlap. Raises ValueError as `inference.reach` does."""
-        if self._reach is None:
-            self._reach = reach(self.network)
-        return self._reach
+    def receptive_field(self):
+        """How far tiles must overlap. Raises ValueError as `kit.compute.inference.receptive_field` does."""
+        if self._receptive_field is None:
+            self._receptive_field = receptive_field(self.network)
+        return self._receptive_field
 
     @torch.inference_mode()
     def __call__(self, picture):
@@ -385,7 +285,7 @@ class Enlarger:
                     torch.cuda.empty_cache()
 
     def _smallest(self):
-        return 2 * self.reach + 8
+        return 2 * self.receptive_field + 8
 
     def _affordable_pixels(self):
         """How many low-resolution pixels the network can enlarge at once with a share of the memory."""
@@ -397,19 +297,19 @@ class Enlarger:
 
     def _enlarge(self, picture, tile):
         scale, (height, width) = self.scale, picture.shape[:2]
-        overlap = 0 if tile >= max(height, width) else self.reach
+        overlap = 0 if tile >= max(height, width) else self.receptive_field
         output = np.empty((height * scale, width * scale) + picture.shape[2:], np.uint8)
         tiles = [(y, x) for y in _spans(height, tile, overlap) for x in _spans(width, tile, overlap)]
         for (top, bottom), (left, right) in progress_bar(tiles, "enlarging", self.progress):
             above, before = max(top - overlap, 0), max(left - overlap, 0)
-            low = to_batch(to_rgb(picture[above : bottom + overlap, before : right + overlap])).to(self.device)
-            low = to_unit(low).to(self.dtype, memory_format=layout_for(self.device))
-            high = to_uint8(self.network(low))[0].permute(1, 2, 0)
-            high = high[(top - above) * scale : (bottom - above) * scale,
-                        (left - before) * scale : (right - before) * scale].cpu().numpy()
+            lr = to_batch(to_rgb(picture[above : bottom + overlap, before : right + overlap])).to(self.device)
+            lr = to_unit(lr).to(self.dtype, memory_format=layout_for(self.device))
+            sr = to_uint8(self.network(lr))[0].permute(1, 2, 0)
+            sr = sr[(top - above) * scale : (bottom - above) * scale,
+                    (left - before) * scale : (right - before) * scale].cpu().numpy()
             if picture.ndim == 2:
-                high = np.round(high.mean(axis=2))
-            output[top * scale : bottom * scale, left * scale : right * scale] = high
+                sr = np.round(sr.mean(axis=2))
+            output[top * scale : bottom * scale, left * scale : right * scale] = sr
         return output
 
 

@@ -1,11 +1,11 @@
-"""The instructor's commands: `python -m teacher handout`, `check`, `pairs`, `rating` and `scores`."""
+"""The instructor's commands: `python -m teacher handout`, `check`, `similarity`, `rating`, `scores`, `outcomes`."""
 
 import json
 import sys
 from pathlib import Path
 
-from teacher import classes, handout, outcomes, pairs, rating, scores
-from utils import Parser
+from kit.console import Parser
+from teacher import classes, handout, outcomes, rating, scores, similarity
 
 
 def main(arguments=None):
@@ -17,7 +17,7 @@ def main(arguments=None):
     look = commands.add_parser("check", help="look through the hand-ins of a class")
     look.add_argument("folder", help="a folder with a zip or a folder for each hand-in")
     look.add_argument("--out", default="results/checks", metavar="DIR", help="for checks.csv, a JSON file for each, "
-                      "and handins/, copies of their files for `pairs` and `rating` (default: %(default)s)")
+                      "and handins/, copies of their files for `similarity` and `rating` (default: %(default)s)")
     look.add_argument("--lists", default="data/lists", metavar="DIR", help="lists of the test sets (default: "
                       "%(default)s)")
     look.add_argument("--jobs", type=int, default=2, metavar="N", help="how many at the same time (default: "
@@ -25,14 +25,14 @@ def main(arguments=None):
     look.add_argument("--seconds", type=int, default=120, metavar="N", help="how long the code of each may run "
                       "(default: %(default)s)")
     look.add_argument("--again", action="store_true", help="check those again that were checked before")
-    alike = commands.add_parser("pairs", help="find hand-ins that are worth comparing")
+    alike = commands.add_parser("similarity", help="find hand-ins that are worth comparing")
     alike.add_argument("folder", nargs="?", default="results/checks/handins", help="default: %(default)s")
     alike.add_argument("--list", default="data/lists/Set5.csv", metavar="CSV", help="of the graded pictures (default: "
                        "%(default)s)")
     alike.add_argument("--share", type=float, default=0.6, metavar="S", help="from which share of common code on "
                        "(default: %(default)s)")
-    alike.add_argument("--out", default="results/checks", metavar="DIR", help="for pairs.csv and pairs.html (default: "
-                       "%(default)s)")
+    alike.add_argument("--out", default="results/checks", metavar="DIR", help="for similarity.csv and similarity.html "
+                       "(default: %(default)s)")
     sheet = commands.add_parser("outcomes", help='run the sheet "predict, run, observe" with several seeds')
     sheet.add_argument("--seeds", type=int, default=3, metavar="N", help="default: %(default)s")
     sheet.add_argument("--out", default="teacher/outcomes.md", metavar="FILE", help="default: %(default)s")
@@ -52,7 +52,7 @@ def main(arguments=None):
                        "mos.png (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        {"handout": _handout, "check": _check, "pairs": _pairs, "rating": _rating, "scores": _scores,
+        {"handout": _handout, "check": _check, "similarity": _similarity, "rating": _rating, "scores": _scores,
          "outcomes": lambda options: print(outcomes.write(options.out, options.seeds))}[options.command](options)
     except KeyboardInterrupt:
         sys.exit("stopped; what was found is kept, and the same command goes on from there")
@@ -75,11 +75,11 @@ def _check(options):
         sys.exit(1)
 
 
-def _pairs(options):
-    found = pairs.find(options.folder, options.list, options.share)
-    pairs.save(found, options.folder, options.out, Path(options.list).stem)
-    print(f"{pairs.pair_table(found) if found else 'no pair is worth a look'}\n\n"
-          f"side by side in {Path(options.out, 'pairs.html')}; similar does not mean copied")
+def _similarity(options):
+    found = similarity.find(options.folder, options.list, options.share)
+    similarity.save(found, options.folder, options.out, Path(options.list).stem)
+    print(f"{similarity.pair_table(found) if found else 'no pair is worth a look'}\n\n"
+          f"side by side in {Path(options.out, 'similarity.html')}; similar does not mean copied")
 
 
 def _rating(options):

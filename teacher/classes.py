@@ -1,6 +1,6 @@
 """Checking the hand-ins of a whole class: several at once, resumable, a row for each.
 
-What is looked at is `handin.check`'s; their code runs in a sandbox.
+What is looked at is `kit.handin.check`'s; their code runs in a sandbox.
 """
 
 import hashlib
@@ -9,9 +9,13 @@ import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-import handin
-import sandbox
-from utils import Table, progress_bar, write_csv, write_whole
+from kit.console import Table, progress_bar
+from kit.files import write_csv, write_whole
+from kit.handin import sandbox
+from kit.handin.check import check
+from kit.handin.contents import text_digest
+from kit.handin.findings import Finding, as_dict, csv_safe, sanitize
+from teacher import handout
 
 FIELDS = ["handin", "complete", "problems", "notes", "psnr", "ssim", "findings"]
 
@@ -25,9 +29,9 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
         Each hand-in is called after its folder or its zip.
     out : path
         For `checks.csv`, a row for each; `<name>.json`, everything that was found; and `handins/<name>/`, a copy of its
-        files, for `pairs` and `rating`.
+        files, for `similarity` and `rating`.
     lists, seconds
-        As for `handin.check`.
+        As for `kit.handin.check.check`.
     jobs : int
         How many are looked at at the same time.
     again : bool
@@ -46,6 +50,8 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
     if not named:
         raise ValueError(f"{folder}: holds no hand-ins, neither zips nor folders")
     sandbox.require()
+    digests = {name.removeprefix("kit/"): text_digest(text) for name, text in handout.contents().items()
+               if name.startswith("kit/") and name.endswith(".py")}
     done, todo = {}, []
     for name, path in named.items():
         try:
@@ -57,7 +63,7 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
         todo += [] if old else [(name, path, digest)]
     with progress_bar(None, "checking", progress, total=len(named), initial=len(named) - len(todo)) as bar, \
             ThreadPoolExecutor(max(1, jobs)) as pool:
-        working = {pool.submit(_check_one, path, out, name, digest, lists, seconds): name
+        working = {pool.submit(_check_one, path, out, name, digest, lists, seconds, digests): name
                    for name, path, digest in todo}
         try:
             for future in as_completed(working):
@@ -71,16 +77,16 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
     return rows
 
 
-def _check_one(path, out, name, digest, lists, seconds):
+def _check_one(path, out, name, digest, lists, seconds, digests):
     """Check one hand-in, whatever it is, and keep what was found."""
     copy = out / "handins" / name
     try:
         sandbox.remove(copy)
-        findings, scores = handin.check(path, lists, scratch=copy, seconds=seconds)
+        findings, scores = check(path, lists, scratch=copy, seconds=seconds, digests=digests)
     except Exception as error:  # nothing that somebody hands in may stop the others
-        findings, scores = [handin.Finding("check", "problem", handin.plain(
+        findings, scores = [Finding("check", "problem", sanitize(
             f"could not be checked ({type(error).__name__}: {error})")[:300])], {}
-    result = {"digest": digest, **handin.as_dict(findings, scores)}
+    result = {"digest": digest, **as_dict(findings, scores)}
     with write_whole(out / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
@@ -88,7 +94,7 @@ def _check_one(path, out, name, digest, lists, seconds):
 
 def _name(path):
     """What a hand-in is called: after its folder or zip, in letters that every file and table can have."""
-    name = handin.plain(path.name if path.is_dir() else path.stem)
+    name = sanitize(path.name if path.is_dir() else path.stem)
     if len(name.encode()) > 80:
         name = f"{name[:20]} {hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}"
     return name
@@ -122,14 +128,9 @@ def _row(name, result):
     verdicts = [one["verdict"] for one in result["findings"]]
     said = "; ".join(f"{one['what']}: {one['text']}" for one in result["findings"] if one["verdict"] != "ok")
     digits = {key: f"{result[key]:.4f}" if key in result else "" for key in ("psnr", "ssim")}
-    return {"handin": for_a_sheet(name), "complete": "yes" if result["complete"] else "no",
+    return {"handin": csv_safe(name), "complete": "yes" if result["complete"] else "no",
             "problems": verdicts.count("problem"), "notes": verdicts.count("note"), **digits,
-            "findings": for_a_sheet(said)}
-
-
-def for_a_sheet(text):
-    """A text that a spreadsheet does not take for a formula."""
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t") else text
+            "findings": csv_safe(said)}
 
 
 def class_table(rows):

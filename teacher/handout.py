@@ -12,6 +12,7 @@ The notebooks are made from `teacher/handout/<name>.md`, where <!-- kit: … -->
 that begins with these words; the two READMEs are there as well, and get their facts from the kit.
 """
 
+import json
 import re
 import shutil
 import zipfile
@@ -19,29 +20,32 @@ from pathlib import Path
 
 import nbformat
 
-import handin
 import models
-import recipes
-import report
-from utils import write_whole
+from kit.files import KIT, write_whole
+from kit.handin import contents as handin
+from kit.handin.pictures import PSNR_TOLERANCE
+from kit.handin.report import PEN, SECTIONS
+from kit.settings.recipes import RECIPES, settings
 
-KIT = Path(__file__).resolve().parent.parent
+HOME = KIT.parent  # of the whole kit
 TEMPLATES = Path(__file__).with_name("handout")
 BEGIN = re.compile(r"^([ \t]*)# BEGIN (SOLUTION|SOLUTION NO PROMPT|PROMPT)$")
 STUB = 'raise NotImplementedError("{}: yours to write")  # YOUR CODE HERE'
 
-# What students get beside all modules and notebooks; to be cut where it has marks.
-FILES = ["Makefile", "requirements.txt", "pyproject.toml", "LICENSE", ".gitignore", "tests/conftest.py",
-         "tests/test_models.py", "tools/__init__.py", "tools/run_notebooks.py", "weights/niqe.csv"]
+# What students get beside the six modules, the notebooks and kit/; to be cut where it has marks.
+FILES = ["Makefile", "requirements.txt", "pyproject.toml", "LICENSE", ".gitignore",
+         "tests/test_models.py"]
+# What of kit/ they do not get.
+LEFT_OUT = ["kit/README.md", "kit/tools/benchmark.py", "kit/tools/compare_recipes.py"]
 
 
-def make(out, kit=KIT):
+def make(out, home=HOME):
     """Write the student edition to a new folder, or to a zip if `out` ends in .zip; gives the names of its files.
 
     Raises FileExistsError for a folder that is there already, and ValueError for marks that do not fit together.
     """
     out = Path(out)
-    files = contents(kit)
+    files = contents(home)
     if out.suffix == ".zip":
         with write_whole(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in files.items():
@@ -59,14 +63,19 @@ def make(out, kit=KIT):
     return list(files)
 
 
-def contents(kit=KIT):
+def contents(home=HOME):
     """The files of the student edition: name → text."""
-    files = {}
-    modules = sorted(path.name for path in Path(kit).glob("*.py") if not path.name.startswith("."))
-    for name in [*modules, *FILES]:
-        files[name] = cut(Path(kit, name).read_text(encoding="utf-8"), name)[0]
+    files, home = {}, Path(home)
+    machinery = [path.relative_to(home).as_posix() for path in (home / "kit").rglob("*")
+                 if path.suffix in (".py", ".csv")]
+    modules = sorted(path.name for path in home.glob("*.py") if not path.name.startswith("."))
+    for name in [*modules, *sorted(set(machinery) - set(LEFT_OUT)), *FILES]:
+        files[name] = cut((home / name).read_text(encoding="utf-8"), name)[0]
     for name in handin.NOTEBOOKS:
-        files[name] = _notebook(Path(kit, name), TEMPLATES / f"{Path(name).stem}.md")
+        files[name] = _notebook(home / name, TEMPLATES / f"{Path(name).stem}.md")
+    digests = {name.removeprefix("kit/"): handin.text_digest(text) for name, text in files.items()
+               if name.startswith("kit/") and name.endswith(".py")}
+    files["kit/handout.json"] = json.dumps(digests, indent=1) + "\n"
     facts = _facts(files)
     for language, name in [("en", "README.md"), ("zh", "README.zh.md")]:
         text = (TEMPLATES / f"README.{language}.md").read_text(encoding="utf-8")
@@ -159,20 +168,20 @@ def _notebook(path, template):
 
 def _facts(files):
     """What both READMEs say, from the kit itself: name → text, or {"en": …, "zh": …}."""
-    paper = recipes.settings("paper")
+    paper = settings("paper")
     tasks = {name: re.findall(r'NotImplementedError\("([\w.]+): ', text) for name, text in files.items()}
     sizes = [sum(p.numel() for p in make(paper).parameters())
              for make in (models.make_generator, models.make_discriminator)]
-    listed = {language: separator.join(words[language][0] for words in report.SECTIONS.values())
+    listed = {language: separator.join(words[language][0] for words in SECTIONS.values())
               for language, separator in (("en", "; "), ("zh", "；"))}
     bodies = [f"`{body}`" for name in tasks for body in dict.fromkeys(tasks[name])]
     return {"generator": f"{sizes[0]:,}", "discriminator": f"{sizes[1]:,}", "sections": listed,
             "bodies": {"en": ", ".join(bodies), "zh": "、".join(bodies)},
             "largest_file": str(handin.LARGEST_FILE), "largest": str(handin.LARGEST),
             "needed": {"en": ", ".join(f"`{name}`" for name in handin.NEEDED),
-                       "zh": "、".join(f"`{name}`" for name in handin.NEEDED)}, "pen": report.PEN,
-            "result": f"`{handin.RESULT.as_posix()}/`", "psnr_tolerance": str(handin.PSNR_TOLERANCE),
-            "epochs": str(recipes.RECIPES["demo"]["adversarial_epochs"])}
+                       "zh": "、".join(f"`{name}`" for name in handin.NEEDED)}, "pen": PEN,
+            "result": f"`{handin.RESULT.as_posix()}/`", "psnr_tolerance": str(PSNR_TOLERANCE),
+            "epochs": str(RECIPES["demo"]["adversarial_epochs"])}
 
 
 def _fact(facts, name, language):

@@ -1,18 +1,18 @@
 """What the sheet "predict, run, observe" comes to: its rows run with several seeds, for the instructor."""
 
-import recipes
-from bench import sweep
-from lessons import SHEET, sheet_settings
-from report import markdown
-from utils import write_whole
+from kit.compare.sweeps import sweep
+from kit.files import write_whole
+from kit.handin.report import markdown
+from kit.lessons.sheet import SHEET, sheet_settings
+from kit.settings.recipes import settings
 
 
 def write(path, seeds=3, rows=None, **changes):
     """Run rows of the sheet (all of them, if none is named) and write their tables, with mean ± spread, as Markdown.
 
-    What was trained before is not trained again. `changes` are settings, as for `recipes.settings`.
+    What was trained before is not trained again. `changes` are settings, as for `solver.settings`.
     """
-    cfg = recipes.settings("demo", **changes)
+    cfg = settings("demo", **changes)
     small = sheet_settings(cfg, "loss")
     parts = ["# What the sheet comes to\n\n"
              f"The rows of `lessons.SHEET`, each variant trained with {seeds} seeds in the small setting "

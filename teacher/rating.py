@@ -16,8 +16,10 @@ from pathlib import Path
 from PIL import Image
 
 from datasets import TestDataset
-from handin import RESULT, plain
-from utils import pixels_of, read_picture, to_rgb, write_whole
+from kit.files import write_whole
+from kit.handin.contents import RESULT
+from kit.handin.findings import sanitize
+from utils import pixels_of, read_picture, to_rgb
 
 ORIGINAL, NEAREST = "(original)", "(nearest neighbour)"  # the anchors, as the key calls them
 PAGE = Path(__file__).with_name("rating.html")
@@ -95,7 +97,7 @@ def find_pictures(folder, pairs, graded=None):
                 raise ValueError(f"{file}: is {picture.shape[1]}×{picture.shape[0]}, and the original "
                                  f"{pair.hr.shape[1]}×{pair.hr.shape[0]}")
         except (ValueError, OSError) as error:
-            print(f"left out: {plain(error)}")
+            print(f"left out: {sanitize(error)}")
             continue
         if file:
             found[pair.name] = picture

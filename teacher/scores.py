@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from kit.console import Table
+from kit.files import write_csv
 from teacher.rating import NEAREST, ORIGINAL
-from utils import Table, write_csv
 
 # What a rater's file says: `scores` token → 1…5.
 Ratings = namedtuple("Ratings", "file rater scores")
@@ -179,7 +180,7 @@ def rater_table(raters):
 
 def save(results, folder):
     """Write `mos.csv` (hand-ins, for the grade book), `mos_pictures.csv` and `mos.png` to a folder."""
-    from plots import save_figure
+    from kit.plots.pictures import save_figure
 
     rows = [{"handin": one.version, "picture": one.picture, "mos": round(one.mos, 3), "plain": round(one.plain, 3),
              "interval": round(one.interval, 3), "scores": one.count} for one in [*totals(results), *results]]

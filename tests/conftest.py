@@ -1,8 +1,10 @@
 """What several tests need: small real pictures, lists of them, and the real benchmark pairs where they are."""
 
-import multiprocessing
 import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
@@ -12,84 +14,16 @@ import numpy as np
 import pytest
 import skimage
 import torch
+from PIL import Image
 from torch import nn
 
 import create_data_lists
-import recipes
-import runs
+import models
 import solver
 import utils
-from imresize import imresize
-from machine import Learner, Machine
-
-ROOT = Path(__file__).parent.parent
-
-
-def save_generator(path, generator, notes=(), **settings):
-    """Save a generator that was built with the paper's settings but for these, as the kit does."""
-    settings = recipes.section(recipes.settings("paper", **settings), "generator")
-    runs.save_generator(path, generator.state_dict(), settings, **dict(notes))
-
-
-@pytest.hookimpl(optionalhook=True)  # pytest-xdist asks for it
-def pytest_xdist_make_scheduler(config, log):
-    """Tests go to the processes one by one, but those that share the executed notebooks go together."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Scheduling(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            groups = {"executed": ["test_they_run", "test_they_leave"],
-                      "handed in": ["test_the_report_has", "test_each_of_a_class", "test_nothing_that_is_handed_in"]}
-            return next((group for group, names in groups.items()
-                         if any(f"::{name}" in nodeid for name in names)), nodeid)
-
-    return Scheduling(config, log)
-
-
-def start(function, *arguments):
-    """Start a function in a process of its own, to be killed; where the system can, with the kit imported."""
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload(["solver"])
-    process = context.Process(target=function, args=arguments)
-    process.start()
-    return process
-
-
-def copy_kit(folder):
-    """Copy the kit, as a student has it, into a folder."""
-    for file in [*ROOT.glob("*.py"), *ROOT.glob("*.ipynb")]:
-        shutil.copy(file, folder)
-    for part in ("tools", "weights"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-
-
-def make_quarter_lists(folder):
-    """Make the demo's lists in a copy of the kit, of its photographs at a quarter of their size."""
-    source = Path(skimage.__file__).parent / "data"
-    for name, files in [("demo_train", create_data_lists.DEMO_TRAIN), ("demo_test", create_data_lists.DEMO_TEST)]:
-        for file in files:
-            quarter = imresize(utils.read_picture(source / file), 1 / 4)
-            utils.save_picture(folder / "quarters" / name / f"{Path(file).stem}.png", quarter)
-        create_data_lists.create_data_lists(None, {name: folder / "quarters" / name}, folder / "data" / "lists",
-                                            progress=False)
-
-
-def substitute(path, usual, small):
-    """Put something small in the one place where a file has something usual."""
-    text = path.read_text(encoding="utf-8")
-    assert text.count(usual) == 1, usual
-    path.write_text(text.replace(usual, small), encoding="utf-8")
-
-
-def shorten_the_sheet(folder):
-    """Let the rows of the sheet take a second in a copy of the kit."""
-    substitute(folder / "lessons.py", "updates_per_epoch=60, warmup_epochs=4", "updates_per_epoch=1, warmup_epochs=1")
-
-
-def learner(network, learning_rate):
-    """A network that learns by plain gradient descent, in fp32 on the CPU, so that updates show the gradients."""
-    return Learner(network, torch.optim.SGD(network.parameters(), learning_rate), Machine("cpu", "fp32"))
+from helpers import ROOT, make_quarter_lists, shorten_the_sheet, substitute
+from kit.handin import sandbox
+from teacher import handout
 
 
 @pytest.fixture(scope="session")
@@ -143,3 +77,77 @@ def small_settings(small_lists, tmp_path):
         valid_list=str(small_lists / "valid.csv"), crop=32, batch_size=4, patches_per_picture=5, channels=4, blocks=1,
         discriminator_channels=2, discriminator_dense=8, warmup_epochs=2, adversarial_epochs=2, ema_decay=0,
         device="cpu")
+
+
+@pytest.fixture(scope="session")
+def generator():
+    """A small generator with random weights."""
+    torch.manual_seed(1)
+    return models.Generator(4, channels=8, blocks=2)
+
+
+@pytest.fixture
+def own_lists(small_lists, tmp_path):
+    """A copy of the small lists and their pictures that a test may spoil."""
+    shutil.copytree(small_lists, tmp_path / "lists", ignore=shutil.ignore_patterns("*pack*", "*.lock"))
+    return tmp_path / "lists"
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory, photograph):
+    """Ten "faces" of CelebA's size and names, details of a photograph."""
+    folder = tmp_path_factory.mktemp("celeba") / "img_align_celeba"
+    for i in range(10):
+        face = np.ascontiguousarray(np.rot90(photograph)[20 * i : 20 * i + 218, 10 * i : 10 * i + 178])
+        utils.save_picture(folder / f"{i + 1:06}.png", face)
+        (folder / f"{i + 1:06}.png").rename(folder / f"{i + 1:06}.jpg")
+    return folder.parent
+
+
+@pytest.fixture(scope="session")
+def edition(tmp_path_factory):
+    """The student edition, in a folder."""
+    folder = tmp_path_factory.mktemp("edition") / "handout"
+    handout.make(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def student(edition, tmp_path_factory, photograph):
+    """A student's folder: the edition with networks, small pictures and settings; run, reported, and handed in."""
+    folder = tmp_path_factory.mktemp("student") / "ann"
+    shutil.copytree(edition, folder)
+    shutil.copy(ROOT / "models.py", folder)
+    make_quarter_lists(folder)
+    Image.fromarray(photograph[:60, :80]).save(folder / "small.png")
+    for name, usual, small in [
+            ("super_resolution.ipynb", r'Path(skimage.__file__).parent / \"data\" / \"chelsea.png\"', r'\"small.png\"'),
+            ("kit/settings/recipes.py", "adversarial_epochs=4,", "adversarial_epochs=1, updates_per_epoch=5,"),
+            ("kit/settings/recipes.py", "channels=32, blocks=8", "channels=8, blocks=1")]:
+        substitute(folder / name, usual, small)
+    shorten_the_sheet(folder)
+    done = subprocess.run([sys.executable, "-m", "kit.tools.run_notebooks", "--inplace"], cwd=folder,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "own" not in done.stderr
+    done = subprocess.run([sys.executable, "-m", "kit", "report"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0 and "7 sections wait for your own words" in done.stdout, done.stderr
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    (folder / "report.md").write_text(re.sub("(?m)^✎.*$", "My own words.", text), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def good(student):
+    """The zip that `python -m kit zip` makes of it."""
+    done = subprocess.run([sys.executable, "-m", "kit", "zip", "ann"], cwd=student, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "✗" not in done.stdout and "23 of 23 tests passed" in done.stdout
+    return student / "ann.zip"
+
+
+@pytest.fixture
+def removed(tmp_path):
+    """A folder that is removed at the end, whatever is in it: pytest's own way fails on very deep ones."""
+    yield tmp_path
+    sandbox.remove(tmp_path)

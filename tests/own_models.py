@@ -25,9 +25,9 @@ class Enlarge(nn.Module):
                                    "trunk": nn.Sequential(TwoPaths(width), TwoPaths(width))})
         self.exit = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
 
-    def forward(self, low):
-        x = self.body["trunk"](F.relu(self.body["entry"](low)))
-        return F.pixel_shuffle(self.exit(x), self.factor) + F.interpolate(2 * low - 1, scale_factor=self.factor)
+    def forward(self, lr):
+        x = self.body["trunk"](F.relu(self.body["entry"](lr)))
+        return F.pixel_shuffle(self.exit(x), self.factor) + F.interpolate(2 * lr - 1, scale_factor=self.factor)
 
 
 class Judge(nn.Module):

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import copy_kit
+
+from helpers import copy_kit
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="drives a browser: needs chromium")
 
 CELLS = {
-    "open": "import bench, notebook, plots, solver\nnotebook.set_up()\ncfg = solver.settings('demo', name='one',"
+    "open": "import solver\nfrom kit import compare, notebook, plots\nfrom kit.compare.sweeps import sweep\n"
+            "notebook.set_up()\ncfg = solver.settings('demo', name='one',"
             " train_list='lists/train.csv', valid_list='lists/valid.csv', crop=32, batch_size=4, channels=8, blocks=1,"
             " patches_per_picture=200, discriminator_channels=4, discriminator_dense=8, warmup_epochs=6,"
             " adversarial_epochs=2, device='cpu')\ncfg",
@@ -129,7 +131,7 @@ def test_the_students_hour(lab):
         page.page.close()  # the kernel trains on
 
         page = Page(browser, address, WIDTHS[1])
-        page.add("bench.follow('one')")
+        page.add("compare.follow('one')")
         page.wait_for("run 'one' is", 90)
         page.wait_for("warmup 6/6", 90)
         page.shoot("followed")
@@ -145,14 +147,14 @@ def test_the_students_hour(lab):
         page.shoot("forked")
 
         page.add("cfg.name, cfg.fork_of, cfg.warmup_epochs, cfg.patches_per_picture = 's', None, 1, 100\n"
-                 "grid = dict(warmup_lr=[1e-4, 1e-3, 1e-2], adversarial_weight=[1e-3, 1e-2])\nbench.sweep(cfg, **grid)")
+                 "grid = dict(warmup_lr=[1e-4, 1e-3, 1e-2], adversarial_weight=[1e-3, 1e-2])\nsweep(cfg, **grid)")
         while len(list(folder.glob("runs/s-*/checkpoints/warmup.pt"))) < 3:
             time.sleep(0.1)
         page.stop()
         page.wait_for("wait for the same call again")
-        page.add("bench.sweep(cfg, **grid)")
+        page.add("sweep(cfg, **grid)")
         page.wait_for("s-warmup_lr_0.01-adversarial_weight_0.01", 120)
-        page.add("bench.table()")
+        page.add("compare.table()")
         page.wait_for("differs in")
         page.shoot("table")
         assert page.is_calm()

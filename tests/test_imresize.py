@@ -12,12 +12,12 @@ def test_equals_matlab_on_every_sample_of_the_public_benchmarks(benchmarks):
     samples = different = 0
     for name in ("Set5", "Set14", "BSD100"):
         for file in sorted((benchmarks / name / "image_SRF_4").glob("*_HR.png")):
-            high = np.array(Image.open(file))
-            low = np.array(Image.open(str(file).replace("_HR", "_LR")))
-            made = imresize(high, 0.25, padding="replicate")
-            assert made.shape == low.shape
-            samples += low.size
-            different += int((made != low).sum())
+            hr = np.array(Image.open(file))
+            lr = np.array(Image.open(str(file).replace("_HR", "_LR")))
+            made = imresize(hr, 0.25, padding="replicate")
+            assert made.shape == lr.shape
+            samples += lr.size
+            different += int((made != lr).sum())
     assert (samples, different) == (3_556_945, 0)
 
 

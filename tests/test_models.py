@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 import models
-import plots
-import recipes
+import solver
+from kit import plots
 
 BLOCK = getattr(models, "ResidualBlock", None)  # networks of one's own may do without
 block = pytest.mark.skipif(BLOCK is None, reason="models.py has no class ResidualBlock")
 
 
 def settings(recipe="paper", **changes):
-    return recipes.settings(recipe, **changes)
+    return solver.settings(recipe, **changes)
 
 
 def count(network):
@@ -73,7 +73,7 @@ def test_the_generator_makes_values_on_both_sides_of_zero():
     for seed in range(12):  # one alone may happen to lie on one side
         torch.manual_seed(seed)
         fakes.append(models.make_generator(settings("demo")).eval()(torch.rand(1, 3, 24, 24)))
-    assert min(fake.min() for fake in fakes) < 0 < max(fake.max() for fake in fakes), "it is trained towards [-1, 1]"
+    assert min(sr.min() for sr in fakes) < 0 < max(sr.max() for sr in fakes), "it is trained towards [-1, 1]"
 
 
 @pytest.mark.paper

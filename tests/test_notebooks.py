@@ -7,8 +7,9 @@ import sys
 
 import nbformat
 import pytest
-from conftest import ROOT, copy_kit, make_quarter_lists, shorten_the_sheet, substitute
 from PIL import Image
+
+from helpers import ROOT, copy_kit, make_quarter_lists, shorten_the_sheet, substitute
 
 NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
 SHORT = "patches_per_picture=5, channels=8, blocks=1, warmup_epochs=2, adversarial_epochs=1"
@@ -29,8 +30,8 @@ def prepare(folder, photograph):
 
 
 def execute(folder, *notebooks):
-    return subprocess.run([sys.executable, "-m", "tools.run_notebooks", *notebooks], cwd=folder, capture_output=True,
-                          text=True)
+    return subprocess.run([sys.executable, "-m", "kit.tools.run_notebooks", *notebooks], cwd=folder,
+                          capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +39,14 @@ def executed(tmp_path_factory, photograph):
     """A folder in which the three notebooks were run, and what the runner printed."""
     folder = tmp_path_factory.mktemp("course")
     prepare(folder, photograph)
-    with open(folder / "recipes.py", "a", encoding="utf-8") as file:
+    with open(folder / "kit" / "settings" / "recipes.py", "a", encoding="utf-8") as file:
         file.write(f"\n\nRECIPES['demo'].update({SHORT})\n")
     done = execute(folder)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder, done.stdout
 
 
+@pytest.mark.xdist_group("executed")
 def test_they_run_without_errors_and_end_with_the_table(executed):
     folder, printed = executed
     assert "All 3 notebooks ran without an error" in printed
@@ -57,6 +59,7 @@ def test_they_run_without_errors_and_end_with_the_table(executed):
     assert printed.count("run 'demo', the one chosen in train.ipynb") == 2  # in the other two
 
 
+@pytest.mark.xdist_group("executed")
 def test_they_leave_what_the_text_promises(executed):
     folder, _ = executed
     for name in NOTEBOOKS:
@@ -106,7 +109,7 @@ INVITATIONS = {
 }
 PROGRAM = """
 import json, sys
-import create_data_lists, recipes, solver
+import create_data_lists, solver
 from IPython.core.interactiveshell import InteractiveShell
 
 shell, small, usual = InteractiveShell.instance(), json.loads(sys.argv[1]), solver.settings

@@ -1,30 +1,23 @@
-"""Pictures, metrics, enlarging, checkpoints, plots."""
+"""Pictures, value ranges, PSNR and SSIM, enlarging."""
 
 import math
-import os
-import re
+import struct
 import subprocess
 import sys
-from pathlib import Path
+import zlib
 
 import numpy as np
 import pytest
 import torch
-from conftest import save_generator
+import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 
 import create_data_lists
-import datasets
-import evaluation
 import models
-import plots
-import recipes
-import runs
 import utils
-
-ROOT = Path(__file__).parent.parent
-
-# --------------------------------------------------------------------------------------------- pictures
+from helpers import PICTURE, ROOT, refused
+from kit import evaluation
 
 
 def saved(image, tmp_path, name="a.png", **options):
@@ -59,22 +52,11 @@ def test_a_picture_survives_saving(tmp_path, photograph):
     assert np.array_equal(utils.read_picture(tmp_path / "new" / "a.png"), photograph)
 
 
-def test_files_are_written_whole_or_not_at_all(tmp_path):
-    (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(RuntimeError), utils.write_whole(tmp_path / "a.txt") as temporary:
-        temporary.write_text("ne")
-        raise RuntimeError
-    assert (tmp_path / "a.txt").read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
-
-
 def test_value_ranges_are_inverse_to_each_other():
     values = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(utils.to_uint8(utils.to_signed(values)), values)
     assert utils.to_signed(values)[[0, 255]].tolist() == [-1, 1] and utils.to_unit(values)[[0, 255]].tolist() == [0, 1]
     assert utils.to_uint8(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
-
-
-# ---------------------------------------------------------------------------------------------- metrics
 
 
 @pytest.mark.parametrize("name, folder, wanted", [
@@ -117,13 +99,11 @@ def test_ssim_worked_by_hand(photograph):
     assert utils.ssim(photograph[:40, :40], other) == pytest.approx(np.mean(values), abs=1e-6)
 
 
-# -------------------------------------------------------------------------------------------- enlarging
-
-
-@pytest.fixture(scope="module")
-def generator():
-    torch.manual_seed(1)
-    return models.Generator(4, channels=8, blocks=2)
+def test_the_map_of_ssim_has_the_values_that_ssim_is_the_mean_of(photograph):
+    blurred = utils.bicubic(utils.imresize(photograph[:96, :96], 1 / 4))
+    shown = utils.ssim_map(blurred, photograph[:96, :96], border=4)
+    assert shown.shape == (88, 88)
+    assert shown[5:-5, 5:-5].mean() == pytest.approx(utils.ssim(blurred, photograph[:96, :96], 4), abs=1e-12)
 
 
 @pytest.mark.parametrize("tile", [30, 40, 64, 200])
@@ -165,31 +145,15 @@ def test_when_memory_runs_out_smaller_tiles_are_tried(generator, photograph, mon
     image, seen = photograph[:70, :93], []
     wanted = utils.super_resolve(generator, image)
 
-    def forward(self, low, forward=models.Generator.forward):
-        seen.append(low.shape[-1])
-        if low.shape[-1] > 60 and low.shape[-2] > 16:  # (a strip of 16 is how the reach is found)
+    def forward(self, lr, forward=models.Generator.forward):
+        seen.append(lr.shape[-1])
+        if lr.shape[-1] > 60 and lr.shape[-2] > 16:  # (a strip of 16 is how the reach is found)
             raise torch.OutOfMemoryError("out of memory")
-        return forward(self, low)
+        return forward(self, lr)
 
     monkeypatch.setattr(models.Generator, "forward", forward)
     assert np.abs(utils.super_resolve(generator, image, tile=200).astype(int) - wanted).max() <= 1
     assert max(seen) > 60 and seen[-1] <= 60
-
-
-def test_batch_norm_is_folded_away_without_a_trace(photograph):
-    torch.manual_seed(2)
-    trained = models.Generator(4, channels=8, blocks=2, first_norm=True)
-    for module in trained.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            for values, low, high in [(module.running_mean, -1, 1), (module.running_var, 0.5, 2), (module.bias, -1, 1)]:
-                torch.nn.init.uniform_(values, low, high)
-    image = photograph[:40, :50]
-    with torch.no_grad():
-        plain = utils.to_uint8(trained.eval()(utils.to_unit(utils.to_batch(image))))[0].permute(1, 2, 0).numpy()
-    exact = utils.super_resolve(trained, image, precision="fp32")
-    assert np.abs(exact.astype(int) - plain).max() <= 1 and (exact == plain).mean() > 0.999
-    rounded = utils.super_resolve(trained, image, precision="bf16")
-    assert np.abs(rounded.astype(int) - plain).mean() < 1
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -212,121 +176,120 @@ def test_a_folder_is_enlarged_in_one_call(generator, photograph, tmp_path):
     assert np.array_equal(utils.read_picture(written[1]), utils.super_resolve(generator, photograph[:20, :30]))
 
 
-# ------------------------------------------------------------------------------------------ checkpoints
+def animated(path):
+    frames = [Image.fromarray(PICTURE), Image.fromarray(255 - PICTURE)]
+    frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:])
 
 
-class Payload:
-    """Pickled, this creates a file when it is loaded."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
+def corrupt(path):
+    utils.save_picture(path, PICTURE)
+    data = bytearray(path.read_bytes())
+    data[60:90] = bytes(30)
+    path.write_bytes(data)
 
 
-def test_a_generator_survives_saving(tmp_path, generator, photograph):
-    save_generator(tmp_path / "g.pt", generator, {"epoch": 3}, channels=8, blocks=2)
-    again = evaluation.load_generator(tmp_path / "g.pt")
-    image = photograph[:20, :20]
-    assert np.array_equal(utils.super_resolve(again, image), utils.super_resolve(generator, image))
-    assert runs.load_checkpoint(tmp_path / "g.pt")["epoch"] == 3
+def decompression_bomb(path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
 
 
-def test_a_generator_can_be_handed_on_as_safetensors_in_half_the_size(tmp_path, generator, photograph):
-    save_generator(tmp_path / "g.pt", generator, channels=8, blocks=2)
-    save_generator(tmp_path / "g.safetensors", generator, {"updates": 3}, channels=8, blocks=2)
-    assert (tmp_path / "g.safetensors").stat().st_size < 0.6 * (tmp_path / "g.pt").stat().st_size
-    again, image = evaluation.load_generator(tmp_path / "g.safetensors"), photograph[:20, :20]
-    assert all(value.dtype == torch.float32 for value in again.parameters())
-    difference = utils.super_resolve(again, image, precision="fp32") - utils.super_resolve(
-        generator, image, precision="fp32").astype(int)
-    assert np.abs(difference).max() <= 1
-    assert runs.load_checkpoint(tmp_path / "g.safetensors")["updates"] == 3
+def truncated(path):
+    utils.save_picture(path, PICTURE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_of_several_checkpoints_those_are_loaded_that_are_there_and_fit(tmp_path, generator, capsys):
-    save_generator(tmp_path / "four.pt", generator, channels=8, blocks=2)
-    save_generator(tmp_path / "two.pt", models.Generator(2, channels=4, blocks=1), scale=2, channels=4, blocks=1)
-    files = {name: tmp_path / f"{name}.pt" for name in ("none", "four", "two")}
-    assert list(evaluation.load_generators(files)) == ["four"]
-    text = capsys.readouterr().out
-    assert f"none is left out: there is no file {files['none']}" in text
-    assert f"two is left out: {files['two']} enlarges ×2, and the first ×4" in text
-    with pytest.raises(ValueError, match="there is none of the checkpoints .*none.pt; train first"):
-        evaluation.load_generators({"none": files["none"]})
+PICTURES = {
+    "missing": (lambda path: None, "there is no such file"),
+    "a folder": (lambda path: path.mkdir(), "there is no such file"),
+    "empty": (lambda path: path.write_bytes(b""), "not a readable picture"),
+    "a text": (lambda path: path.write_text("not a picture"), "not a readable picture"),
+    "truncated": (truncated, "not a readable picture"),
+    "corrupt": (corrupt, "not a readable picture"),
+    "a decompression bomb": (decompression_bomb, "not a readable picture"),
+    "animated": (animated, "has 2 frames"),
+    "transparent": (lambda path: Image.fromarray(np.dstack([PICTURE, PICTURE[..., 0]])).save(path),
+                    "partly transparent"),
+    "floating point": (lambda path: Image.fromarray(PICTURE[..., 0].astype(np.float32)).save(path, "TIFF"), "mode F"),
+    "32-bit": (lambda path: Image.fromarray(PICTURE[..., 0].astype(np.int32)).save(path, "TIFF"), "mode I"),
+}
 
 
-@pytest.mark.parametrize("name", ["srresnet", "srgan"])
-def test_the_reference_is_the_papers_generator_and_scores_what_its_card_says(name, benchmarks, tmp_path):
-    generator = evaluation.load_generator(ROOT / "weights" / f"{name}.safetensors")
-    kept = runs.load_checkpoint(ROOT / "weights" / f"{name}.safetensors")["generator_settings"]
-    assert kept == recipes.section(recipes.settings("paper"), "generator")
-    card = (ROOT / "weights" / "README.md").read_text(encoding="utf-8")
-    said = re.search(rf"\| `{name}\.safetensors` \|[^|]*\| ([\d.]+) / ([\d.]+) / ([\d.]+) \|", card)
-    create_data_lists.create_data_lists(None, {"Set5": benchmarks / "Set5"}, tmp_path, progress=False)
-    found = evaluation.mean_scores(evaluation.evaluate(utils.Enlarger(generator),
-                                                       datasets.TestDataset(tmp_path / "Set5.csv"), progress=False))
-    for value, text, margin in zip(found, said.groups(), (0.02, 0.001, 0.05), strict=True):
-        assert value == pytest.approx(float(text), abs=margin)
+@pytest.mark.parametrize("kind", PICTURES)
+def test_bad_pictures(tmp_path, kind):
+    make, words = PICTURES[kind]
+    make(tmp_path / "bad.png")
+    refused(lambda: utils.read_picture(tmp_path / "bad.png"), tmp_path, "bad.png", words)
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_a_checkpoint_that_carries_code_is_refused_and_the_code_not_run(tmp_path, generator, legacy):
-    content = {"generator": generator.state_dict(), "generator_settings": {"channels": 8, "blocks": 2},
-               "note": Payload(tmp_path / "ran")}
-    torch.save(content, tmp_path / "evil.pt", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(ValueError, match="evil.pt: (refused, because it holds more than tensors|not a readable check)"):
-        runs.load_checkpoint(tmp_path / "evil.pt")
-    assert not (tmp_path / "ran").exists()
+@pytest.mark.parametrize("picture", [PICTURE.astype(float), PICTURE[..., :2], PICTURE[:0], "a.png",
+                                     torch.zeros(3, 4, 4)])
+@pytest.mark.parametrize("use", [
+    lambda p, out: utils.save_picture(out / "out.png", p),
+    lambda p, out: utils.psnr(p, PICTURE),
+    lambda p, out: utils.super_resolve(models.Generator(channels=2, blocks=1), p),
+])
+def test_what_is_no_picture(tmp_path, picture, use):
+    refused(lambda: use(picture, tmp_path), tmp_path, "takes a")
 
 
-# ------------------------------------------------------------------------------------------------ plots
+@pytest.mark.parametrize("act, words", [
+    (lambda: utils.psnr(PICTURE, PICTURE[:-1]), "one shape"),
+    (lambda: utils.psnr(PICTURE, PICTURE, 32), "too small for a border of 32"),
+    (lambda: utils.psnr(PICTURE, PICTURE, -1), "border"),
+    (lambda: utils.ssim(PICTURE[:18], PICTURE[:18]), "too small"),
+    (lambda: utils.super_resolve(models.Generator(), PICTURE, tile=80), "tile must be larger than 80"),
+])
+def test_bad_measurements(tmp_path, act, words):
+    refused(act, tmp_path, words)
 
 
-def test_plots_show_what_they_are_given(photograph, tmp_path):
-    pair = type("Pair", (), dict(name="x", lr=photograph[:40, :40], hr=photograph[:160, :160]))
-    methods = evaluation.methods({"G": models.Generator(4, channels=4, blocks=1)})
-    pictures = evaluation.enlarge_all(pair, methods)
-    assert list(pictures) == ["low resolution", "bicubic", "G", "original"]
-    captions = evaluation.score_captions(pictures)
-    assert list(captions) == ["bicubic", "G"]
-    assert captions["bicubic"].startswith(f"{utils.psnr(pictures['bicubic'], pair.hr):.2f} dB")
-    figure = plots.plot_comparison(pictures, captions=captions)
-    titles = [axis.get_title() for axis in figure.axes]
-    assert titles[:4] == ["low resolution\n", f"bicubic\n{captions['bicubic']}", f"G\n{captions['G']}", "original\n"]
-    six = plots.plot_comparison({str(n): pair.hr for n in range(6)})
-    assert [axis.get_title().strip() for axis in six.axes if axis.get_title()] == list("012345")
-    assert len(six.axes) == 4 * 3  # two bands of three, each with wholes and details
+def test_only_the_formats_of_the_kit_are_opened(tmp_path, photograph):
+    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n%%EOF\n")
+    with pytest.raises(ValueError, match="x.png: not a readable picture .cannot identify"):
+        utils.read_picture(tmp_path / "x.png")
+    frames = [Image.fromarray(photograph), Image.fromarray(255 - photograph)]
+    frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
+    with pytest.raises(ValueError, match="moving.webp: has 2 frames"):
+        utils.read_picture(tmp_path / "moving.webp")
+    frames[0].save(tmp_path / "telephone.jpg", "MPO", save_all=True, append_images=frames[1:])
+    difference = utils.read_picture(tmp_path / "telephone.jpg").astype(int) - photograph
+    assert np.abs(difference).mean() < 5  # the first of its two
 
 
-def test_rows_of_pictures_show_the_detail_of_their_own_photograph():
-    rows = {}
-    for name, left in [("near", 8), ("far", 200)]:
-        picture = np.full((128, 256, 3), 90, np.uint8)
-        picture[80:112:2, left : left + 32] = 200
-        rows[name] = {"plain": np.full_like(picture, 90), "original": picture}
-    figure = plots.plot_rows(rows, 48)
-    shown = [axis.images[0].get_array() for axis in figure.axes]
-    assert [picture.shape for picture in shown] == [(48, 48, 3)] * 4
-    assert all((picture == 200).sum() == 16 * 32 * 3 for picture in shown[1::2])
+class Strided(nn.Module):
+    """Goes down to half the size and back, so that odd and even places are treated differently."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 3, 3, 2, 1), nn.ConvTranspose2d(3, 3, 4, 2, 1)
+
+    def forward(self, lr):
+        lr = F.pad(lr, (0, lr.shape[3] % 2, 0, lr.shape[2] % 2), mode="replicate")
+        return F.interpolate(self.up(self.down(lr)), scale_factor=2)[..., : 2 * lr.shape[2], : 2 * lr.shape[3]]
 
 
-def test_minutes_add_up(tmp_path):
-    history = [{"phase": "warmup", "seconds": 60, "psnr": 27.0}, {"phase": "warmup", "seconds": 120, "psnr": 28.0},
-               {"phase": "adversarial", "seconds": 60, "psnr": 26.0}]
-    lines = plots.plot_minutes({"mine": history}).axes[0].lines
-    assert [list(line.get_xdata()) for line in lines] == [[1, 3], [4]]
-    assert [list(line.get_ydata()) for line in lines] == [[27, 28], [26]]
+class Whole(nn.Module):
+    """Every pixel of the result depends on all of the picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, lr):
+        return F.interpolate(lr * lr.mean(dim=(2, 3), keepdim=True) * self.weight, scale_factor=2)
 
 
-def test_the_detail_is_where_the_fine_structure_is():
-    picture = np.full((128, 160, 3), 90, np.uint8)
-    picture[80:112:2, 40:72] = 200
-    top, left, side = plots.detail_window(picture, 48)
-    assert side == 48 and 80 - 20 < top <= 80 and 40 - 20 < left <= 40
+def test_where_it_cannot_be_known_tiles_are_refused_and_small_pictures_still_enlarged(photograph):
+    with pytest.raises(ValueError, match="cannot enlarge in tiles: a pixel acts further than"):
+        utils.super_resolve(Whole(), photograph[:40, :40], tile=30)
+    with pytest.raises(ValueError, match="cannot enlarge in tiles: it does not treat all places"):
+        utils.super_resolve(Strided(), photograph[:40, :40], tile=30)
+    assert utils.super_resolve(Whole(), photograph[:40, :40]).shape == (80, 80, 3)
 
 
-def test_text_tables_are_aligned():
-    lines = utils.Table([["a", 1], ["long", 22]], ["name", "n"]).splitlines()
-    assert lines == ["name   n", "────  ──", "a      1", "long  22"]
+def test_a_network_that_does_not_enlarge_is_named(small_settings):
+    with pytest.raises(ValueError, match=r"this Conv2d makes \(1, 5, 16, 16\) of \(1, 3, 16, 16\)"):
+        utils.super_resolve(nn.Conv2d(3, 5, 1), np.zeros((8, 8, 3), np.uint8))

@@ -1,0 +1,149 @@
+"""Training many runs in one call, resumable, several at a time if so asked."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from easydict import EasyDict
+
+import solver
+from kit.compare.tables import entries_of, table
+from kit.compute.interrupt import Stopped
+from kit.console import Table, progress_bar
+from kit.runs import provenance
+from kit.runs.folder import Run
+from kit.settings.describe import format_value
+from kit.settings.schema import checked, current_names
+from kit.training.command import PARENT
+from kit.training.display import epoch_line
+
+
+def sweep(cfg, variants=None, seeds=1, at_once=1, phases=None, **grid):
+    """Train many runs in one call, and end in a table of them.
+
+    What was trained before is not trained again, so a sweep that was stopped or killed is resumed by the same call. A
+    run that fails is named at the end, and does not stop the others.
+
+    Parameters
+    ----------
+    cfg : EasyDict
+        Settings that all have in common; the runs are named after `cfg.name`. With `fork_of` each starts with what its
+        settings leave valid of another run.
+    variants : list of dict, optional
+        The changes of each run. Instead of it, `grid`: names of settings with lists of values, in all combinations.
+    seeds : int
+        Train each with so many seeds, from `cfg.seed` on. The table then has mean and spread (standard deviation):
+        a difference that is not larger may be noise.
+    at_once : int
+        How many are trained at the same time, in processes of their own (which know no phases of one's own).
+    phases : callable, optional
+        cfg → list of phases, instead of `solver.default_phases`.
+    """
+    if (variants is None) == (not grid):
+        raise ValueError("give either a list of variants or lists of values by name, such as warmup_lr=[1e-4, 1e-3]")
+    for name, values in grid.items():
+        if not isinstance(values, (list, tuple)):
+            raise ValueError(f"{name}: a sweep goes through a list of values; write {name}=[{values!r}, …]")
+    if at_once > 1 and phases:
+        raise ValueError("phases of one's own cannot be trained several at once; set at_once to 1")
+    variants = variants or [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+    planned = []
+    for variant in variants:
+        for seed in range(cfg.seed, cfg.seed + seeds):
+            changes = {**variant, **({"seed": seed} if seeds > 1 else {})}
+            named = "-".join([cfg.name, *(f"{name}_{_word(value)}" for name, value in changes.items())])
+            planned.append((EasyDict(current_names({**cfg, **changes, "name": named})), variant))
+            checked(planned[-1][0])
+    todo = [one for one, _ in planned if not has_ended(one, (phases or solver.default_phases)(one))]
+    failed = _train_all(todo, at_once, phases, len(planned)) if todo else {}
+    for name, reason in failed.items():
+        print(f"{name} failed: {reason}")
+    names = [one.name for one, _ in planned]
+    if seeds == 1:
+        return table(names, folder=cfg.runs)
+    return _spread_table(planned, cfg.runs)
+
+
+def has_ended(cfg, phases):
+    """Whether a run was trained to its end, or diverged. Raises ValueError where that was with other settings."""
+    run = Run(cfg.name, cfg.runs)
+    if run.progress()["state"] not in ("finished", "diverged"):
+        return False
+    state = run.load_state()
+    if state:
+        provenance.check_unchanged(state, phases, cfg, solver.EXTRAS)
+    return True
+
+
+def _word(value):
+    """A value as part of a name."""
+    return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in str(value))
+
+
+def _train_all(todo, at_once, phases, count):
+    """Train runs; gives name → reason for those that failed."""
+    failed, waiting, working = {}, list(todo), {}
+    with progress_bar(None, "sweep", total=count, initial=count - len(todo), bar_format=(
+            "{desc} |{bar:12}| {n_fmt}/{total_fmt} runs, {elapsed}{postfix}")) as bar:
+        try:
+            while waiting or working:
+                if waiting and at_once == 1:
+                    one = waiting.pop(0)
+                    bar.set_postfix_str(one.name)
+                    try:
+                        solver.Trainer(one, phases and phases(one), progress=False).train(
+                            on_epoch=lambda history, one=one: bar.set_postfix_str(
+                                f"{one.name}, {epoch_line(history[-1], '…')}"[:60]))
+                    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
+                        failed[one.name] = str(error)
+                    bar.update()
+                    continue
+                while waiting and len(working) < at_once:
+                    one = waiting.pop(0)
+                    working[one.name] = _start(one, at_once)
+                for name, process in list(working.items()):
+                    if process.poll() is not None:
+                        errors = process.communicate()[1].strip().splitlines()
+                        if process.returncode:
+                            failed[name] = errors[-1] if errors else f"ended with {process.returncode}"
+                        del working[name]
+                        bar.update()
+                bar.set_postfix_str(", ".join(working)[:60])
+                time.sleep(0.2)
+            bar.set_postfix_str("")
+        except KeyboardInterrupt as stopped:
+            for process in working.values():
+                process.send_signal(signal.SIGTERM)
+            for process in working.values():
+                process.communicate()
+            raise Stopped(f"stopped and saved; {len(waiting) + len(working)} runs wait for the same call again"
+                          ) from stopped
+    return failed
+
+
+def _start(cfg, at_once):
+    """A process that trains one run, saves and ends when it is told to, or when this program is gone."""
+    threads = max(1, (os.cpu_count() or 1) // at_once)
+    options = [f"--{name}={value!r}" for name, value in cfg.items()]
+    return subprocess.Popen([sys.executable, Path(solver.__file__).resolve(), *options],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                            env={**os.environ, "OMP_NUM_THREADS": str(threads), PARENT: str(os.getpid())})
+
+
+def _spread_table(planned, folder):
+    """Mean and standard deviation over seeds of the last PSNR, SSIM and NIQE of each variant."""
+    names = list(dict.fromkeys(name for _, variant in planned for name in variant))
+    histories = {entry.name: entry.history for entry in entries_of([one.name for one, _ in planned], folder)}
+    rows = []
+    for variant, group in itertools.groupby(planned, lambda pair: pair[1]):
+        last = [histories[one.name][-1] for one, _ in group if one.name in histories]
+        spread = [f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=len(values) > 1):.{digits}f}" if values else ""
+                  for digits, values in [(2, [row["psnr"] for row in last]), (4, [row["ssim"] for row in last]),
+                                         (2, [row["niqe"] for row in last if "niqe" in row])]]
+        rows.append([*(format_value(variant.get(name, "")) for name in names), str(len(last)), *spread])
+    return Table(rows, [*names, "seeds", "PSNR", "SSIM", "NIQE"], left=0)

@@ -1,0 +1,1 @@
+"""How networks compute: devices, layers, learning, enlarging."""

@@ -1,0 +1,114 @@
+"""A network that learns, as an epoch of training sees it: call it to compute, `descend` to learn."""
+
+from contextlib import contextmanager
+
+import torch
+
+
+class Learner:
+    """A network that learns: `learner(x)` computes, `learner.descend(loss)` makes one update of its weights.
+
+    `learner(x, y)` gives the network's outputs for both batches; its weights are brought into the machine's number
+    format only once for them. They go through it one after the other, or, which is quicker, as one batch, if the
+    network has `per_sample = True`.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        On the machine's device.
+    optimizer : torch.optim.Optimizer
+        Of the network's weights; `learning_rate` sets what its next update takes.
+    machine : Machine
+        Gives number format, scaling of the loss (fp16) and averaging over processes.
+    clip : float, optional
+        Largest norm of the gradient.
+    """
+
+    def __init__(self, network, optimizer, machine, clip=None):
+        self.network, self.optimizer, self.machine, self.clip = network, optimizer, machine, clip
+        self._parallel, self._frozen = machine.data_parallel(network), False
+        self.update = 0  # the batch's number within the epoch; the trainer counts
+
+    def __call__(self, *batches):
+        # Frozen, it goes without the wrapper of several processes, which counts on gradients of its weights.
+        network = self.network if self._frozen else self._parallel
+        with self.machine.autocast():
+            if (len(batches) > 1 and getattr(self.network, "per_sample", False) is True
+                    and len({batch.shape[1:] for batch in batches}) == 1):
+                together = network(torch.cat(batches))
+                if isinstance(together, torch.Tensor):
+                    return together.split([len(batch) for batch in batches])
+            outputs = [network(batch) for batch in batches]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    @contextmanager
+    def frozen(self):
+        """A context in which gradients pass through the network and its own weights get none."""
+        self.network.requires_grad_(False)
+        self._frozen = True
+        try:
+            yield
+        finally:
+            for weight in self._weights():  # the optimizer's: others are frozen for good
+                weight.requires_grad_(True)
+            self._frozen = False
+
+    def descend(self, loss):
+        """One update of the weights down the gradient of the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.machine.scaler.scale(loss).backward()
+        self._step()
+        self.machine.scaler.update()
+
+    def _step(self):
+        if self.clip:
+            self.machine.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self._weights(), self.clip)
+        self.machine.scaler.step(self.optimizer)
+
+    def _weights(self):
+        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
+
+    @property
+    def learning_rate(self):
+        return self.optimizer.param_groups[0]["lr"]
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
+
+
+def joint_step(*losses):
+    """One update of several learners, each down the gradient of its own loss, from one forward pass.
+
+    Takes pairs (learner, loss).
+    """
+    for learner, loss in losses:
+        learner.optimizer.zero_grad(set_to_none=True)
+        learner.machine.scaler.scale(loss).backward(inputs=learner._weights(), retain_graph=loss is not losses[-1][1])
+    for learner, _ in losses:
+        learner._step()
+    losses[0][0].machine.scaler.update()
+
+
+def load_optimizer(optimizer, state):
+    """Give an Adam optimizer the moments of a saved one, whatever machine, number format or layout they come from.
+
+    How it computes (its epsilon, fused or not) stays as it was made. Raises ValueError for moments of other shapes
+    than its weights have; PyTorch's fused Adam would read beyond them.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    moments = state["state"]
+    if moments and sorted(moments) != list(range(len(weights))):
+        raise ValueError(f"moments of {len(moments)} weights, not of {len(weights)}")
+    for index, values in moments.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if values[name].shape != weights[index].shape or values[name].dtype != torch.float32:
+                raise ValueError(f"{name} of weight {index} is {tuple(values[name].shape)}, {values[name].dtype}")
+        if values["step"].numel() != 1:
+            raise ValueError(f"step of weight {index} is no number")
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    for weight, values in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):  # in the layout of their weight, which fused Adam takes for granted
+            values[name] = torch.empty_like(weight, requires_grad=False).copy_(values[name])

@@ -1,0 +1,1 @@
+"""From archives and folders to pixels that patches are cut from."""

@@ -1,0 +1,77 @@
+"""Trained generators from their checkpoints, built by the student's `models.make_generator`.
+
+Of all that stands below `solver.py`, this file alone imports `models.py`.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from kit.compute.device import Machine, layout_for
+from kit.evaluation.measure import evaluate, mean_scores
+from kit.runs.checkpoints import load_checkpoint
+from kit.settings.recipes import generator_settings
+from models import make_generator
+from utils import Enlarger, bicubic
+
+
+def load_generator(path, device="cpu"):
+    """The generator of a checkpoint, in evaluation mode, built by `models.make_generator`.
+
+    Raises FileNotFoundError, or ValueError for a damaged file and for weights that do not fit the network that
+    `models.py` builds from the settings beside them.
+    """
+    return _built(path, device)[0]
+
+
+def _built(path, device):
+    """The generator of a checkpoint, and the settings that it was built from."""
+    content = load_checkpoint(path)
+    try:
+        cfg = generator_settings(content["generator_settings"])
+        with torch.device("meta"):  # the shapes alone: a stranger's settings could ask for more memory than there is
+            make_generator(cfg).load_state_dict(content["generator"], assign=True)
+        generator = make_generator(cfg)
+        generator.load_state_dict(content["generator"])
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: its weights do not fit its settings and your models.py ({reason})") from error
+    return generator.to(device, memory_format=layout_for(device)).eval(), cfg
+
+
+def load_generators(checkpoints, device="auto"):
+    """The generators of several checkpoints, as far as there are such files, on the best device there is.
+
+    Takes and gives dictionaries, name → path and name → generator. What is left out is printed: a file that
+    is not there (yet), weights of another network than `models.py` builds, and a generator of another scale than
+    the first. Raises ValueError when nothing remains.
+    """
+    generators, first_scale, device = {}, None, Machine(device).device
+    for name, path in checkpoints.items():
+        if not Path(path).is_file():
+            print(f"{name} is left out: there is no file {path} (yet)")
+            continue
+        try:
+            generator, cfg = _built(path, device)
+        except ValueError as error:
+            print(f"{name} is left out: {error}")
+            continue
+        first_scale = first_scale or cfg.scale
+        if cfg.scale != first_scale:
+            print(f"{name} is left out: {path} enlarges ×{cfg.scale}, and the first ×{first_scale}")
+        else:
+            generators[name] = generator
+    if not generators:
+        raise ValueError(f"there is none of the checkpoints {', '.join(map(str, checkpoints.values()))}; train first, "
+                         f"or correct the names")
+    return generators
+
+
+def baselines(valid_set, limit=None, checkpoints=None):
+    """Mean PSNR of bicubic interpolation, and of the generators of some checkpoints, on a TestDataset: name → dB."""
+    generators = {name: load_generator(path) for name, path in (checkpoints or {}).items() if Path(path).is_file()}
+    ways = {"bicubic": partial(bicubic, scale=valid_set.scale),
+            **{name: Enlarger(generator) for name, generator in generators.items()}}
+    return {name: mean_scores(evaluate(enlarge, valid_set, limit, progress=False))[0]
+            for name, enlarge in ways.items() if getattr(enlarge, "scale", valid_set.scale) == valid_set.scale}

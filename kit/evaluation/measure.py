@@ -1,0 +1,103 @@
+"""One way to enlarge, measured: PSNR, SSIM and NIQE picture by picture, and their means.
+
+A *method* is a function from a picture to an enlarged one. Nothing here knows how networks are trained.
+"""
+
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+
+from kit.console import progress_bar
+from kit.evaluation.niqe import niqe
+from utils import Enlarger, bicubic, luma, psnr, ssim
+
+Scores = namedtuple("Scores", "psnr ssim niqe")
+ORIGINAL = "original"  # as a method: no enlargement at all
+
+
+def methods(generators, **options):
+    """Bicubic interpolation and the generators, as a dictionary name → method; `options` go to `utils.Enlarger`."""
+    enlargers = {name: Enlarger(generator, **options) for name, generator in generators.items()}
+    return {"bicubic": partial(bicubic, scale=scale_of(enlargers)), **enlargers}
+
+
+def scale_of(methods):
+    """How many times the generators among the methods enlarge (4 without one)."""
+    return next((method.scale for method in methods.values() if isinstance(method, Enlarger)), 4)
+
+
+def enlarge_all(pair, methods):
+    """A pair enlarged in every way that is compared: title → picture, the original last.
+
+    The first picture is the low resolution itself, small as it is.
+    """
+    return {"low resolution": pair.lr, **{name: enlarge(pair.lr) for name, enlarge in methods.items()},
+            "original": pair.hr}
+
+
+def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating", part=0, parts=1):
+    """PSNR and SSIM of a way to enlarge, picture by picture.
+
+    Parameters
+    ----------
+    enlarge : callable
+        A method: uint8 picture → uint8 picture `dataset.scale` times as large.
+    dataset : datasets.TestDataset
+        The pictures; `limit` takes the first so many.
+    part, parts : int
+        Of these only number `part`, `part + parts`, …, which several processes share.
+
+    Returns
+    -------
+    list of dict
+        `picture` (name), `psnr` (dB) and `ssim`, by the protocol of `utils.psnr`, and `niqe`, see `naturalness`.
+    """
+    indices = range(part, min(limit or len(dataset), len(dataset)), parts)
+    with progress_bar(None, label, progress, total=len(indices)) as bar:
+        return evaluate_indices(enlarge, dataset, indices, bar)
+
+
+def evaluate_indices(enlarge, dataset, indices, bar, also=None):
+    """What `evaluate` does, for pictures of these numbers under a progress bar of the caller's; `also` as `score_sets`.
+
+    Without `enlarge` the originals themselves are measured.
+    """
+    def score(pair, picture):
+        return {"picture": pair.name, "psnr": psnr(picture, pair.hr, dataset.scale),
+                "ssim": ssim(picture, pair.hr, dataset.scale), "niqe": naturalness(picture, dataset.scale),
+                **{name: measure(picture, pair.hr) for name, measure in (also or {}).items()}}
+
+    with ThreadPoolExecutor(2) as pool:  # a picture is scored while the next is enlarged
+        rows = []
+        for index in indices:
+            pair = dataset[index]
+            rows.append(pool.submit(score, pair, enlarge(pair.lr) if enlarge else pair.hr))
+            if len(rows) > 4:
+                rows[-5].result()  # not all pictures in memory at once
+            bar.update()
+        return [row.result() for row in rows]
+
+
+def naturalness(picture, border=4):
+    """The NIQE of a picture on its luma, `border` pixels cut from every side; None where it is too small for it."""
+    inside = luma(picture)[border : picture.shape[0] - border, border : picture.shape[1] - border]
+    try:
+        return niqe(inside)
+    except ValueError:
+        return None
+
+
+def mean_scores(rows):
+    """The means over the rows of `evaluate`: (PSNR, SSIM, NIQE), the last None where no picture has one."""
+    natural = [row["niqe"] for row in rows if row.get("niqe") is not None]
+    return Scores(float(np.mean([row["psnr"] for row in rows])), float(np.mean([row["ssim"] for row in rows])),
+                  float(np.mean(natural)) if natural else None)
+
+
+def score_captions(pictures, border=4):
+    """PSNR and SSIM against the last picture for all others of its size: captions for `kit.plots.plot_comparison`."""
+    *_, original = pictures.values()
+    same = {title: p for title, p in pictures.items() if p.shape == original.shape and p is not original}
+    return {title: f"{psnr(p, original, border):.2f} dB / {ssim(p, original, border):.3f}" for title, p in same.items()}

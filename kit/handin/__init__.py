@@ -1,0 +1,1 @@
+"""What is handed in: the check of it, the zip and the report."""

@@ -1,0 +1,145 @@
+"""The check of a hand-in: files, notebooks, pictures, report and code, one after the other.
+
+Nothing in a hand-in is trusted: its files are only read, within limits, and its code runs in a sandbox.
+"""
+
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+
+from kit.handin import sandbox
+from kit.handin.contents import (
+    DIGESTS,
+    LARGEST_FILE,
+    NEEDED,
+    REPORT,
+    Refused,
+    handed_out,
+    kit_digests,
+    opened,
+)
+from kit.handin.findings import Finding, sanitize
+from kit.handin.notebooks import check_notebooks
+from kit.handin.pictures import check_pictures
+from kit.handin.report import unwritten
+from kit.handin.trial import check_code
+
+MODEL_FILES = {".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".h5", ".keras", ".pkl", ".pickle", ".pdparams", ".bin",
+               ".npz", ".npy", ".tar", ".gguf"}
+
+
+def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, digests=None):
+    """Look through a hand-in.
+
+    Parameters
+    ----------
+    handin : path
+        A zip or a folder.
+    lists : path
+        Folder with the list of the graded set.
+    scratch : path, optional
+        A new folder for a copy of its files, which stays; else a temporary one.
+    trusted : bool
+        The code is one's own, see `sandbox.run`.
+    seconds : int
+        How long its code may run.
+    digests : dict of str → str, optional
+        Of the kit/ that was handed out, see `contents.kit_digests`; without it of this one.
+
+    Returns
+    -------
+    findings : list of Finding
+    scores : dict
+        `psnr` and `ssim`, means over its pictures as measured here, where all are there.
+
+    Raises FileNotFoundError for a hand-in that is not there, and OSError where its code cannot be kept in.
+    """
+    if not Path(handin).exists():
+        raise FileNotFoundError(f"{handin}: there is no such file or folder")
+    temporary = tempfile.mkdtemp()
+    try:
+        try:
+            root = opened(handin, scratch or Path(temporary, "handin"))
+        except Refused as error:
+            return [Finding("the file", "problem", str(error))], {}
+        findings = [*_guarded("files", check_files, root), *check_kit(root, digests or handed_out()),
+                    *_guarded("notebooks", check_notebooks, root)]
+        scores = {}
+        try:
+            found, scores = check_pictures(root, lists)
+            findings += found
+        except Exception as error:
+            findings.append(_problem("pictures", error))
+        findings += _guarded("report", check_report, root)
+        if (root / "models.py").is_file():
+            findings += check_code(root, Path(temporary, "kit"), trusted, seconds)
+    finally:
+        sandbox.remove(temporary)
+    return findings, scores
+
+
+def _guarded(what, look, root):
+    """What a look at a part finds; a problem where it fails, whatever the files are."""
+    try:
+        return look(root)
+    except Exception as error:
+        return [_problem(what, error)]
+
+
+def _problem(what, error):
+    kind = "" if isinstance(error, (ValueError, OSError)) else f"cannot be read ({type(error).__name__}): "
+    return Finding(what, "problem", sanitize(f"{kind}{error}")[:300])
+
+
+def check_files(root):
+    """Whether all is there that is needed, and nothing that is not wanted."""
+    findings = [Finding("files", "problem", f"{name} is missing") for name in NEEDED if not (root / name).is_file()]
+    for path in sorted(root.rglob("*")):
+        name = sanitize(path.relative_to(root))
+        if path.is_file() and (path.suffix.lower() in MODEL_FILES or _is_model(path)):
+            findings.append(Finding("files", "problem", f"{name} is a model file; these are not handed in"))
+        elif path.is_file() and path.stat().st_size > LARGEST_FILE * 2**20:
+            findings.append(Finding("files", "problem", f"{name} has {path.stat().st_size / 2**20:.0f} MB; no file "
+                                                        f"needs more than {LARGEST_FILE}"))
+    return findings or [Finding("files", "ok", "all there, and no model file")]
+
+
+def check_kit(root, digests):
+    """The files of the kit's machinery that the student has changed: they are not what tries the code here."""
+    try:
+        own = json.loads((root / DIGESTS).read_bytes()) if (root / DIGESTS).is_file() else kit_digests(root / "kit")
+        changed = sorted(name for name in own if own[name] != digests.get(name))
+    except (ValueError, TypeError, AttributeError, OSError, RecursionError):
+        return [Finding("kit", "note", f"{DIGESTS} cannot be read, so it is not known whether kit/ was changed")]
+    if not changed:
+        return []
+    named = ", ".join(f"kit/{sanitize(name)[:60]}" for name in changed[:5])
+    if len(changed) > 5:
+        named += f" and {len(changed) - 5} more"
+    return [Finding("kit", "note", f"changed: {named}; the code is tried with the kit as it was handed out")]
+
+
+def _is_model(path):
+    """Whether a file holds weights, whatever it is called: PyTorch's zip or pickle, or safetensors."""
+    with open(path, "rb") as file:
+        begin = file.read(4096)
+    if begin.startswith(b"PK") and zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return any(name.endswith("data.pkl") for name in archive.namelist())
+        except zipfile.BadZipFile:
+            return False
+    return (begin[:1] == b"\x80" and begin[1:2] in b"\x02\x03\x04\x05"
+            or begin[8:9] == b"{" and b'"data_offsets"' in begin)
+
+
+def check_report(root):
+    """Whether the report is there, in the student's own words, and names its sources."""
+    if not (root / REPORT).is_file():
+        return []  # said already
+    if (root / REPORT).stat().st_size > 2**20:
+        return [Finding("report", "problem", "it has more than 1 MB of text")]
+    missing = unwritten(root / REPORT)
+    return ([Finding("report", "problem", text) for text in missing]
+            or [Finding("report", "ok", "written, with its sources")])

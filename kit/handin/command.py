@@ -1,0 +1,68 @@
+"""The commands `python -m kit check` and `python -m kit zip`."""
+
+import json
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from kit.console import Parser
+from kit.files import write_whole
+from kit.handin.check import check
+from kit.handin.contents import make_zip
+from kit.handin.findings import as_dict, is_complete, table
+
+
+def check_command(arguments=None, prog=None):
+    """Show what an instructor's check would find."""
+    parser = Parser(prog=prog, description="Say what is missing in what you are going to hand in; ends with 1 when "
+                    "something is.", epilog=f"Example: {prog}")
+    parser.add_argument("handin", nargs="?", help="a zip or folder; without it, what `zip` would put into one")
+    parser.add_argument("--json", metavar="FILE", help="write what was found to a file, too")
+    options = _parsed(parser, arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        _check(options.handin or _packed(temporary), options, parser.prog, trusted=not options.handin)
+        print("\nComplete" + ("" if options.handin else ": python -m kit zip NUMBER makes the zip"))
+
+
+def zip_command(arguments=None, prog=None):
+    """Make the zip, if nothing is missing."""
+    parser = Parser(prog=prog, description="Make the zip to hand in, if nothing is missing.",
+                    epilog=f"Example: {prog} 2021012345")
+    parser.add_argument("name", help="what your course wants it to be called, such as your number")
+    options = _parsed(parser, arguments)
+    if not re.fullmatch(r"\w[\w.-]*", options.name):
+        parser.error(f"the name must be a word of letters, digits, '_', '-' and '.', not {options.name!r}")
+    with tempfile.TemporaryDirectory() as temporary:
+        packed = _packed(temporary)
+        _check(packed, options, parser.prog, trusted=True)
+        with write_whole(f"{options.name}.zip") as file:
+            shutil.copyfile(packed, file)
+    size = Path(f"{options.name}.zip").stat().st_size / 1e6
+    print(f"\n{options.name}.zip ({size:.1f} MB): hand in this file")
+
+
+def _parsed(parser, arguments):
+    parser.add_argument("--lists", default="data/lists", metavar="DIR", help="default: %(default)s")
+    return parser.parse_args(arguments)
+
+
+def _packed(temporary):
+    """The zip of this folder, in a temporary one."""
+    make_zip(".", Path(temporary, "handin.zip"))
+    return Path(temporary, "handin.zip")
+
+
+def _check(handin, options, prog, trusted):
+    """Check, show and note what was found; ends the program when something is missing."""
+    try:
+        findings, scores = check(handin, options.lists, trusted=trusted)
+        print(table(findings))
+        if getattr(options, "json", None):
+            with write_whole(options.json) as file:
+                file.write_text(json.dumps(as_dict(findings, scores), indent=1), encoding="utf-8")
+    except (ValueError, OSError) as error:
+        sys.exit(f"{prog}: error: {error}")
+    if not is_complete(findings):
+        sys.exit("\nNot complete yet: see ✗ above")

@@ -1,0 +1,162 @@
+"""What a hand-in is made of: its pictures, its zip, and opening one that a stranger has made."""
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import zipfile
+from pathlib import Path
+
+from datasets import TestDataset
+from kit.evaluation.measure import scale_of
+from kit.files import KIT, members, write_whole
+from kit.handin import sandbox
+from kit.handin.findings import sanitize
+from utils import save_picture
+
+NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
+REPORT, REPORT_PICTURES = "report.md", "report"
+NEEDED = ["models.py", "solver.py", *NOTEBOOKS, REPORT]
+RESULT = Path("results", "handin")  # the pictures to be graded, <set>/<picture>.png, and result.json
+DIGESTS = "kit.json"  # in the zip: what the student's copy of the kit's machinery is told by
+# Folders of the kit and of what it makes; every other folder with Python files in it is a package of the student's.
+NOT_OWN = {"kit", "tests", "teacher", "weights", "data", "runs", "results", REPORT_PICTURES}
+LARGEST_FILE, LARGEST, MOST_FILES, DEEPEST = 20, 100, 2000, 20  # megabytes, megabytes unpacked, files, folders
+_TOO_LARGE = f"{{}}: has more than {MOST_FILES} files or {LARGEST} MB in it; was it made by python -m kit zip?"
+
+
+def save_result(csv_file, methods, name, run=None, folder=RESULT):
+    """Write the pictures that are graded, every picture of a list enlarged by the method `name`, for the hand-in.
+
+    The files are `<folder>/<set>/<picture>.png`; `<folder>/result.json` says the set, the method, by whose row in
+    `test.ipynb`'s table they are measured, and the run that it comes from. Raises ValueError for a method that is not
+    there.
+    """
+    if name not in methods:
+        raise ValueError(f"there is no method {name!r}; choose one of {', '.join(map(repr, methods))}")
+    csv_file, folder = Path(csv_file), Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    for pair in TestDataset(csv_file, scale_of(methods)):
+        save_picture(folder / csv_file.stem / f"{pair.name}.png", methods[name](pair.lr))
+    with write_whole(folder / "result.json") as temporary:
+        temporary.write_text(json.dumps({"set": csv_file.stem, "method": name, "run": run}, indent=1), encoding="utf-8")
+
+
+def own_code(folder):
+    """The Python files of a student's folder that are the student's own, as sorted relative paths.
+
+    Those beside the notebooks, and those of packages of their own; not the kit's machinery, and not its tests.
+    """
+    folder = Path(folder)
+    packages = [place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")
+                and place.name not in NOT_OWN and not (place / "pyvenv.cfg").exists()]
+    files = [*folder.glob("*.py"), *(path for place in packages for path in place.rglob("*.py"))]
+    return sorted((path.relative_to(folder) for path in files if path.is_file()), key=lambda path: path.as_posix())
+
+
+def collected(folder="."):
+    """The files of a student's folder that are handed in, as paths relative to it."""
+    folder = Path(folder)
+    patterns = ["*.ipynb", REPORT, f"{REPORT_PICTURES}/*.png", f"{RESULT.as_posix()}/**/*.png",
+                f"{RESULT.as_posix()}/result.json", "results/scores.csv", "results/table.txt", "results/cells.jsonl",
+                "runs/*/settings.json", "runs/*/history.csv"]
+    files = {path.relative_to(folder) for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return sorted(files | set(own_code(folder)), key=lambda path: path.as_posix())
+
+
+def make_zip(folder, path):
+    """Write the zip of what is handed in, with the digests of the student's kit/ instead of kit/ itself."""
+    with write_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in collected(folder):
+            archive.write(Path(folder, file), file.as_posix())
+        archive.writestr(DIGESTS, json.dumps(kit_digests(Path(folder, "kit")), indent=1))
+
+
+def kit_digests(kit=KIT):
+    """What tells the machinery of one kit from another's: name of each Python file in kit/ → digest of its text."""
+    return {path.relative_to(kit).as_posix(): text_digest(path.read_text(encoding="utf-8", errors="replace"))
+            for path in sorted(Path(kit).rglob("*.py"))}
+
+
+def text_digest(text):
+    """A short digest of a text; line ends do not count."""
+    return hashlib.sha256("\n".join(text.splitlines()).encode()).hexdigest()[:16]
+
+
+def handed_out():
+    """The digests of the kit/ that students got: of this edition as it was made, else of the kit as it is."""
+    note = KIT / "handout.json"
+    return json.loads(note.read_text(encoding="utf-8")) if note.is_file() else kit_digests()
+
+
+class Refused(ValueError):
+    """A hand-in that is not looked into."""
+
+
+def opened(handin, target):
+    """Copy the files of a hand-in, a zip or a folder, into the new folder `target`; gives the folder with models.py.
+
+    Nothing is written outside `target`. Raises Refused for what is neither, for a damaged zip, one that leads out of
+    its folder or has links in it, and for one that is too large.
+    """
+    handin, target = Path(handin), Path(target)
+    target.mkdir(parents=True)
+    try:
+        if handin.is_dir():
+            _copy_folder(handin, target)
+        elif zipfile.is_zipfile(handin):
+            _unpack(handin, target)
+        else:
+            raise Refused(f"{sanitize(handin.name)}: is neither a folder nor a zip")
+    except Refused:
+        sandbox.remove(target)
+        raise
+    except Exception as error:  # of all that can be wrong with a stranger's files, nothing may come through
+        sandbox.remove(target)
+        raise Refused(f"{sanitize(handin.name)}: cannot be unpacked ({sanitize(error)[:200]})") from error
+    return root_of(target)
+
+
+def root_of(folder):
+    """The folder with models.py that is least deep in a folder; the folder itself where there is none."""
+    inner = sorted(Path(folder).rglob("models.py"), key=lambda path: (len(path.parts), str(path)))
+    return inner[0].parent if inner else Path(folder)
+
+
+def _copy_folder(folder, target):
+    """Copy the plain files of a folder, no links."""
+    room, left = LARGEST * 2**20, MOST_FILES
+    for place, _, names in os.walk(folder):  # (which does not follow links)
+        inside = Path(place).relative_to(folder)
+        if len(inside.parts) > DEEPEST:
+            raise Refused(f"{sanitize(folder.name)}: has folders in folders in it, more than {DEEPEST} deep")
+        for name in names:
+            path = Path(place, name)
+            about = path.lstat()
+            if not stat.S_ISREG(about.st_mode):
+                continue
+            room, left = room - about.st_size, left - 1
+            if room < 0 or left < 0:
+                raise Refused(_TOO_LARGE.format(sanitize(folder.name)))
+            (target / inside).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / inside / name)
+
+
+def _unpack(path, target):
+    """Unpack a zip within limits, all names looked at before the first file is written."""
+    name = sanitize(path.name)
+    with zipfile.ZipFile(path) as archive:
+        if any(item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for item in archive.infolist()):
+            raise Refused(f"{name}: is compressed in an unusual way; make it with python -m kit zip")
+    with members(path) as entries:
+        for inside, _, problem, _ in entries:
+            if problem:
+                raise Refused(f"{name}: refused, because it contains {sanitize(inside)[:100]!r}, {problem}")
+        if len(entries) > MOST_FILES or sum(size for _, size, _, _ in entries) > LARGEST * 2**20:
+            raise Refused(_TOO_LARGE.format(name))
+        for inside, _, _, read in entries:  # (no more comes out than the size that it says)
+            copy = target / inside
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with read() as source, open(copy, "wb") as file:
+                shutil.copyfileobj(source, file, 2**20)

@@ -1,0 +1,34 @@
+"""What a check finds, as it is told: ok, note or problem, and a sentence."""
+
+import re
+from collections import namedtuple
+
+from kit.console import Table
+
+# What was looked at, "ok", "note" or "problem", and a sentence.
+Finding = namedtuple("Finding", "what verdict text")
+
+
+def table(findings):
+    """The findings as a table."""
+    marks = {"ok": "✓", "note": "–", "problem": "✗"}
+    return Table([[marks[one.verdict], one.what, one.text] for one in findings], ["", "what", "finding"], left=3)
+
+
+def is_complete(findings):
+    return not any(one.verdict == "problem" for one in findings)
+
+
+def as_dict(findings, scores):
+    """Findings and scores for a JSON file."""
+    return {"complete": is_complete(findings), **scores, "findings": [one._asdict() for one in findings]}
+
+
+def sanitize(text):
+    """A text from a stranger without what could steer a terminal or cannot be written to a file."""
+    return "".join(letter if letter.isprintable() else "�" for letter in re.sub(r"\x1b\[[\d;]*m", "", str(text)))
+
+
+def csv_safe(text):
+    """A text that a spreadsheet does not take for a formula."""
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t") else text

@@ -1,0 +1,110 @@
+"""Whether notebooks were executed from top to bottom and not changed afterwards, and what they show."""
+
+import json
+import re
+
+from kit.handin.contents import LARGEST_FILE, NOTEBOOKS
+from kit.handin.findings import Finding, sanitize
+from kit.notebook import LONGEST, digest
+
+MOST_CELLS = 1000
+
+
+def check_notebooks(root):
+    """Whether the notebooks were executed from top to bottom, without an error, and not changed afterwards."""
+    findings, executed = [], _executed_cells(root / "results" / "cells.jsonl")
+    for name in NOTEBOOKS:
+        if (root / name).is_file():
+            wrong = _wrong_with_notebook(root / name, executed)
+            verdict = "note" if wrong and wrong.startswith("it cannot") else "problem" if wrong else "ok"
+            findings.append(Finding(name, verdict, wrong or "executed from top to bottom, as it stands"))
+    return findings
+
+
+def _wrong_with_notebook(path, executed):
+    try:
+        cells = _code_cells(path)
+    except ValueError as error:
+        return str(error)
+    again = "restart the kernel, run all cells, and save"
+    bad = next((output for _, _, outputs in cells for output in outputs if output.get("output_type") == "error"), None)
+    if bad:
+        error = f"{bad.get('ename', 'an error')}: {bad.get('evalue', '')}"
+        return f"a cell ended with {sanitize(error)[:120]}; {again}"
+    counts = [count for _, count, _ in cells]
+    if not cells or all(count is None for count in counts):
+        return f"it was not executed; {again}"
+    if counts != list(range(1, len(counts) + 1)):
+        return f"its cells were not executed once each from top to bottom (they are numbered {_few(counts)}); {again}"
+    if not any(outputs for _, _, outputs in cells):
+        return f"its outputs were removed; {again}"
+    if not executed:
+        return "it cannot be told whether it was changed afterwards: results/cells.jsonl is missing"
+    wanted = [(count, digest(source)) for source, count, _ in cells]
+    noted = {one for kernel in executed.values() for one in kernel.items()}
+    if not noted & set(wanted[1:] or wanted):
+        return "it cannot be told whether it was changed afterwards: results/cells.jsonl knows nothing of it; " + again
+    fewest = min(([count for count, digest in wanted if kernel.get(count, digest) != digest]
+                  + [count for count, _ in wanted[1:] if count not in kernel] for kernel in executed.values()), key=len)
+    if fewest:
+        return f"it was changed after it had been executed, for example in cell [{fewest[0]}]; {again}"
+    return None
+
+
+def _code_cells(path):
+    """The code cells of a notebook that are not empty: (source, number of execution, outputs)."""
+    if path.stat().st_size > LARGEST_FILE * 2**20:
+        raise ValueError(f"it has {path.stat().st_size / 2**20:.0f} MB; show smaller pictures")
+    try:
+        cells = json.loads(path.read_bytes())["cells"]
+        code = [("".join(cell["source"]), cell.get("execution_count"), cell.get("outputs", []))
+                for cell in cells if cell["cell_type"] == "code"]
+        usual = all(type(count) in (int, type(None)) and all(isinstance(output, dict) for output in outputs)
+                    for _, count, outputs in code)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("it is not a notebook") from error
+    if not usual or len(code) > MOST_CELLS:
+        raise ValueError("it is not a notebook as Jupyter writes it")
+    return [cell for cell in code if cell[0].strip()]
+
+
+def _executed_cells(path):
+    """What `notebook.set_up` has noted: kernel → {number of execution → digest of the source}."""
+    executed = {}
+    if path.is_file() and path.stat().st_size <= 2 * LONGEST:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                row = json.loads(line)
+                executed.setdefault(str(row["kernel"]), {})[int(row["count"])] = str(row["source"])
+            except (ValueError, LookupError, TypeError, RecursionError):
+                continue  # the line that was being written when the power went
+    return executed
+
+
+def shown_scores(path, graded, method):
+    """PSNR and SSIM of a method on a set as the table in an executed notebook has them, or None."""
+    try:
+        cells = _code_cells(path)
+    except (ValueError, OSError):
+        return None
+    for text in (_text_of(output) for _, _, outputs in cells for output in outputs):
+        header, *lines = text.splitlines() or [""]
+        columns = re.split(r"\s{2,}", header.strip())
+        place = next((i for i, name in enumerate(columns) if name.startswith(f"{graded} (")), None)
+        for row in (re.split(r"\s{2,}", line.strip()) for line in lines if place):
+            if row[0] == method and len(row) > place:
+                try:
+                    return tuple(map(float, row[place].split("/")[:2]))
+                except ValueError:
+                    return None
+    return None
+
+
+def _text_of(output):
+    data = output.get("data", {})
+    text = data.get("text/plain", "") if isinstance(data, dict) else ""
+    return "".join(text) if isinstance(text, (str, list)) else ""
+
+
+def _few(counts):
+    return ", ".join("–" if count is None else str(count) for count in counts[:8]) + (", …" if len(counts) > 8 else "")

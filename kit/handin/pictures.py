@@ -1,0 +1,67 @@
+"""Whether the graded pictures are there, of the right size, and score what the notebook says."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from datasets import TestDataset
+from kit.handin.contents import RESULT
+from kit.handin.findings import Finding, sanitize
+from kit.handin.notebooks import shown_scores
+from utils import pixels_of, psnr, read_picture, ssim, to_rgb
+
+PSNR_TOLERANCE, SSIM_TOLERANCE = 0.02, 5e-4  # another machine rounds otherwise
+
+
+def check_pictures(root, lists):
+    """Whether the graded pictures are there and of the right size, and whether test.ipynb says what they score."""
+    try:
+        said = json.loads((root / RESULT / "result.json").read_bytes())
+        graded, method = str(said["set"]), str(said["method"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"{RESULT.as_posix()}/result.json is missing or damaged; run super_resolution.ipynb to its "
+                         f"end") from error
+    csv_file = Path(lists, f"{graded}.csv")
+    if not re.fullmatch(r"\w+", graded) or not csv_file.is_file():
+        raise ValueError(f"its pictures are of the set {sanitize(graded)!r}, of which there is no list in {lists}")
+    findings, scores = [], []
+    for pair in TestDataset(csv_file, 4):
+        path, (height, width) = root / RESULT / graded / f"{pair.name}.png", pair.hr.shape[:2]
+        try:
+            if path.is_file() and pixels_of(path) > 4 * height * width:
+                raise ValueError(f"is far larger than {width}×{height}")
+            picture = read_picture(path)
+            if picture.shape[:2] != (height, width):
+                raise ValueError(f"is {picture.shape[1]}×{picture.shape[0]}, and should be {width}×{height}")
+            if picture.ndim != pair.hr.ndim:  # a grey one saved as RGB, or the other way round
+                picture = picture[..., 0] if picture.ndim == 3 else to_rgb(picture)
+            scores.append((psnr(picture, pair.hr), ssim(picture, pair.hr)))
+        except FileNotFoundError:
+            findings.append(Finding("pictures", "problem", f"{graded}/{pair.name}.png is missing"))
+        except ValueError as error:
+            findings.append(Finding("pictures", "problem",
+                                    f"{graded}/{pair.name}.png: {sanitize(str(error).rpartition(': ')[2])}"))
+    if findings:
+        return findings, {}
+    measured = tuple(np.mean(scores, axis=0).tolist())
+    text = f"{graded}: {measured[0]:.2f} dB / {measured[1]:.4f}, measured from the pictures"
+    shown = shown_scores(root / "test.ipynb", graded, method)
+    if shown is None:
+        verdict = Finding("scores", "problem", f"{text}; test.ipynb shows no table with {graded} and "
+                                               f"{sanitize(method)!r}")
+    elif not (abs(shown[0] - measured[0]) <= PSNR_TOLERANCE and abs(shown[1] - measured[1]) <= SSIM_TOLERANCE):
+        verdict = Finding("scores", "problem", f"{text}, but test.ipynb says {shown[0]:.2f} / {shown[1]:.4f} for "
+                                               f"{sanitize(method)!r}; run both notebooks again with the same run")
+    else:
+        verdict = Finding("scores", "ok", f"{text}, as in test.ipynb")
+    if graded != "Set5":
+        findings.append(Finding("pictures", "note", f"they are of {graded}, and it is Set5 that is graded; to get it: "
+                                                    f"python create_data_lists.py --download benchmarks --data data"))
+    if method == "bicubic":
+        findings.append(Finding("pictures", "problem", "they are bicubic interpolation, and no network's; choose "
+                                                       "another MINE in super_resolution.ipynb"))
+    made = f"all {len(scores)} of {graded}, by {sanitize(method)!r} of the run {sanitize(said.get('run'))!r}"
+    return [*findings, Finding("pictures", "ok", made), verdict], dict(
+        zip(("psnr", "ssim"), measured))

@@ -1,0 +1,166 @@
+"""What trained each epoch of a run: recorded with it, compared when the run is resumed, carried along by a fork.
+
+A *record* is a list of segments, each so many epochs in a row that were trained in the same way: the phase, the
+number of its first epoch, what its epochs hang on (`trained_by`), how many were planned, all settings, and the source
+of the epoch function.
+"""
+
+import hashlib
+import inspect
+from pathlib import Path
+
+from kit.console import did_you_mean
+from kit.runs.folder import Run
+from kit.runs.history import run_names
+from kit.settings.schema import SECTIONS, SETTINGS, fixed
+
+# What every update of every phase hangs on, and every validation.
+EVERYWHERE = ["adam_eps", "clip_gradients", "ema_decay", "valid_list", "valid_pictures"]
+
+
+# The kit's own epoch functions, as they stand and as earlier versions had them with other names inside: the first
+# digits of the SHA-256 of their sources. They compute the same.
+KIT_SOURCES = {
+    "8a20c1c6990d", "81fafdedc4fb", "e19f1a8729d3",  # warmup_epoch
+    "4dc03e03c6aa", "0f80a9ba0e06", "eea54a490885", "2fd14ffdd3fb", "bc626e306e23",  # alternating_epoch
+    "3b18f9bc6994", "f1bfe08f3fe7", "44bf8cbad0ce", "88fb6d48eb8b", "8ccfe41f9798",  # simultaneous_epoch
+}
+
+
+def trained_by(phase, cfg, extras):
+    """What the epochs of a phase hang on, but for their number: a dictionary from what a user sets to its value."""
+    parameters = phase.parameters
+    settings = [name for name in parameters if name in cfg]
+    if "discriminator" in parameters:
+        settings.append("discriminator_rate")
+        if cfg.discriminator == "features":
+            settings += ["vgg_normalise", "vgg_size"]
+    settings += [name for extra in parameters if extra in extras for name in extras[extra].settings]
+    own = {f"{name} of the epoch function": repr(parameter.default) for name, parameter in parameters.items()
+           if name not in cfg and parameter.default is not parameter.empty}
+    return {named(phase, "lr", cfg): phase.learning_rate, named(phase, "schedule", cfg): phase.schedule,
+            "the epoch function": phase.function.__name__, **own, **{name: cfg[name] for name in EVERYWHERE + settings}}
+
+
+def named(phase, what, cfg):
+    """How a user sets the "epochs", the "schedule" or the learning rate ("lr") of a phase."""
+    name = f"{phase.name}_{what}"
+    field = "learning_rate" if what == "lr" else what
+    return name if name in cfg else f"the {field} of the phase {phase.name!r}"
+
+
+def segment(phase, epoch, cfg, extras):
+    """The segment that begins with this epoch of a phase (the first is 1)."""
+    try:
+        source = inspect.getsource(phase.function)
+    except (OSError, TypeError):  # typed into a terminal
+        source = ""
+    return {"phase": phase.name, "first_epoch": epoch, "planned_epochs": phase.epochs,
+            "trained_by": trained_by(phase, cfg, extras), "settings": dict(cfg), "source": source}
+
+
+def extended(record, new):
+    """A record with a segment that begins now; nothing is added when it goes on as before."""
+    record = [old for old in record if old["phase"] != new["phase"] or old["first_epoch"] < new["first_epoch"]]
+    same = record and all(_what_matters(record[-1]).get(key) == value for key, value in _what_matters(new).items())
+    return record if same else [*record, new]
+
+
+def _what_matters(segment):
+    """A segment without the number of its first epoch and settings of what is kept; the kit's own sources as one."""
+    settings = {name: value for name, value in segment["settings"].items()
+                if name not in SECTIONS["what is kept"] and name not in SECTIONS["run"]}
+    digest = hashlib.sha256(segment["source"].encode()).hexdigest()[:12]
+    source = "the kit's" if digest in KIT_SOURCES else segment["source"]
+    return {**{key: value for key, value in segment.items() if key != "first_epoch"}, "settings": settings,
+            "source": source}
+
+
+def to_be_read(record, history):
+    """A record for `settings.json`: every segment also has its last epoch."""
+    rows = []
+    for old, following in zip(record, [*record[1:], None]):
+        last = max((row["epoch"] for row in history if row["phase"] == old["phase"]), default=0)
+        if following and following["phase"] == old["phase"]:
+            last = following["first_epoch"] - 1
+        rows.append({"phase": old["phase"], "first_epoch": old["first_epoch"], "last_epoch": last,
+                     **{key: value for key, value in old.items() if key not in ("phase", "first_epoch")}})
+    return rows
+
+
+def check_unchanged(state, phases, cfg, extras):
+    """Raise ValueError when these settings and phases do not go with what a run, saved as `state`, was trained by."""
+    old, name = state["settings"], cfg.name
+    for setting, value in fixed(cfg).items():
+        if old.get(setting, SETTINGS[setting].paper) != value:
+            raise ValueError(f"run {name!r} was begun with {setting} = {old.get(setting)!r}, not {value!r}; all its "
+                             f"epochs hang on it: put it back, or choose a new name: cfg.name = "
+                             f"{free_name(name, cfg.runs)!r}")
+    valid, reason = _still_valid(state, phases, cfg, extras)
+    if reason:
+        new, kept = free_name(name, cfg.runs), " and ".join(valid)
+        raise ValueError(
+            f"run {name!r}: {reason}. Put it back, or choose a new name: "
+            + (f'cfg.name, cfg.fork_of = "{new}", "{name}" starts it with a copy of what is still valid, its {kept}'
+               if valid else f'cfg.name = "{new}"'))
+
+
+def forked(cfg, phases, extras):
+    """What a new run with these settings can take over from the run `cfg.fork_of`: (its Run, its phases, their state).
+
+    As many of its phases, from the first on, as these settings would train in the same way; without any, the third
+    is why. Raises ValueError when there is no such run.
+    """
+    other = Run(cfg.fork_of, cfg.runs)
+    last = other.load_state()
+    if not last:
+        raise ValueError(f"fork_of: there is no run {cfg.fork_of!r} in {cfg.runs}"
+                         f"{did_you_mean(cfg.fork_of, run_names(cfg.runs))}")
+    for setting, value in fixed(cfg).items():
+        old = last["settings"].get(setting, SETTINGS[setting].paper)
+        if setting != "fork_of" and old != value:
+            return other, [], f"it was begun with {setting} = {old!r}, not {value!r}"
+    valid, reason = _still_valid(last, phases, cfg, extras)
+    if not valid:
+        return other, [], reason
+    state = last if valid[-1] == last["phase"] else other.load_state(f"{valid[-1]}_end")
+    return other, valid, state or f"it kept no state of the end of its {valid[-1]}"
+
+
+def _still_valid(state, phases, cfg, extras):
+    """The phases of a saved run that these settings and phases would train in the same way, and why not more."""
+    trained, record, valid = {}, state.get("record", []), []
+    for row in state["history"]:
+        trained[row["phase"]] = int(row["epoch"])
+    if state["step"]:
+        trained.setdefault(state["phase"], 0)
+    for phase in phases:
+        if phase.name not in trained:
+            continue
+        count, over = trained[phase.name], phase.name != state["phase"]
+        old = [segment for segment in record if segment["phase"] == phase.name][-1:]
+        now = trained_by(phase, cfg, extras)
+        for setting, value in _trained_by_then(old[0], now.keys()).items() if old else ():
+            if now.get(setting, value) != value:
+                return valid, (f"its {phase.name} was trained with {setting} = {value!r}, not {now[setting]!r}")
+        epochs = named(phase, "epochs", cfg)
+        if phase.epochs < count:
+            return valid, f"{count} epochs of its {phase.name} are trained, and {epochs} = {phase.epochs} are fewer"
+        valid.append(phase.name)
+        if over and phase.epochs > count:
+            return valid, (f"its {phase.name} ended after {count} epochs, and its {state['phase']} has begun, so "
+                           f"{epochs} = {phase.epochs} comes too late")
+    return valid, None
+
+
+def _trained_by_then(segment, names):
+    """What a segment was trained by; what the kit of that day did not know is as in the paper."""
+    unknown = names & SETTINGS.keys() - segment["settings"].keys()
+    return {**segment["trained_by"], **{name: SETTINGS[name].paper for name in unknown}}
+
+
+def free_name(name, runs):
+    """A name like this one that no run has yet: demo_2, demo_3, …"""
+    base, _, number = name.rpartition("_")
+    base, first = (base, int(number) + 1) if base and number.isdigit() else (name, 2)
+    return next(f"{base}_{i}" for i in range(first, 10**6) if not Path(runs, f"{base}_{i}").exists())

@@ -1,0 +1,1 @@
+"""Commands that a student does not need; run as `python -m kit.tools.NAME`, or through make."""

@@ -1,0 +1,49 @@
+"""What training will cost, found by a few updates of copies of the networks; the run does not notice."""
+
+import time
+
+import torch
+
+from kit.compute.learner import Learner
+from kit.console import Table
+from kit.evaluation.measure import evaluate
+from utils import Enlarger
+
+
+def cost_table(ahead, steps_per_epoch, seconds_per_update, validating):
+    """A table of what phases will take, and the minutes of all together.
+
+    `ahead` is a list of (phase, epochs to do), `seconds_per_update(phase)` finds what an update takes, `validating` is
+    what a validation takes, in seconds.
+    """
+    rows, total = [], 0
+    for phase, epochs in ahead:
+        if epochs > 0:
+            one = seconds_per_update(phase)
+            minutes = epochs * (steps_per_epoch * one + validating) / 60
+            total += minutes
+            rows.append([phase.name, str(epochs), f"{epochs * steps_per_epoch:,}", f"{1000 * one:,.0f}",
+                         f"{minutes:,.1f}"])
+    rows.append(["all", "", "", "", f"{total:,.1f}"])
+    return Table(rows, ["phase", "epochs to do", "updates", "ms per update", "minutes"]), total
+
+
+def seconds_to_validate(generator, valid_set, pictures):
+    """What a validation takes, by its first picture."""
+    began = time.perf_counter()
+    evaluate(Enlarger(generator), valid_set, 1, progress=False)
+    return (time.perf_counter() - began) * min(len(valid_set), pictures)
+
+
+def seconds_per_update(phase, arguments, batches, updates):
+    """What an update takes, by `updates` of them; the learners among the arguments are changed by it.
+
+    There must be one batch more than that, for the first update takes longer and does not count.
+    """
+    ticks, learners = [], [value for value in arguments.values() if isinstance(value, Learner)]
+    for losses in phase.losses(arguments, batches):
+        sum(float(torch.as_tensor(loss).detach()) for loss in losses.values())  # (waits for a GPU)
+        ticks.append(time.perf_counter())
+        for learner in learners:
+            learner.update += 1
+    return (ticks[-1] - ticks[0]) / updates

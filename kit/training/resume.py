@@ -1,0 +1,69 @@
+"""Going on with a run: its saved state, or that of the run that it forks, and whether they go with the settings."""
+
+from contextlib import contextmanager
+
+from kit.runs import provenance
+from kit.training.phases import scheduled
+
+
+def open_saved(run, phases, cfg, extras, say, machine):
+    """The saved state of a run, or of the run that it forks, and what is to be copied of the latter.
+
+    Returns (saved, forked): a dictionary, or None for a new run; and None, or (the other Run, its phases).
+    Raises ValueError for settings that do not go with what was trained.
+    """
+    with _resuming(run):  # of several machines perhaps only the first has the folder
+        return machine.broadcast(lambda: _open(run, phases, cfg, extras, say))
+
+
+def _open(run, phases, cfg, extras, say):
+    saved = run.load_state()
+    if saved:
+        provenance.check_unchanged(saved, phases, cfg, extras)
+        old = saved["settings"]
+        for name, value in cfg.items():
+            if name in old and old[name] != value:
+                say(f"{name} was {old[name]!r} and is now {value!r}")
+        _explain_extension(saved, phases, say)
+        return saved, None
+    if not cfg.fork_of:
+        return None, None
+    other, kept, saved = provenance.forked(cfg, phases, extras)
+    if isinstance(saved, str):
+        say(f"nothing of run {cfg.fork_of!r} is valid with these settings, so all is trained anew: {saved}")
+        return None, None
+    return saved, (other, kept)
+
+
+def restore(saved, run, train_set, state, networks):
+    """Go on from a saved state. Raises ValueError when it does not go with the pictures or the networks."""
+    with _resuming(run, ValueError, RuntimeError):
+        if saved.get("data", train_set.digest) != train_set.digest:
+            raise ValueError(f"the training pictures have changed since the run was begun: {saved['data']} then, "
+                             f"{train_set.digest} now (number and CRC)")
+        state.load(saved)
+        networks.load(saved)
+
+
+@contextmanager
+def _resuming(run, *also):
+    """A context in which errors, these and some others, say that the saved state does not fit."""
+    try:
+        yield
+    except (KeyError, AttributeError, TypeError, *also) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{run.checkpoint('last')}: cannot be resumed from ({reason}); put back the pictures, "
+                         f"settings and models.py that the run was begun with, or choose another name") from error
+
+
+def _explain_extension(saved, phases, say):
+    """Say what it means that a phase with a schedule becomes longer than was planned."""
+    planned = {segment["phase"]: segment["planned_epochs"] for segment in saved["record"]}
+    for phase in phases:
+        old = planned.get(phase.name, phase.epochs)
+        if phase.name == saved["phase"] and phase.epochs not in (0, old) and phase.schedule != "constant":
+            was, now = (scheduled(phase.learning_rate, phase.schedule, min(saved["epoch"] / epochs, 1))
+                        for epochs in (old, phase.epochs))
+            say(f"its schedule, {phase.schedule}, is stretched from {old} to {phase.epochs} epochs: the learning rate, "
+                f"{was:.2g} so far, goes on from {now:.2g}; a run of {phase.epochs} epochs from the beginning would "
+                f"have had another course")

@@ -1,0 +1,266 @@
+"""A run from its settings to its last epoch: the parts of this folder put together, and the loop over the epochs.
+
+What is learned in an epoch, and by which losses, is none of its business: see `solver.py`, whose Trainer is this one
+with the networks of `models.py` and the phases of SRGAN.
+"""
+
+import time
+from contextlib import nullcontext
+from functools import partial
+
+from datasets import batches, training_patches
+from kit.compute.device import Machine, is_out_of_memory
+from kit.compute.interrupt import Stopped, interruption
+from kit.runs import Run, provenance
+from kit.settings.schema import checked, current_names
+from kit.training import divergence
+from kit.training.cost import cost_table, seconds_per_update, seconds_to_validate
+from kit.training.display import HOURS, Display
+from kit.training.epoch import batches_on, out_of_memory, updates
+from kit.training.keeping import Keeper
+from kit.training.networks import Networks
+from kit.training.phases import check_phases, find_phase
+from kit.training.resume import open_saved, restore
+from kit.training.state import RunState
+from kit.training.validation import validate, validation_set
+from utils import bicubic
+
+
+class Trainer:
+    """A run: networks, optimizers and history, kept in `runs/<name>/` and resumed from there.
+
+    All randomness follows from the seed and the number of the update, so a run that was stopped or
+    killed anywhere and resumed ends with the same weights as one that was not.
+
+    Parameters
+    ----------
+    cfg : EasyDict
+        From `settings()`.
+    phases : list of Phase
+        What the run goes through.
+    make_generator, make_discriminator : callable
+        cfg → network, as in `models.py`.
+    extras : dict of str → Extra
+        What an epoch function can ask for beside networks, batches and settings.
+    progress : bool
+        Show progress bars and messages.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        For settings, phases, lists, pictures, networks and checkpoints that cannot be used.
+    """
+
+    def __init__(self, cfg, phases, make_generator, make_discriminator, extras=None, progress=True):
+        self._given, self.cfg, self.run = cfg, checked(cfg), Run(cfg.name, cfg.runs)
+        self.phases, self.extras = list(phases), extras or {}
+        check_phases(self.phases, self.cfg, self.extras)
+        self.machine = Machine(cfg.device, cfg.precision, cfg.channels_last)
+        self.progress = progress and self.machine.rank == 0
+        saved, forked = open_saved(self.run, self.phases, self.cfg, self.extras, self._say, self.machine)
+        self.train_set = training_patches(self.cfg, self.machine, self.progress)
+        self.valid_set = validation_set(self.cfg)
+        self._batches = partial(batches_on, self.machine, self.train_set, self.cfg)
+        steps = cfg.updates_per_epoch or len(batches(self.train_set, cfg.batch_size))
+        self.state = RunState(self.phases, steps, self.machine)
+        judged = any(phase.asks_for("discriminator") for phase in self.phases)
+        self.networks = Networks(self.cfg, self.machine, make_generator, make_discriminator, judged)
+        if saved:
+            restore(saved, self.run, self.train_set, self.state, self.networks)
+        elif cfg.start_from:
+            self.state.initial_updates = self.networks.start_from(cfg.start_from)
+        self.keeper = Keeper(self.run, self.cfg, saved["record"] if saved else [], forked, self.machine.rank == 0)
+        self.keeper.check_room(self.generator, sum(phase.epochs for phase in self.phases) - len(self.history))
+        self._made = {name: extra.make(self.cfg, self.machine) for name, extra in self.extras.items()
+                      if self.state.needs(name)}
+        how = f"resumed, {self.state.position}" if saved else "new"
+        if forked:
+            how = f"new, with the {' and '.join(forked[1])} of {self.cfg.fork_of!r}: {self.state.position}"
+        self._say(f"run {str(self.run.folder)!r}: {how}, on {self.machine.device} in {self.machine.precision}")
+
+    # ------------------------------------------------------------------------------------ from outside
+
+    @property
+    def generator(self):
+        return self.networks.generator
+
+    @property
+    def discriminator(self):
+        """None until a phase asks for it."""
+        return self.networks.discriminator
+
+    @property
+    def result(self):
+        """The generator that is validated and kept: with `cfg.ema_decay` the average of the weights."""
+        return self.networks.result
+
+    @property
+    def history(self):
+        """The epochs that are done, a dictionary each."""
+        return self.state.history
+
+    def train(self, name=None, on_epoch=None):
+        """Train the phase of this name until its epochs are done, or all phases; `on_epoch(history)` after each.
+
+        Returns the history, a list of dictionaries. Raises ValueError when an earlier phase is not done,
+        FloatingPointError when a loss is no longer a number, and Stopped, a KeyboardInterrupt, after saving, when the
+        user stops it.
+        """
+        for setting, value in current_names(self._given).items():
+            if self.cfg.get(setting) != value:
+                raise ValueError(f"{setting} was {self.cfg.get(setting)!r} when the trainer was made, and cfg says "
+                                 f"{value!r} now; make it again: trainer = solver.Trainer(cfg)")
+        for phase in self.phases if name is None else [find_phase(self.phases, name)]:
+            if self._enter(phase):
+                self._train(phase, on_epoch)
+            elif on_epoch and self.history:
+                on_epoch(self.history)  # the curves so far
+        return self.history
+
+    def cost(self, updates=3):
+        """What the phases that are not done will take on this machine, in minutes, as a table.
+
+        Found by a few updates of each with copies of the networks; the run does not notice.
+        """
+        updates = max(updates, self.cfg.penalty_every)  # the slower ones as often as they come
+
+        def seconds(phase):
+            arguments = phase.arguments(self.cfg, {**self._made, **self.networks.copies(phase)})
+            return seconds_per_update(phase, arguments, self._batches(0, updates + 1), updates)
+
+        validating = seconds_to_validate(self.generator, self.valid_set, self.cfg.valid_pictures)
+        table, minutes = cost_table(self.state.ahead(), self.state.steps_per_epoch, seconds, validating)
+        if minutes > 60 * HOURS:
+            self._say(f"this will take about {minutes / 60:.0f} hours on this machine; it can be stopped and resumed "
+                      f"at any time")
+        return table
+
+    def pictures(self, index=0):
+        """What became of a validation picture: bicubic, the first sample that was kept, and the last of each phase.
+
+        A dictionary title → picture (uint8), the original last, for `kit.plots.plot_comparison`.
+        """
+        pair = self.valid_set[index]
+        return {"bicubic": bicubic(pair.lr, self.cfg.scale), **self.run.samples_of(pair.name, self.history),
+                "original": pair.hr}
+
+    # ------------------------------------------------------------------------------------------- phases
+
+    def _enter(self, phase):
+        """Go over to a phase, if need be and allowed. Whether there is something to train in it."""
+        state = self.state
+        if phase.name != state.phase:
+            if passed := state.has_passed(phase):
+                self._say(f"the {phase.name} of this run {passed}; its {state.phase} has begun")
+                return False
+            if not phase.epochs:
+                return False
+            if waiting := state.unfinished_before(phase):
+                raise ValueError(f"the {waiting.name} of run {self.cfg.name!r} is not finished ({state.position}): "
+                                 f"call train({waiting.name!r}) first, or lower "
+                                 f"{provenance.named(waiting, 'epochs', self.cfg)}")
+            self.keeper.leave_phase(state.phase)
+            state.begin_phase(phase)
+            self.networks.begin_phase()
+        if state.epoch >= phase.epochs:
+            self._say(f"{phase.name}: {state.epoch} of {phase.epochs} epochs are done; "
+                      f"for more, raise {provenance.named(phase, 'epochs', self.cfg)}")
+            return False
+        if phase.asks_for("discriminator") and self.discriminator is None:
+            if state.epoch or state.step:
+                raise ValueError(f"{self.run.checkpoint('last')}: has no discriminator, though {phase.name} has begun")
+            self.networks.add_discriminator()
+        return True
+
+    def _train(self, phase, on_epoch):
+        """Train a phase, with the run's folder locked, and leave it in order however that ends."""
+        if on_epoch and self.history:
+            on_epoch(self.history)
+        arguments = phase.arguments(self.cfg, {**self._made, **self.networks.learners(phase)})
+        first = self.machine.rank == 0
+        with self.run.locked() if first else nullcontext(), interruption(self.progress) as self._interrupted, \
+                Display(self.run, phase, self.state, self.progress, first) as display:
+            self.keeper.begin(phase, self.state, self.extras)
+            self._looked = self._saved = time.monotonic()
+            try:
+                self.fit(phase, arguments, display, on_epoch)
+            except FloatingPointError as error:
+                display.write("diverged", message=str(error))
+                raise
+            except (Stopped, RuntimeError, MemoryError, ValueError) as error:
+                display.write(self.state.outcome(phase), message=str(error))
+                if isinstance(error, (RuntimeError, MemoryError)) and is_out_of_memory(error):
+                    raise ValueError(out_of_memory(error, phase, self.cfg, self.machine)) from error
+                raise
+            display.write(self.state.outcome(phase))
+
+    def fit(self, phase, arguments, display, on_epoch=None):
+        """Train the epochs of a phase that are not done yet: update by update, then validate, keep and save."""
+        state, networks = self.state, self.networks
+        while state.epoch < phase.epochs:
+            state.start_clock()
+            with self.machine.tuned():
+                for losses in self._updates(phase, arguments):  # by the phase's function, such as solver.warmup_epoch
+                    state.count(losses, phase)
+                    networks.follow(state.steps_in_phase)  # the moving average of the generator's weights
+                    display.update()
+                    self._keep_watch(phase, display)  # show losses, save, or stop, when it is time to
+            if state.step > state.saved_step:
+                self._save(phase)  # whatever happens to the validation, the epoch was trained
+            scores, samples = validate(networks.result, self.valid_set, self.cfg, self.machine)
+            self._finish_epoch(phase, scores, samples)
+            display.epoch_done()
+            if on_epoch:
+                on_epoch(self.history)
+            if self._interrupted.is_set():
+                raise self._stopped()
+
+    def _updates(self, phase, arguments):
+        """Make the updates of the present epoch that are not made yet; yields the losses of each."""
+        rest = self._batches(self.state.steps, self.state.steps_per_epoch - self.state.step)
+        return updates(phase, arguments, rest, self.state, self.cfg.discriminator_rate, self._say)
+
+    def _keep_watch(self, phase, display):
+        """After an update: show the losses from time to time; save when it is time to, or the user stops it."""
+        now = time.monotonic()
+        if now - self._looked > 0.5:  # reading the sums makes a GPU wait, so not after every update
+            self._looked = now
+            display.losses(self._mean_losses(phase))
+        stop, save = self._interrupted.is_set(), now - self._saved > 60 * self.cfg.save_minutes
+        if self.machine.world > 1:  # what any process wants, all do, and after the same update; asking costs time
+            stop, save = self.machine.any(stop or self.machine.is_orphan, save) if self.state.step % 20 == 0 else (0, 0)
+        if stop or save:
+            self._save(phase)
+        if stop:
+            raise self._stopped()
+
+    def _stopped(self):
+        return Stopped(f"stopped and saved: {self.state.position}; run the cell or command again to go on")
+
+    def _mean_losses(self, phase, shared=False):
+        means = self.state.mean_losses(shared)
+        divergence.check_losses(means, phase, self.state, self.cfg)
+        return means
+
+    def _finish_epoch(self, phase, scores, samples):
+        """Put an epoch that was validated into the history, and keep what the settings say."""
+        state = self.state
+        row = {"phase": phase.name, "epoch": state.epoch + 1, "updates": state.initial_updates + state.steps,
+               "learning_rate": state.learning_rate(phase), **self._mean_losses(phase, shared=True), **scores,
+               "seconds": round(state.elapsed(), 3)}
+        divergence.check_score(scores["psnr"], phase, state, self.cfg, self.run if self.machine.rank == 0 else None)
+        state.end_epoch(row)
+        self.keeper.keep(phase, self.history, self.result, samples)
+        self._save(phase)  # last: if this is not reached, the epoch is done again and all of the above rewritten
+        self.keeper.write_history(self.history)
+
+    def _save(self, phase):
+        """Save everything that resuming needs; never what is no number."""
+        self._saved, saved = time.monotonic(), self.state.to_save()
+        divergence.check_losses(saved["sums"] or {}, phase, self.state, self.cfg)
+        divergence.check_weights(self.networks, phase, self.state, self.cfg)
+        self.keeper.save({**saved, **self.networks.to_save(), "data": self.train_set.digest})
+
+    def _say(self, message):
+        if self.progress:
+            print(message, flush=True)

@@ -1,0 +1,44 @@
+"""Validation: what the generator makes of the first pictures of a list, and how good that is."""
+
+from datasets import TestDataset
+from kit.evaluation.measure import evaluate, mean_scores
+from utils import Enlarger
+
+
+def validate(generator, valid_set, cfg, machine):
+    """Enlarge and score the validation pictures; several processes share them.
+
+    In all of them batch norm has the averages of the first, which are kept.
+    Returns (scores, samples): mean `psnr`, `ssim` and, where there is one, `niqe`; and a list of (Pair, picture) of
+    the first `cfg.sample_pictures`.
+    """
+    rank, world = machine.rank, machine.world
+    machine.broadcast_buffers(generator)
+    enlarge_one, mine = Enlarger(generator), []
+
+    def enlarge(lr):
+        picture = enlarge_one(lr)
+        if rank + world * len(mine) < cfg.sample_pictures:
+            mine.append(picture)
+        return picture
+
+    rows = evaluate(enlarge, valid_set, cfg.valid_pictures, progress=False, part=rank, parts=world)
+    scores, pictures = {}, {}
+    for part, (part_rows, part_pictures) in enumerate(machine.gather((rows, mine))):
+        scores.update(zip(range(part, cfg.valid_pictures, world), part_rows))
+        pictures.update(zip(range(part, cfg.valid_pictures, world), part_pictures))
+    found = mean_scores([scores[index] for index in sorted(scores)])
+    return ({name: value for name, value in found._asdict().items() if value is not None},
+            [(valid_set[index], pictures[index]) for index in sorted(pictures)])
+
+
+def validation_set(cfg):
+    """The pictures to validate with, a TestDataset. Raises ValueError for one that scores cannot be taken of."""
+    valid_set = TestDataset(cfg.valid_list, cfg.scale, keep=cfg.valid_pictures)
+    smallest = 2 * cfg.scale + 11  # the border that is cut, and SSIM's window
+    for index, row in enumerate(valid_set.rows[: cfg.valid_pictures]):
+        if min(row.width, row.height) < smallest:
+            raise ValueError(f"{row.hr}: is {row.width}×{row.height}, too small to validate with (at least {smallest} "
+                             f"on both sides); leave it out of the list")
+        valid_set[index]  # raises what reading it raises
+    return valid_set

@@ -1,0 +1,217 @@
+"""Pairs of hand-ins worth a look: nearly the same code after names and comments are taken out, or the same pictures.
+
+Code is compared by the fingerprints of Schleimer, Wilkerson and Aiken ("Winnowing", SIGMOD 2003), the method of MOSS;
+of what was handed out nothing counts. The kit's own solution and its reference pictures take part as if handed in.
+What is found is a hint for a person who looks at both, and never a verdict.
+"""
+
+import base64
+import difflib
+import html
+import io
+import json
+import keyword
+import tokenize
+import zlib
+from collections import namedtuple
+from functools import lru_cache
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from datasets import TestDataset
+from kit.console import Table
+from kit.evaluation.generators import load_generators
+from kit.evaluation.measure import methods
+from kit.files import write_csv, write_whole
+from kit.handin.contents import NOTEBOOKS, own_code, root_of
+from kit.handin.findings import csv_safe
+from teacher import handout
+from teacher.rating import find_pictures, picture_file
+from utils import read_picture, to_rgb
+
+# Two hand-ins: which share of the shorter one's own code is in the other, too, and the pictures that are the same.
+Pair = namedtuple("Pair", "first second code pictures")
+
+SOLUTION, REFERENCE = "(the kit's solution)", "(reference {})"
+TOKENS, WINDOW = 10, 4  # of a fingerprint, and of fingerprints of which one is kept
+FEWEST = 15  # fingerprints; less is too little to say anything
+NEARLY = 0.5  # mean difference of grey levels below which two pictures are the same
+
+
+def find(folder, csv_file="data/lists/Set5.csv", share=0.6, weights="weights"):
+    """The pairs of hand-ins that are worth a look, the most similar first, as a list of Pair.
+
+    Parameters
+    ----------
+    folder : path
+        With a folder for each hand-in, such as the `handins/` that `check` makes.
+    csv_file : path
+        The list of the graded set.
+    share : float
+        From which share of common code on a pair is listed.
+    weights : path
+        The kit's reference generators, whose pictures take part.
+    """
+    sources = {path.name: code_of(path) for path in sorted(Path(folder).iterdir()) if path.is_dir()}
+    if not sources:
+        raise ValueError(f"{folder}: has no folder in it; put each hand-in into one")
+    kit = {name: (handout.HOME / name).read_text(encoding="utf-8") for name in ("models.py", "solver.py")}
+    given = set().union(*(fingerprints(text) for text in _given().values()))
+    marks = {name: set().union(*map(fingerprints, files.values()), set()) - given
+             for name, files in {**sources, SOLUTION: kit}.items()}
+    pictures = _pictures(folder, sources, csv_file, weights)
+    pairs = []
+    for first, second in combinations([*sources, *(name for name in [SOLUTION, *pictures] if name not in sources)], 2):
+        if first not in sources and second not in sources:
+            continue
+        smaller = min(len(marks.get(first, ())), len(marks.get(second, ())))
+        common = len(marks[first] & marks[second]) / smaller if smaller >= FEWEST else 0.0
+        same = [name for name, picture in pictures.get(first, {}).items()
+                if name in pictures.get(second, {}) and _same(picture, pictures[second][name])]
+        if common >= share or same:
+            pairs.append(Pair(first, second, common, same))
+    return sorted(pairs, key=lambda pair: (-len(pair.pictures), -pair.code, pair.first, pair.second))
+
+
+@lru_cache(1)
+def _given():
+    """The code that was handed out."""
+    files = {name: text for name, text in handout.contents().items() if name.endswith((".py", ".ipynb"))}
+    return {name: notebook_code(text) if name.endswith(".ipynb") else text for name, text in files.items()}
+
+
+def code_of(folder):
+    """The code of a hand-in: name of the file → source, of notebooks that of their code cells."""
+    files, root = {}, root_of(folder)
+    for name in [*own_code(root), *map(Path, NOTEBOOKS)]:
+        path = root / name
+        if path.is_file() and path.stat().st_size < 20 * 2**20:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            files[name.as_posix()] = notebook_code(text) if path.suffix == ".ipynb" else text
+    return files
+
+
+def notebook_code(text):
+    """The code cells of a notebook, one below the other; nothing for what is no notebook."""
+    try:
+        return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return ""
+
+
+# ---------------------------------------------------------------------------------------------- compared
+
+
+@lru_cache(1)
+def _vocabulary():
+    """The words that say what code does; all others are somebody's own names."""
+    words = {*keyword.kwlist, *dir(__builtins__ if not isinstance(__builtins__, dict) else type("B", (), __builtins__))}
+    for module in (torch, torch.nn, torch.nn.functional, torch.nn.init, torch.optim, torch.Tensor):
+        words |= {word for word in dir(module) if not word.startswith("_")}
+    return words
+
+
+def fingerprints(source):
+    """The fingerprints of a source without names, comments, texts and layout, as a set of numbers."""
+    words = _vocabulary()
+    tokens, statement = [], True
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.STRING and statement:
+                continue  # a docstring
+            statement = token.type in (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT,
+                                       tokenize.COMMENT)
+            if token.type == tokenize.NAME:
+                tokens.append(token.string if token.string in words else "name")
+            elif token.type in (tokenize.OP, tokenize.NUMBER):
+                tokens.append(token.string)
+            elif token.type == tokenize.STRING:
+                tokens.append("text")
+    except (tokenize.TokenError, SyntaxError, ValueError):
+        pass  # what stands before it counts
+    hashes = [zlib.crc32(" ".join(tokens[i:i + TOKENS]).encode()) for i in range(len(tokens) - TOKENS + 1)]
+    return {min(hashes[i:i + WINDOW]) for i in range(max(len(hashes) - WINDOW + 1, min(len(hashes), 1)))}
+
+
+def _pictures(folder, names, csv_file, weights):
+    """The pictures of all hand-ins and of the references, name → picture → array."""
+    if not Path(csv_file).is_file():
+        return {}
+    pairs, pictures = list(TestDataset(csv_file, 4)), {}
+    for name in names:
+        pictures[name] = find_pictures(Path(folder, name), pairs, Path(csv_file).stem)
+    files = {path.stem: path for path in sorted(Path(weights).glob("*.safetensors"))}
+    if files:
+        for name, enlarge in methods(load_generators(files)).items():
+            pictures[REFERENCE.format(name)] = {pair.name: enlarge(pair.lr) for pair in pairs}
+    return pictures
+
+
+def _same(picture, other):
+    return picture.shape == other.shape and np.abs(picture.astype(np.int16) - other).mean() < NEARLY
+
+
+# ------------------------------------------------------------------------------------------------- shown
+
+
+def pair_table(pairs):
+    """The pairs as a table."""
+    rows = [[pair.first, pair.second, f"{pair.code:.0%}", ", ".join(pair.pictures)] for pair in pairs]
+    return Table(rows, ["hand-in", "and", "common code", "same pictures"], left=2)
+
+
+def save(pairs, folder, out, graded=None, most=50):
+    """Write `similarity.csv` and `similarity.html`, which shows code and pictures of the first pairs side by side.
+
+    `graded` is the name of the set that the pictures are of.
+    """
+    rows = [{"first": csv_safe(pair.first), "second": csv_safe(pair.second), "code": round(pair.code, 3),
+             "pictures": " ".join(pair.pictures)} for pair in pairs]
+    write_csv(Path(out, "similarity.csv"), rows, ["first", "second", "code", "pictures"])
+    parts = [_shown(pair, Path(folder), graded) for pair in pairs[:most]]
+    with write_whole(Path(out, "similarity.html")) as temporary:
+        temporary.write_text(_PAGE.format(body="\n".join(parts) or "<p>No pair is worth a look.</p>"),
+                             encoding="utf-8", errors="replace")
+
+
+_PAGE = """<!doctype html><meta charset="utf-8"><title>Pairs worth a look</title>
+<style>body {{ font-family: sans-serif; margin: 1em 2em }} table.diff {{ font: 12px monospace; width: 100%;
+table-layout: fixed }} table.diff td {{ overflow-wrap: anywhere; white-space: pre-wrap }} td.diff_header,
+th.diff_next, td.diff_next {{ width: 2.5em; color: #888 }} .diff_add {{ background: #dfd }} .diff_sub {{ background:
+#fdd }} .diff_chg {{ background: #ffc }} img {{ max-height: 256px; margin: 4px }}
+col:nth-child(1), col:nth-child(4) {{ width: 1em }} col:nth-child(2), col:nth-child(5) {{ width: 3em }}</style>
+<h1>Pairs worth a look</h1><p>Similar does not mean copied: look at both, and ask. White lines are the same in both,
+coloured ones differ.</p>
+{body}"""
+
+
+def _shown(pair, folder, graded):
+    sources = [code_of(folder / name) if (folder / name).is_dir() else
+               {file: (handout.HOME / file).read_text(encoding="utf-8") for file in ("models.py", "solver.py")}
+               if name == SOLUTION else {} for name in pair[:2]]
+    titles = [html.escape(name) for name in pair[:2]]
+    lines = [f"<h2>{titles[0]} and {titles[1]}</h2><p>{pair.code:.0%} of the code"
+             + (f"; the same pictures: {html.escape(', '.join(pair.pictures))}" if pair.pictures else "") + "</p>"]
+    if pair.pictures and folder.joinpath(pair.first).is_dir():
+        lines.append(" ".join(_picture(folder / name, pair.pictures[0], graded) for name in pair[:2]
+                              if (folder / name).is_dir()))
+    if pair.code:
+        differ = difflib.HtmlDiff(tabsize=4, wrapcolumn=70)
+        for file in sorted(sources[0].keys() & sources[1].keys() & {"models.py", "solver.py", "train.ipynb"}):
+            one, other = ([line[:300] for line in files[file].splitlines()[:1500]] for files in sources)
+            lines.append(f"<details><summary>{file}</summary>"
+                         f"{differ.make_table(one, other, *titles, context=False)}</details>")
+    return "\n".join(lines)
+
+
+def _picture(folder, name, graded):
+    path = picture_file(folder, name, graded)
+    file = io.BytesIO()
+    image = Image.fromarray(to_rgb(read_picture(path)))
+    image.thumbnail((384, 384))
+    image.save(file, "JPEG", quality=85)
+    return f'<img src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'

@@ -1,0 +1,160 @@
+"""What several tests do: train small runs and compare their weights, copy the kit, start processes to be killed."""
+
+import json
+import multiprocessing
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage
+import torch
+from easydict import EasyDict
+
+import create_data_lists
+import datasets
+import solver
+import utils
+from imresize import imresize
+from kit import runs
+from kit.compute.device import Machine
+from kit.compute.learner import Learner
+from kit.data.image_cache import make_image_cache
+from kit.handin import sandbox
+from kit.settings.schema import section
+
+ROOT = Path(__file__).parent.parent
+
+
+SYSTEMS = ["paper", "celeba", "paddle", "paperspace"]
+PICTURE = np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3).astype(np.uint8)
+walls = pytest.mark.skipif(sandbox.lacking() is not None, reason=f"no sandbox here: {sandbox.lacking()}")
+
+
+def files_in(folder):
+    """The files below a folder, as sorted relative paths."""
+    return sorted(os.path.relpath(os.path.join(d, f), folder) for d, _, names in os.walk(folder) for f in names)
+
+
+def refused(act, folder, *words):
+    """Run `act`; it must raise one error with all these words and leave the files as they were."""
+    before = files_in(folder)
+    with pytest.raises((ValueError, OSError, TypeError)) as caught:
+        act()
+    for word in words:
+        assert word in str(caught.value)
+    assert files_in(folder) == before
+
+
+def make_lists(train=None, tests=None, out=None, **options):
+    return create_data_lists.create_data_lists(train, tests, out, progress=False, **options)
+
+
+# ------------------------------------------------------------------------------------------------- runs
+
+
+def changed(cfg, **changes):
+    """Settings with changes that nobody has checked."""
+    return EasyDict({**cfg, **changes})
+
+
+def train(cfg, **changes):
+    """Train a run to its end; gives the trainer."""
+    trainer = solver.Trainer(changed(cfg, **changes), progress=False)
+    trainer.train()
+    return trainer
+
+
+def last(cfg, name=None):
+    """Where the saved state of a run is."""
+    return Path(cfg.runs, name or cfg.name, "checkpoints", "last.pt")
+
+
+def weights(path):
+    """All weights in a saved state, or in that of a run's folder."""
+    state = runs.load_checkpoint(path / "checkpoints" / "last.pt" if Path(path).is_dir() else path)
+    return {f"{network}.{name}": value for network in ("generator", "average", "discriminator")
+            for name, value in state.get(network, {}).items()}
+
+
+def weights_of(trainer):
+    """The weights of a trainer's generator, as they are now."""
+    return {name: value.clone() for name, value in trainer.generator.state_dict().items()}
+
+
+def equal(a, b):
+    """Whether weights are the same, bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def same_generator(a, b):
+    return equal(weights_of(a), weights_of(b))
+
+
+def segments(cfg):
+    """What trained the epochs of a run, as its folder says."""
+    return json.loads(Path(cfg.runs, cfg.name, "settings.json").read_bytes())
+
+
+def save_generator(path, generator, notes=(), **settings):
+    """Save a generator that was built with the paper's settings but for these, as the kit does."""
+    settings = section(solver.settings("paper", **settings), "generator")
+    runs.save_generator(path, generator.state_dict(), settings, **dict(notes))
+
+
+def learner(network, learning_rate):
+    """A network that learns by plain gradient descent, in fp32 on the CPU, so that updates show the gradients."""
+    return Learner(network, torch.optim.SGD(network.parameters(), learning_rate), Machine("cpu", "fp32"))
+
+
+def image_cache_of(csv_file, rows=None):
+    """The image cache of a list."""
+    rows = datasets.read_list(csv_file) if rows is None else rows
+    return make_image_cache(csv_file, rows, 4, partial(datasets.read_pair, scale=4), progress=False)
+
+
+# ----------------------------------------------------------------------------------- processes and copies
+
+
+def start(function, *arguments):
+    """Start a function in a process of its own, to be killed; where the system can, with the kit imported."""
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    context.set_forkserver_preload(["solver"])
+    process = context.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def copy_kit(folder):
+    """Copy the kit, as a student has it, into a folder."""
+    for file in [*ROOT.glob("*.py"), *ROOT.glob("*.ipynb")]:
+        shutil.copy(file, folder)
+    for part in ("kit", "weights"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def make_quarter_lists(folder):
+    """Make the demo's lists in a copy of the kit, of its photographs at a quarter of their size."""
+    source = Path(skimage.__file__).parent / "data"
+    for name, files in [("demo_train", create_data_lists.DEMO_TRAIN), ("demo_test", create_data_lists.DEMO_TEST)]:
+        for file in files:
+            quarter = imresize(utils.read_picture(source / file), 1 / 4)
+            utils.save_picture(folder / "quarters" / name / f"{Path(file).stem}.png", quarter)
+        create_data_lists.create_data_lists(None, {name: folder / "quarters" / name}, folder / "data" / "lists",
+                                            progress=False)
+
+
+def substitute(path, usual, small):
+    """Put something small in the one place where a file has something usual."""
+    text = path.read_text(encoding="utf-8")
+    assert text.count(usual) == 1, usual
+    path.write_text(text.replace(usual, small), encoding="utf-8")
+
+
+def shorten_the_sheet(folder):
+    """Let the rows of the sheet take a second in a copy of the kit."""
+    substitute(folder / "kit" / "lessons" / "sheet.py", "updates_per_epoch=60, warmup_epochs=4",
+               "updates_per_epoch=1, warmup_epochs=1")

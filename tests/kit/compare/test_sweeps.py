@@ -1,0 +1,63 @@
+"""Many runs in one call."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import solver
+from helpers import changed, same_generator, start, train
+from kit import runs
+from kit.compare.sweeps import sweep
+
+
+def sweep_of(cfg, at_once, grid):
+    sweep(cfg, at_once=at_once, **grid)
+
+
+@pytest.mark.parametrize("at_once, rates", [(1, [1e-4, 1e-3, 1e-2]), (2, [1e-3])])
+def test_a_sweep_that_is_killed_is_resumed_and_ends_as_if_it_had_not_been(small_settings, at_once, rates):
+    cfg = changed(small_settings, name="s", patches_per_picture=30, adversarial_epochs=1)
+    grid = dict(warmup_lr=rates, adversarial_weight=[1e-3, 1e-2])
+    count = 2 * len(rates)
+    process = start(sweep_of, cfg, at_once, grid)
+    while len(list(Path(cfg.runs).glob("*/checkpoints/last.pt"))) < count // 2:
+        assert process.is_alive()
+        time.sleep(0.05)
+    process.kill()
+    process.join()
+    end = time.monotonic() + 30  # its processes notice, save and end
+    while any(runs.Run(name, cfg.runs).is_locked() for name in runs.run_names(cfg.runs)):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    states = [runs.Run(name, cfg.runs).progress()["state"] for name in runs.run_names(cfg.runs)]
+    assert states.count("finished") < count
+    table = sweep(cfg, at_once=at_once, **grid)
+    assert len(table.cells) == 1 + count and [row[table.cells[0].index("state")] for row in table.cells[1:]] == [
+        "finished"] * count
+    if at_once == 1:
+        assert table.cells[0][:4] == ["run", "adversarial_weight", "warmup_lr", "state"]
+        alone = train(cfg, name="alone", warmup_lr=1e-3, adversarial_weight=1e-2)
+        swept = solver.Trainer(changed(cfg, name="s-warmup_lr_0.001-adversarial_weight_0.01", warmup_lr=1e-3,
+                                       adversarial_weight=1e-2), progress=False)
+        assert same_generator(swept, alone)
+
+
+def test_a_failure_does_not_stop_a_sweep_and_seeds_show_the_spread(small_settings, capsys):
+    cfg = changed(small_settings, name="s", adversarial_epochs=0, warmup_epochs=1, clip_gradients=None,
+                  precision="fp32", warmup_schedule="constant")
+    table = sweep(cfg, [dict(warmup_lr=1e30), dict(warmup_lr=1e-3)], seeds=2)
+    printed = capsys.readouterr().out
+    assert printed.count(" failed: training has diverged") == 2
+    assert table.cells[0] == ["warmup_lr", "seeds", "PSNR", "SSIM", "NIQE"]
+    assert [row[:2] for row in table.cells[1:]] == [["1e+30", "0"], ["0.001", "2"]] and "±" in table.cells[2][2]
+    last = [runs.read_history(f"s-warmup_lr_0.001-seed_{seed}", cfg.runs)[-1]["psnr"] for seed in (0, 1)]
+    assert table.cells[2][2] == f"{np.mean(last):.2f} ± {np.std(last, ddof=1):.2f}"
+    with pytest.raises(ValueError, match="give either a list of variants or lists of values"):
+        sweep(cfg)
+    with pytest.raises(ValueError, match=r"write warmup_lr=\[0.001, …\]"):
+        sweep(cfg, warmup_lr=1e-3)
+    with pytest.raises(ValueError, match="'s-warmup_lr_0.001' was begun with channels = 4, not 6"):
+        sweep(cfg, warmup_lr=[1e-3])
+        sweep(changed(cfg, channels=6), warmup_lr=[1e-3])

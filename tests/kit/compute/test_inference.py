@@ -1,0 +1,85 @@
+"""A quick copy of any network, and its receptive field."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import models
+import utils
+from kit.compute.inference import receptive_field
+from models import Generator
+
+
+def test_the_receptive_field_is_how_far_a_pixel_acts():
+    generator = Generator(4, channels=4, blocks=2, batch_norm=False).double().eval()
+    reach = receptive_field(generator.float())
+    generator.double()
+    assert reach == 12  # 4 + 2·2 + 1 at full size, 1 + 1/2 in the upsampling, 4/4 at the end: 11.5
+    for parameter in generator.parameters():
+        nn.init.constant_(parameter, 0.1)  # nothing cancels
+    lr = torch.rand(1, 3, 64, 1, dtype=torch.float64)
+    changed = lr.clone()
+    changed[0, 0, 32] += 1
+    rows = (generator(lr) != generator(changed)).any(dim=1)[0, :, 0].nonzero().flatten() / 4
+    assert 32 - rows.min() <= reach and rows.max() - 32 < reach + 1
+    assert 32 - rows.min() > reach - 2
+
+
+class Around(nn.Module):
+    """Pixels from `distance` away, in one direction; scale 2."""
+
+    def __init__(self, distance, axis):
+        super().__init__()
+        self.distance, self.axis = distance, axis
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, lr):
+        padded = F.pad(lr, (0, self.distance, 0, 0) if self.axis == 3 else (0, 0, 0, self.distance))
+        shifted = padded.narrow(self.axis, self.distance, lr.shape[self.axis])
+        return F.interpolate(lr + self.weight * F.relu(shifted - 10), scale_factor=2)  # (mostly without an effect)
+
+
+@pytest.mark.parametrize("distance", [1, 14, 40, 120])
+@pytest.mark.parametrize("axis", [2, 3])
+def test_how_far_a_pixel_acts_is_found_in_any_network(distance, axis):
+    assert receptive_field(Around(distance, axis)) == distance
+
+
+class UsesTheMiddle(nn.Module):
+    """A convolution and a batch norm in a row, but what is between them is used, too: they must not become one."""
+
+    def __init__(self):
+        super().__init__()
+        self.row = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.BatchNorm2d(12, affine=True))
+        nn.init.uniform_(self.row[1].running_mean, -1, 1)
+
+    def forward(self, lr):
+        middle = self.row[0](lr)
+        return F.pixel_shuffle(self.row[1](middle) + middle, 2)
+
+
+def test_batch_norm_is_folded_only_where_nothing_changes_by_it(photograph):
+    torch.manual_seed(0)
+    network = UsesTheMiddle().eval()
+    image = photograph[:20, :30]
+    with torch.no_grad():
+        plain = utils.to_uint8(network(utils.to_unit(utils.to_batch(image))))[0].permute(1, 2, 0).numpy()
+    assert np.abs(utils.super_resolve(network, image, precision="fp32").astype(int) - plain).max() <= 1
+
+
+def test_batch_norm_is_folded_away_without_a_trace(photograph):
+    torch.manual_seed(2)
+    trained = models.Generator(4, channels=8, blocks=2, first_norm=True)
+    for module in trained.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values, least, most in [(module.running_mean, -1, 1), (module.running_var, 0.5, 2), (module.bias, -1, 1)]:
+                torch.nn.init.uniform_(values, least, most)
+    image = photograph[:40, :50]
+    with torch.no_grad():
+        plain = utils.to_uint8(trained.eval()(utils.to_unit(utils.to_batch(image))))[0].permute(1, 2, 0).numpy()
+    exact = utils.super_resolve(trained, image, precision="fp32")
+    assert np.abs(exact.astype(int) - plain).max() <= 1 and (exact == plain).mean() > 0.999
+    rounded = utils.super_resolve(trained, image, precision="bf16")
+    assert np.abs(rounded.astype(int) - plain).mean() < 1

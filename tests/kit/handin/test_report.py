@@ -1,0 +1,37 @@
+"""The report drafts what the runs' folders say."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from kit.handin import report
+
+
+@pytest.mark.xdist_group("handed in")
+def test_the_report_has_what_the_assignment_asks_for_and_keeps_own_words(student, tmp_path):
+    text = (student / "report.md").read_text(encoding="utf-8")
+    for wanted in ["def alternating_epoch", "| adversarial_weight |", "curves.png", "| bicubic | ", "![", "| demo | ",
+                   "## 7  Sources"]:
+        assert wanted in text, wanted
+    for name in re.findall(r"\]\((report/.*?)\)", text):
+        assert Image.open(student / name).size[0] > 300
+    (student / "report.md").write_text(text.replace("My own words.", "Two words.", 1), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "kit", "report"], cwd=student, capture_output=True, text=True)
+    assert done.returncode == 0 and "renewed" in done.stdout
+    assert (student / "report.md").read_text(encoding="utf-8") == text.replace("My own words.", "Two words.", 1)
+    shutil.copy(student / "report.md", tmp_path)
+    (tmp_path / "report.md").write_text(text.replace("<!-- kit: curves -->", ""), encoding="utf-8")
+    with pytest.raises(ValueError, match="kit: curves"):
+        report.write(tmp_path)
+
+
+def test_a_report_without_runs_is_a_draft_with_all_headings(tmp_path):
+    for language, words in [("en", "nothing yet"), ("zh", "暂无")]:
+        (tmp_path / "report.md").unlink(missing_ok=True)
+        text = report.write(tmp_path, language).read_text(encoding="utf-8")
+        assert text.count(words) == 6 and text.count("\n## ") == 7
+        assert len(report.unwritten(tmp_path / "report.md")) == 7

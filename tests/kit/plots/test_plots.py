@@ -1,0 +1,50 @@
+"""Figures show what they are given."""
+
+import numpy as np
+
+import models
+import utils
+from kit import evaluation, plots
+
+
+def test_plots_show_what_they_are_given(photograph, tmp_path):
+    pair = type("Pair", (), dict(name="x", lr=photograph[:40, :40], hr=photograph[:160, :160]))
+    methods = evaluation.methods({"G": models.Generator(4, channels=4, blocks=1)})
+    pictures = evaluation.enlarge_all(pair, methods)
+    assert list(pictures) == ["low resolution", "bicubic", "G", "original"]
+    captions = evaluation.score_captions(pictures)
+    assert list(captions) == ["bicubic", "G"]
+    assert captions["bicubic"].startswith(f"{utils.psnr(pictures['bicubic'], pair.hr):.2f} dB")
+    figure = plots.plot_comparison(pictures, captions=captions)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[:4] == ["low resolution\n", f"bicubic\n{captions['bicubic']}", f"G\n{captions['G']}", "original\n"]
+    six = plots.plot_comparison({str(n): pair.hr for n in range(6)})
+    assert [axis.get_title().strip() for axis in six.axes if axis.get_title()] == list("012345")
+    assert len(six.axes) == 4 * 3  # two bands of three, each with wholes and details
+
+
+def test_rows_of_pictures_show_the_detail_of_their_own_photograph():
+    rows = {}
+    for name, left in [("near", 8), ("far", 200)]:
+        picture = np.full((128, 256, 3), 90, np.uint8)
+        picture[80:112:2, left : left + 32] = 200
+        rows[name] = {"plain": np.full_like(picture, 90), "original": picture}
+    figure = plots.plot_rows(rows, 48)
+    shown = [axis.images[0].get_array() for axis in figure.axes]
+    assert [picture.shape for picture in shown] == [(48, 48, 3)] * 4
+    assert all((picture == 200).sum() == 16 * 32 * 3 for picture in shown[1::2])
+
+
+def test_minutes_add_up(tmp_path):
+    history = [{"phase": "warmup", "seconds": 60, "psnr": 27.0}, {"phase": "warmup", "seconds": 120, "psnr": 28.0},
+               {"phase": "adversarial", "seconds": 60, "psnr": 26.0}]
+    lines = plots.plot_minutes({"mine": history}).axes[0].lines
+    assert [list(line.get_xdata()) for line in lines] == [[1, 3], [4]]
+    assert [list(line.get_ydata()) for line in lines] == [[27, 28], [26]]
+
+
+def test_the_detail_is_where_the_fine_structure_is():
+    picture = np.full((128, 160, 3), 90, np.uint8)
+    picture[80:112:2, 40:72] = 200
+    top, left, side = plots.detail_window(picture, 48)
+    assert side == 48 and 80 - 20 < top <= 80 and 40 - 20 < left <= 40

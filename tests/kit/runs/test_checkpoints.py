@@ -1,0 +1,157 @@
+"""Checkpoints: saved whole, loaded without running code."""
+
+import random
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import models
+import solver
+import utils
+from helpers import equal, refused, save_generator, train, weights
+from kit import runs
+from kit.evaluation.generators import load_generator
+
+
+def test_a_generator_survives_saving(tmp_path, generator, photograph):
+    save_generator(tmp_path / "g.pt", generator, {"epoch": 3}, channels=8, blocks=2)
+    again = load_generator(tmp_path / "g.pt")
+    image = photograph[:20, :20]
+    assert np.array_equal(utils.super_resolve(again, image), utils.super_resolve(generator, image))
+    assert runs.load_checkpoint(tmp_path / "g.pt")["epoch"] == 3
+
+
+def test_a_generator_can_be_handed_on_as_safetensors_in_half_the_size(tmp_path, generator, photograph):
+    save_generator(tmp_path / "g.pt", generator, channels=8, blocks=2)
+    save_generator(tmp_path / "g.safetensors", generator, {"updates": 3}, channels=8, blocks=2)
+    assert (tmp_path / "g.safetensors").stat().st_size < 0.6 * (tmp_path / "g.pt").stat().st_size
+    again, image = load_generator(tmp_path / "g.safetensors"), photograph[:20, :20]
+    assert all(value.dtype == torch.float32 for value in again.parameters())
+    difference = utils.super_resolve(again, image, precision="fp32") - utils.super_resolve(
+        generator, image, precision="fp32").astype(int)
+    assert np.abs(difference).max() <= 1
+    assert runs.load_checkpoint(tmp_path / "g.safetensors")["updates"] == 3
+
+
+class Payload:
+    """Pickled, this creates a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_checkpoint_that_carries_code_is_refused_and_the_code_not_run(tmp_path, generator, legacy):
+    content = {"generator": generator.state_dict(), "generator_settings": {"channels": 8, "blocks": 2},
+               "note": Payload(tmp_path / "ran")}
+    torch.save(content, tmp_path / "evil.pt", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ValueError, match="evil.pt: (refused, because it holds more than tensors|not a readable check)"):
+        runs.load_checkpoint(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_bad_checkpoints(tmp_path, small_settings):
+    generator = models.Generator(channels=4, blocks=1)
+    save_generator(tmp_path / "good.pt", generator, channels=4, blocks=1)
+    (tmp_path / "half.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:5000])
+    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
+    mixed = {"generator": generator.state_dict(), "generator_settings": {"channels": 8, "blocks": 1}}
+    torch.save(mixed, tmp_path / "mixed.pt")
+    unreadable = "not a readable checkpoint"
+    for name, words in {"none": "there is no such checkpoint", "half": unreadable, "text": unreadable,
+                        "empty": unreadable, "other": "not a checkpoint of this kit",
+                        "mixed": "its weights do not fit its settings"}.items():
+        refused(lambda name=name: load_generator(tmp_path / f"{name}.pt"), tmp_path, f"{name}.pt", words)
+    save_generator(tmp_path / "good.safetensors", generator, channels=4, blocks=1)
+    (tmp_path / "half.safetensors").write_bytes((tmp_path / "good.safetensors").read_bytes()[:5000])
+    (tmp_path / "text.safetensors").write_text("hello")
+    save_file({"weights": torch.zeros(3)}, tmp_path / "other.safetensors", {"format": "pt"})
+    save_file({"weights": torch.zeros(3)}, tmp_path / "notes.safetensors", {"author": "somebody"})
+    for name, words in {"half": unreadable, "text": unreadable, "other": "not a checkpoint of this kit",
+                        "notes": unreadable}.items():
+        refused(lambda name=name: load_generator(tmp_path / f"{name}.safetensors"), tmp_path,
+              f"{name}.safetensors", words)
+    refused(lambda: solver.Trainer(type(small_settings)({**small_settings, "start_from": str(tmp_path / "good.pt"),
+                                                       "channels": 8})), tmp_path, "start_from", "make them equal")
+    folder = tmp_path / "runs" / "small" / "checkpoints"
+    folder.mkdir(parents=True)
+    save_generator(folder / "last.pt", generator, channels=4, blocks=1)
+    refused(lambda: solver.Trainer(small_settings), tmp_path, "not a state to resume from", "delete")
+    refused(lambda: runs.read_history("nobody", tmp_path), tmp_path, "history.csv", "'nobody'")
+
+
+def hostile(path, **changes):
+    generator = models.Generator(channels=4, blocks=1)
+    settings = {"channels": 4, "blocks": 1}
+    torch.save({"generator": generator.state_dict(), "generator_settings": settings, **changes}, path)
+
+
+def test_a_checkpoint_cannot_ask_for_more_than_it_brings(tmp_path):
+    good = models.Generator(channels=4, blocks=1).state_dict()
+    cases = {
+        "wide": dict(generator_settings={"channels": 4096, "blocks": 16}),
+        "wider": dict(generator_settings={"channels": 12_000, "blocks": 1}),
+        "deep": dict(generator_settings={"channels": 4, "blocks": 10**9}),
+        "kernel": dict(generator_settings={"channels": 4, "blocks": 1, "first_kernel": 20_001}),
+        "tanh": dict(generator_settings={"channels": 4, "blocks": 1, "tanh": 10**9}),
+        "scale": dict(generator_settings={"channels": 4, "blocks": 1, "scale": 4.0}),
+        "no settings": dict(generator_settings=3),
+        "numbers": dict(generator=dict(enumerate(good.values()))),
+        "nothing": dict(generator={}),
+        "nan": dict(generator={**good, "last.0.bias": torch.full((3,), float("nan"))}),
+        "integers": dict(generator={**good, "last.0.bias": torch.zeros(3, dtype=torch.int32)}),
+        "complex": dict(generator={**good, "last.0.bias": torch.zeros(3, dtype=torch.complex64)}),
+        "sparse": dict(generator={**good, "last.0.bias": torch.zeros(3).to_sparse()}),
+    }
+    began = time.monotonic()
+    for name, changes in cases.items():
+        hostile(tmp_path / f"{name}.pt", **changes)
+        with pytest.raises(ValueError, match=f"{name}.pt: "):
+            load_generator(tmp_path / f"{name}.pt")
+    assert time.monotonic() - began < 30  # none of them was built
+
+
+def test_a_checkpoint_that_inflates_is_refused(tmp_path):
+    hostile(tmp_path / "good.pt")
+    with zipfile.ZipFile(tmp_path / "good.pt") as good, zipfile.ZipFile(tmp_path / "bomb.pt", "w",
+                                                                       zipfile.ZIP_DEFLATED) as bomb:
+        for entry in good.infolist():
+            bomb.writestr(entry.filename, good.read(entry))
+    with pytest.raises(ValueError, match="bomb.pt: not a readable checkpoint .it is compressed"):
+        load_generator(tmp_path / "bomb.pt")
+
+
+def test_a_byte_of_weights_to_hand_on_that_changes_is_noticed(tmp_path):
+    settings = {"channels": 4, "blocks": 1}
+    path = tmp_path / "w.safetensors"
+    runs.save_generator(path, models.Generator(channels=4, blocks=1).state_dict(), settings)
+    whole = bytearray(path.read_bytes())
+    whole[-1000] ^= 8
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match="w.safetensors: not a readable checkpoint .its weights are damaged"):
+        runs.load_checkpoint(path)
+
+
+def test_a_bit_that_flips_in_a_state_never_changes_weights_without_a_word(small_settings):
+    trained = train(small_settings, warmup_epochs=1, adversarial_epochs=1)
+    path, wanted = trained.run.checkpoint("last"), weights(trained.run.checkpoint("last"))
+    content, draw, noticed = path.read_bytes(), random.Random(0), 0
+    for _ in range(60):
+        spoiled = bytearray(content)
+        spoiled[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(spoiled)
+        try:
+            assert equal(weights(path), wanted)
+        except ValueError as error:
+            assert str(path) in str(error)
+            noticed += 1
+    assert noticed > 30

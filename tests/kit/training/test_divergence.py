@@ -1,0 +1,54 @@
+"""Training that diverges."""
+
+import pytest
+import torch
+
+import solver
+from helpers import changed, equal, last, train, weights, weights_of
+from kit.compute.learner import Learner
+from kit.evaluation.measure import Scores
+from kit.training import validation
+
+
+def test_divergence_stops_with_an_explanation_and_keeps_the_last_good_state(small_settings):
+    cfg = changed(small_settings, adversarial_lr=1e30, clip_gradients=None, precision="fp32")
+    trainer = solver.Trainer(cfg, progress=False)
+    trainer.warm_up()
+    good = weights_of(trainer)
+    broken = solver.Trainer(cfg, progress=False)
+    with pytest.raises(FloatingPointError, match="adversarial epoch 1 is no longer.*Lower adversarial_lr.*clip_gradie"
+                                                 "nts.*cfg.name = 'small_2', and cfg.fork_of = 'small' keeps what was"):
+        broken.train_adversarially()
+    assert equal(weights_of(solver.Trainer(cfg, progress=False)), good)
+    assert broken.run.progress()["state"] == "diverged"
+    cured = solver.Trainer(changed(cfg, name="small_2", fork_of="small", adversarial_lr=1e-4), progress=False)
+    assert equal(weights_of(cured), good) and len(cured.train()) == 4
+
+
+def test_weights_that_explode_in_the_last_update_are_not_saved(small_settings, monkeypatch):
+    made = solver.Trainer(changed(small_settings, adversarial_epochs=0), progress=False)
+    descend, updates = Learner.descend, []
+
+    def exploding(self, loss):
+        descend(self, loss)
+        updates.append(1)
+        if len(updates) == 10:  # the last of the second epoch
+            with torch.no_grad():
+                next(self.network.parameters()).fill_(1e30)
+
+    monkeypatch.setattr(Learner, "descend", exploding)
+    with pytest.raises(FloatingPointError, match="a weight of Generator of warmup epoch 2 is no longer a number"):
+        made.train()
+    assert all(value.abs().max() < 1e3 for value in weights(made.run.checkpoint("last")).values())
+
+
+def test_an_explosion_without_infinity_is_noticed_and_taken_back(small_settings, monkeypatch):
+    cfg = changed(small_settings, adversarial_epochs=0)
+    begun = train(cfg, warmup_epochs=1)
+    good, bad = weights(last(cfg)), begun.history[-1]["psnr"] - 11
+    monkeypatch.setattr(validation, "mean_scores", lambda rows: Scores(bad, 0.1, None))
+    with pytest.raises(FloatingPointError, match=f"ended at {bad:.1f} dB.*put back.*Lower warmup_lr.*'small_2'"):
+        train(cfg)
+    assert equal(weights(last(cfg)), good)
+    monkeypatch.undo()
+    assert len(train(cfg).history) == 2

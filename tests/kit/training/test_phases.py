@@ -1,0 +1,153 @@
+"""Phases, the kit's and one's own."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from easydict import EasyDict
+
+import solver
+from helpers import start
+from kit import evaluation, plots, runs
+from kit.evaluation.generators import load_generator
+from kit.training.phases import scheduled
+
+
+def test_learning_rates():
+    assert {scheduled(1e-4, "constant", t) for t in (0, 0.5, 1)} == {1e-4}
+    assert [scheduled(1e-4, "step", t) for t in (0, 0.499, 0.5, 1)] == pytest.approx([1e-4] * 2 + [1e-5] * 2)
+    rates = [scheduled(1.0, "one_cycle", t) for t in np.linspace(0, 1, 101)]
+    assert rates[0] == pytest.approx(1 / 25) and rates[30] == pytest.approx(1) and rates[100] == pytest.approx(1e-5)
+    assert np.argmax(rates) == 30 and np.abs(np.diff(rates)).max() < 0.06
+
+
+def test_the_warm_up_comes_first(small_settings):
+    with pytest.raises(ValueError, match="call train\\('warmup'\\) first"):
+        solver.Trainer(small_settings, progress=False).train_adversarially()
+
+
+def hinge_epoch(generator, discriminator, batches, adversarial_weight, margin=1.0):
+    for lr, hr in batches:
+        sr = generator(lr)
+        real, judged = discriminator(hr, sr.detach())
+        d_loss = F.relu(margin - real.float()).mean() + F.relu(margin + judged.float()).mean()
+        discriminator.descend(d_loss)
+        with discriminator.frozen():
+            g_loss = adversarial_weight * -discriminator(sr).float().mean() + solver.mse_loss(sr, hr)
+        generator.descend(g_loss)
+        yield {"generator_loss": g_loss, "hinge_loss": d_loss}
+
+
+def l1_epoch(generator, batches):
+    for lr, hr in batches:
+        loss = (generator(lr).float() - hr).abs().mean()
+        generator.descend(loss)
+        yield {"l1_loss": loss}
+
+
+def own_phases(cfg):
+    return [*solver.default_phases(cfg), solver.Phase("finetuning", l1_epoch, 3, 1e-3, "one_cycle"),
+            solver.Phase("hinge", hinge_epoch, 2, 1e-4)]
+
+
+def train_own_phases(cfg):
+    trainer = solver.Trainer(cfg, phases=own_phases(cfg), progress=False)
+    trainer.train()
+    return trainer
+
+
+def test_phases_of_ones_own_have_all_that_the_kits_have_and_resume_bit_for_bit(small_settings):
+    cfg = EasyDict(small_settings, patches_per_picture=30, warmup_epochs=1, adversarial_epochs=1, save_minutes=0.0005)
+    whole = train_own_phases(EasyDict(cfg, name="whole"))
+    state, killed_in = Path(cfg.runs, "small", "checkpoints", "last.pt"), []
+    for phase in ("finetuning", "hinge"):
+        process = start(train_own_phases, cfg)
+        while process.is_alive() and not (state.exists() and runs.load_checkpoint(state)["phase"] == phase):
+            time.sleep(0.01)
+        process.kill()
+        process.join()
+        killed_in.append(runs.load_checkpoint(state)["phase"])
+    assert killed_in == ["finetuning", "hinge"]
+    trainer = train_own_phases(cfg)
+    mine, wanted = (runs.load_checkpoint(run.run.checkpoint("last")) for run in (trainer, whole))
+    for network in ("generator", "discriminator"):
+        assert all(torch.equal(mine[network][name], value) for name, value in wanted[network].items())
+    for row, other in zip(trainer.history, whole.history):
+        assert {**row, "seconds": 0} == {**other, "seconds": 0}
+
+    history = runs.read_history("small", cfg.runs)
+    assert [row["phase"] for row in history] == ["warmup", "adversarial"] + ["finetuning"] * 3 + ["hinge"] * 2
+    assert history[2]["l1_loss"] == pytest.approx(trainer.history[2]["l1_loss"]) and "l1_loss" not in history[0]
+    assert "content_loss" not in history[2] and history[-1]["hinge_loss"] > 0
+    labels = [line.get_label() for axis in plots.plot_history({"small": history}).axes for line in axis.lines]
+    assert "small, finetuning: l1_loss" in labels and "small, hinge" in labels
+    for phase, epochs in [("finetuning", 3), ("hinge", 2)]:
+        assert trainer.run.sampled_epochs(phase, "eye") == list(range(1, epochs + 1))
+        checkpoints = trainer.run.checkpoint(phase).parent
+        assert (checkpoints / f"{phase}_best.pt").is_file() and (checkpoints / f"{phase}_{epochs:03d}.pt").is_file()
+    assert list(trainer.pictures())[-3:] == ["finetuning, epoch 3", "hinge, epoch 2", "original"]
+    methods = evaluation.methods({"mine": load_generator(trainer.run.checkpoint("hinge"))})
+    scores = evaluation.score_sets(methods, [cfg.valid_list], progress=False)
+    assert scores[-1]["psnr"] == pytest.approx(history[-1]["psnr"])
+
+
+def test_phases_go_in_order_and_are_not_gone_back_to(small_settings, capsys):
+    cfg = EasyDict(small_settings, warmup_epochs=1, adversarial_epochs=1)
+    trainer = solver.Trainer(cfg, phases=own_phases(cfg))
+    trainer.warm_up()
+    with pytest.raises(ValueError, match=r"the adversarial of run 'small' is not finished .*train\('adversarial'\)"):
+        trainer.train("finetuning")
+    trainer.train_adversarially()
+    trainer.train("finetuning")
+    trainer.warm_up()
+    assert "the warmup of this run is over; its finetuning has begun" in capsys.readouterr().out
+    again = solver.Trainer(cfg)  # without one's own phases: nothing is lost, and what is there is said
+    assert len(again.train_adversarially()) == 5
+    assert "the adversarial of this run is over; its finetuning has begun" in capsys.readouterr().out
+
+
+def mute_epoch(generator, batches):
+    for lr, _ in batches:
+        generator.descend(generator(lr).mean())
+
+
+def silent_epoch(batches):
+    list(batches)
+    yield {"loss": 0.0}
+
+
+def wordy_epoch(generator, batches):
+    for lr, _ in batches:
+        yield {"loss": generator(lr)}
+
+
+@pytest.mark.parametrize("phase, message", [
+    (solver.Phase("warmup", l1_epoch, 1, 1e-3), "needs a name of its own"),
+    (solver.Phase("GAN 2", l1_epoch, 1, 1e-3), "needs a name of its own"),
+    (solver.Phase("mine_2", l1_epoch, 1, 1e-3), "needs a name of its own"),
+    (solver.Phase("mine", l1_epoch, 1, 1e-3, "cosine"), "its schedule must be 'constant' or 'step'"),
+    (solver.Phase("mine", lambda generators, batches: [], 1, 1e-3), "asks for 'generators'; it can have generator, "),
+    (solver.Phase("mine", silent_epoch, 1, 1e-3), "yielded 1 times for 5 batches"),
+    (solver.Phase("mine", mute_epoch, 1, 1e-3), "must yield its losses after each update"),
+    (solver.Phase("mine", wordy_epoch, 1, 1e-3), "must yield a dictionary of losses"),
+])
+def test_a_phase_that_cannot_work_says_why(small_settings, phase, message):
+    cfg = EasyDict(small_settings, warmup_epochs=0, adversarial_epochs=0)
+    with pytest.raises(ValueError, match=message):
+        solver.Trainer(cfg, phases=[*solver.default_phases(cfg), phase], progress=False).train()
+
+
+def idle_epoch(generator, batches):
+    for lr, _ in batches:
+        yield {"mine": generator(lr).mean()}
+
+
+def test_an_epoch_that_trains_nothing_is_noticed_and_any_loss_is_shown(small_settings, capsys):
+    cfg = EasyDict(small_settings, warmup_epochs=0, adversarial_epochs=0)
+    solver.Trainer(cfg, phases=[solver.Phase("mine", idle_epoch, 1, 1e-3)]).train()
+    printed = capsys.readouterr().out
+    assert "no weight has changed in this epoch of phase 'mine': does its epoch function call" in printed
+    assert "mine 1/1: mine " in printed

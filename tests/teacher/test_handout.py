@@ -1,0 +1,109 @@
+"""The student edition: the kit without its solution."""
+
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+import zipfile
+
+import nbformat
+import pytest
+
+from helpers import ROOT
+from kit.handin import report
+from kit.handin.contents import NEEDED, NOTEBOOKS
+from teacher import __main__ as teacher
+from teacher import handout
+
+SOURCES = [path.relative_to(ROOT).as_posix()
+           for path in [*sorted(ROOT.glob("*.py")), *sorted(ROOT.glob("kit/**/*.py"))]] + ["Makefile"]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_what_is_taken_out_and_put_back_is_the_kit_byte_for_byte(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    student, pieces = handout.cut(text, name)
+    again, position = "", 0
+    for new, old in pieces:
+        place = text.index(old, len(again))
+        between = text[len(again):place]
+        assert student[position:position + len(between) + len(new)] == between + new
+        again, position = again + between + old, position + len(between) + len(new)
+    assert again + student[position:] == text
+    assert bool(pieces) == (name in ("models.py", "solver.py", "kit/settings/recipes.py", "Makefile"))
+
+
+def test_the_student_edition_has_no_solution_in_it(edition):
+    pieces = [old for name in ("models.py", "solver.py", "kit/settings/recipes.py")
+              for _, old in handout.cut((ROOT / name).read_text(encoding="utf-8"))[1]]
+    lines = {line.strip() for piece in pieces for line in piece.splitlines()
+             if len(line.strip()) > 40 and not line.strip().startswith("#")}
+    assert len(lines) > 20
+    for path in edition.rglob("*"):
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")  # everything is text: nothing compiled, no weights
+            assert not [line for line in lines if line in text], path
+            assert "BEGIN SOLUTION" not in text and "BEGIN PROMPT" not in text, path
+    names = {path.relative_to(edition).as_posix() for path in edition.rglob("*") if path.is_file()}
+    assert not [name for name in names if name.startswith(("teacher", ".git/", ".ci")) or "own_models" in name]
+    assert {"README.md", "README.zh.md", *NOTEBOOKS, ".gitignore"} <= names
+    for name in NOTEBOOKS:
+        notebook = nbformat.read(edition / name, as_version=4)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert not [cell for cell in code if cell.outputs or cell.execution_count]
+        assert "reference" not in "".join(cell.source for cell in code)
+    assert not re.search(r"\{\w+\}", (edition / "README.md").read_text() + (edition / "README.zh.md").read_text())
+
+
+def test_both_readmes_name_the_same_facts(edition):
+    english, chinese = ((edition / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md"))
+    for fact in ["1,549,462", "23,565,505", "`Generator.forward`", "python -m kit check", "handin/", *NEEDED]:
+        assert fact in english and fact in chinese, fact
+    for language, text in [("en", english), ("zh", chinese)]:
+        assert all(words[language][0] in text for words in report.SECTIONS.values())
+
+
+def run_tests(folder):
+    """The tests of networks in a folder: test → the first line of what went wrong, None where it passed."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider",
+                           "--junitxml=tests.xml", "tests/test_models.py"], cwd=folder, capture_output=True, text=True)
+    assert (folder / "tests.xml").is_file(), done.stdout + done.stderr
+    return {case.get("name"): case[0].get("message") if len(case) else None
+            for case in ET.parse(folder / "tests.xml").iter("testcase")}
+
+
+def test_its_tests_fail_exactly_where_a_body_is_missing(edition, tmp_path):
+    kit = tmp_path / "kit"
+    shutil.copytree(edition, kit)
+    results = run_tests(kit)
+    missing = {name for name, why in results.items() if why}
+    assert all("NotImplementedError" in results[name] and "yours to write" in results[name] for name in missing)
+    assert missing == {name for name in results if "refused" not in name}
+    pieces = handout.cut((ROOT / "models.py").read_text(encoding="utf-8"))[1]
+    text = (kit / "models.py").read_text(encoding="utf-8")
+    for new, old in pieces:  # all but the discriminator's
+        if new and "Discriminator" not in new:
+            text = text.replace(new, old, 1)
+    (kit / "models.py").write_text(text, encoding="utf-8")
+    still = {name for name, why in run_tests(kit).items() if why}
+    assert still == {name for name in missing if "discriminator" in name}
+
+
+def test_an_edition_is_made_whole_or_not_at_all(tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(SystemExit, match="there is there already"):
+        teacher.main(["handout", "--out", str(tmp_path / "there")])
+    teacher.main(["handout", "--out", str(tmp_path / "edition.zip")])
+    with zipfile.ZipFile(tmp_path / "edition.zip") as archive:
+        assert "edition/models.py" in archive.namelist()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["edition.zip", "there"]
+
+
+@pytest.mark.parametrize("text, message", [
+    ("# BEGIN SOLUTION\nx\n", "has no end"), ("# END SOLUTION\n", "line 1.*does not fit"),
+    ("# BEGIN SOLUTION\n# BEGIN PROMPT\n", "line 2.*does not fit"),
+])
+def test_marks_that_do_not_fit_are_named(text, message):
+    with pytest.raises(ValueError, match=message):
+        handout.cut(text, "x.py")

@@ -1,0 +1,190 @@
+"""From folders of pictures to lists: what is paired, left out and named."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import create_data_lists
+import datasets
+import solver
+import utils
+from helpers import ROOT, make_lists, refused
+from imresize import imresize
+
+
+def names(report):
+    folder = report.csv_file.parent
+    return [((folder / row["hr"]).name, row["lr"] and (folder / row["lr"]).name) for row in report.rows]
+
+
+def picture(path, width, height, seed=0):
+    noise = np.random.default_rng([seed, width, height]).integers(0, 256, (height, width, 3), np.uint8)
+    utils.save_picture(path, noise)
+
+
+def test_div2k(tmp_path):
+    for i in (1, 2, 10):
+        picture(tmp_path / "DIV2K_train_HR" / f"{i:04}.png", 100, 96, i)
+        picture(tmp_path / "DIV2K_train_LR_bicubic" / "X4" / f"{i:04}x4.png", 25, 24, i)
+    train, tests = create_data_lists.find_known_sets(tmp_path)
+    report, = make_lists(train, tests, tmp_path / "lists")
+    assert names(report) == [("0001.png", "0001x4.png"), ("0002.png", "0002x4.png"), ("0010.png", "0010x4.png")]
+    assert report.rows[0]["width"] == 100 and report.csv_file == tmp_path / "lists" / "train.csv"
+
+
+def test_edsr_benchmarks_whose_pictures_are_not_multiples_of_the_scale(tmp_path):
+    picture(tmp_path / "benchmark/B100/HR/101085.png", 321, 481)
+    picture(tmp_path / "benchmark/B100/LR_bicubic/X4/101085x4.png", 80, 120)
+    picture(tmp_path / "benchmark/B100/LR_bicubic/X2/101085x2.png", 160, 240)
+    _, tests = create_data_lists.find_known_sets(tmp_path)
+    report, = make_lists(None, tests, tmp_path / "lists")
+    assert report.name == "B100" and names(report) == [("101085.png", "101085x4.png")]
+    pair = datasets.TestDataset(report.csv_file)[0]
+    assert pair.name == "101085" and pair.hr.shape == (480, 320, 3) and pair.lr.shape == (120, 80, 3)
+    report, = make_lists(None, tests, tmp_path / "two", scale=2)
+    assert names(report) == [("101085.png", "101085x2.png")]
+
+
+def test_high_and_low_resolution_in_one_folder(tmp_path):
+    for i in (1, 2):
+        picture(tmp_path / f"Set5/image_SRF_4/img_00{i}_SRF_4_HR.png", 40, 32, i)
+        picture(tmp_path / f"Set5/image_SRF_4/img_00{i}_SRF_4_LR.png", 10, 8, i)
+    report, = make_lists(None, {"Set5": tmp_path / "Set5"}, tmp_path / "lists")
+    assert names(report) == [(f"img_00{i}_SRF_4_HR.png", f"img_00{i}_SRF_4_LR.png") for i in (1, 2)]
+
+
+def test_high_resolution_only(tmp_path):
+    picture(tmp_path / "img_align_celeba/000001.jpg", 178, 218)
+    report, = make_lists(None, {"faces": tmp_path / "img_align_celeba"}, tmp_path / "lists")
+    pair = datasets.TestDataset(report.csv_file)[0]
+    assert pair.hr.shape == (216, 176, 3)
+    assert np.array_equal(pair.lr, imresize(pair.hr, 1 / 4))
+
+
+def test_two_folders_named_outright(tmp_path):
+    picture(tmp_path / "sharp/a.png", 16, 16)
+    picture(tmp_path / "small/a.png", 4, 4)
+    report, = make_lists(None, {"mine": (tmp_path / "sharp", tmp_path / "small")}, tmp_path / "lists")
+    assert names(report) == [("a.png", "a.png")]
+
+
+def test_what_is_left_out_is_named_with_the_reason(tmp_path):
+    hr, lr = tmp_path / "DIV2K_train_HR", tmp_path / "DIV2K_train_LR_bicubic" / "X4"
+    for i in range(1, 8):
+        picture(hr / f"{i:04}.png", 100, 96, i)
+        picture(lr / f"{i:04}x4.png", 25, 24, i)
+    (lr / "0002x4.png").unlink()
+    picture(lr / "0003x4.png", 24, 24)
+    (hr / "0004.png").write_bytes((hr / "0004.png").read_bytes()[:999])
+    (hr / "0005.png").write_bytes((hr / "0001.png").read_bytes())
+    picture(hr / "0006.png", 40, 40)
+    picture(lr / "0006x4.png", 10, 10)
+    (hr / "notes.txt").write_text("hello")
+    picture(lr / "0099x4.png", 25, 24)
+    Image.open(hr / "0007.png").save(hr / "0007.bmp")
+    report, = make_lists(hr, None, tmp_path / "lists")
+    assert [hr for hr, _ in names(report)] == ["0001.png", "0007.bmp"]
+    reasons = dict(report.left_out)
+    for file, words in {"0002.png": "no low-resolution partner", "0003.png": "not 4 times its low resolution",
+                        "0004.png": "not a readable picture", "0005.png": "same picture as 0001.png",
+                        "0006.png": "too small", "notes.txt": "not a picture file", "0007.png": "same name as 0007.bmp",
+                        "0099x4.png": "no high-resolution partner"}.items():
+        assert words in reasons.pop(file)
+    assert not reasons
+    text = create_data_lists.summary([report])
+    assert "0003.png is 100×96" in text and text.splitlines()[2].split()[:3] == ["train", "2", "8"]
+
+
+def test_lists_and_pictures_can_be_moved_together(tmp_path):
+    picture(tmp_path / "before/pictures/a.png", 16, 16)
+    make_lists(None, {"a": tmp_path / "before/pictures"}, tmp_path / "before/lists")
+    os.rename(tmp_path / "before", tmp_path / "after")
+    assert len(datasets.TestDataset(tmp_path / "after/lists/a.csv")) == 1
+
+
+def test_the_command(tmp_path):
+    picture(tmp_path / "faces/1.png", 40, 40)
+    command = [sys.executable, "create_data_lists.py", "--demo", "--test", f"faces={tmp_path / 'faces'}"]
+    done = subprocess.run([*command, "--out", tmp_path / "lists"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "demo_train" in done.stdout and "faces" in done.stdout
+    assert [p.name for p in create_data_lists.test_lists(tmp_path / "lists")] == ["demo_test.csv", "faces.csv"]
+    done = subprocess.run([sys.executable, "create_data_lists.py", "--train", tmp_path / "no"], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and "no: there is no such folder" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_demo_photographs_are_split(tmp_path):
+    train, test = create_data_lists.create_demo_lists(tmp_path, progress=False)
+    assert not train.left_out and not test.left_out
+    assert not {row["hr"] for row in train.rows} & {row["hr"] for row in test.rows}
+
+
+def test_unusual_names_do_not_stop_a_list(tmp_path, photograph):
+    for name in ("²1.png", "٣.png", "ok.png", os.fsdecode(b"caf\xe9.png")):
+        part = np.ascontiguousarray(np.roll(photograph, len(name), axis=0)[:40, :40])
+        (tmp_path / "p").mkdir(exist_ok=True)
+        stream = io.BytesIO()
+        Image.fromarray(part + np.uint8(len(os.fsencode(name)))).save(stream, "PNG")
+        (tmp_path / "p" / name).write_bytes(stream.getvalue())
+    report, = create_data_lists.create_data_lists(None, {"a": tmp_path / "p"}, tmp_path, progress=False)
+    assert len(report.rows) == 3 and report.left_out == [("'caf\\udce9.png'", "has a name with unusual characters; "
+                                                                                "rename it")]
+
+
+def test_folders_of_which_no_list_can_be_made(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_text("no picture")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "train.csv").write_text("an older list")
+
+    def make(*arguments, **options):
+        return lambda: create_data_lists.create_data_lists(*arguments, out=tmp_path / "out", progress=False, **options)
+
+    refused(make(tmp_path / "nowhere"), tmp_path, "nowhere: there is no such folder")
+    refused(make(tmp_path / "pictures"), tmp_path, "train: none of its pictures can be used", "a.png", "not a readable")
+    refused(make((tmp_path / "pictures", tmp_path / "low")), tmp_path, "low: there is no such folder")
+    refused(make(None, {"../Set5": tmp_path / "pictures"}), tmp_path, "'../Set5' cannot name a list")
+    refused(make(tmp_path / "pictures", scale=3), tmp_path, "scale must be 2, 4 or 8")
+    refused(make(), tmp_path, "no set named")
+    refused(lambda: create_data_lists.find_known_sets(tmp_path), tmp_path, "none of the known folders",
+            "DIV2K_train_HR")
+    assert (tmp_path / "out" / "train.csv").read_text() == "an older list"
+
+
+def test_face_lists_take_the_middle_and_keep_the_last_five(faces, tmp_path):
+    train, test = create_data_lists.create_recipe_lists("celeba", faces, out=tmp_path)
+    assert [len(train.rows), len(test.rows)] == [5, 5]
+    assert test.rows[-1]["hr"].endswith("img_align_celeba/000010.jpg")
+    assert {tuple(row[f] for f in ("width", "height", "left", "top")) for row in train.rows} == {(128, 128, 25, 45)}
+    pair = datasets.TestDataset(tmp_path / "celeba_test.csv")[4]
+    whole = utils.read_picture(faces / "img_align_celeba" / "000010.jpg")
+    assert np.array_equal(pair.hr, whole[45:173, 25:153]) and np.array_equal(pair.lr, imresize(pair.hr, 1 / 4))
+    few = create_data_lists.create_face_lists(faces / "img_align_celeba", tmp_path, count=7, progress=False)
+    assert len(few[0].rows) == 2 and few[1].rows[-1]["hr"].endswith("000007.jpg")
+
+
+def test_lists_of_bundled_pictures_survive_a_move(tmp_path):
+    cfg = solver.settings("demo", train_list=str(tmp_path / "demo_train.csv"),
+                          valid_list=str(tmp_path / "demo_test.csv"))
+    create_data_lists.ensure_lists(cfg)
+    for csv_file in (cfg.train_list, cfg.valid_list):
+        text = Path(csv_file).read_text(encoding="utf-8")
+        Path(csv_file).write_text(text.replace("skimage", "elsewhere"), encoding="utf-8")
+    create_data_lists.ensure_lists(cfg)
+    assert len(create_data_lists.test_lists(tmp_path)) == 1
+    assert utils.read_picture(Path(cfg.valid_list).parent / next(csv.DictReader(open(cfg.valid_list)))["hr"]).ndim
+
+
+def test_the_command_makes_the_lists_of_a_recipe(faces, vgg19_weights, tmp_path):
+    small = "--channels=4 --blocks=1 --discriminator_channels=2 --batch_size=5 --adversarial_epochs=1".split()
+    done = subprocess.run([sys.executable, ROOT / "solver.py", "--recipe", "celeba", "--data", faces, *small,
+                           "--vgg_weights", vgg19_weights[0]], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "celeba_train" in done.stdout and (tmp_path / "runs/celeba/checkpoints/adversarial_001.pt").exists()
