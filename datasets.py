@@ -216,7 +216,9 @@ class TrainDataset(Dataset):
         """The patches of a plan from the memory-mapped pack."""
         if self._pictures is None:
             self._pictures = open_image_cache(self.cache.file, self.rows, self.scale)
-        if self.cache.file.stat().st_size < self.bytes:  # reading beyond its end would end the program
+        # Reading beyond its end would end the program. (When another program has made a newer one it has no name any
+        # more, and is still there for those who have it open.)
+        if self.cache.file.exists() and self.cache.file.stat().st_size < self.bytes:
             raise ValueError(f"{self.cache.file}: was cut off while it was read; delete it, and it will be made again")
         size, crop = self.crop // self.scale, self.crop
         lr = np.empty((len(plan), 3, size, size), np.uint8)

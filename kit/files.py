@@ -1,17 +1,23 @@
 """Files: written whole or not at all; room on disk, locks between programs, and what archives hold."""
 
 import csv
+import errno
 import os
 import secrets
 import shutil
 import stat
 import tarfile
 import zipfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 KIT = Path(__file__).resolve().parent  # the package; beside it stand the six modules
 TEMPORARY = ".part"  # how the name of a file ends that is being written
@@ -58,32 +64,52 @@ def require_room(folder, size, what, way_out):
                      f"or {way_out}")
 
 
-@contextmanager
-def waiting_lock(path, what, progress=True):
-    """A context that one program at a time is in; the others say that they wait for it, and do."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0.1)
-    except Timeout:
-        if progress:
-            print(f"another program is {what}; waiting for it", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+NO_LOCKS = {getattr(errno, name) for name in ("ENOLCK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EINVAL", "EIO")
+            if hasattr(errno, name)}
 
 
 @contextmanager
 def locked(path, timeout):
-    """A context that one program at a time is in. Raises filelock's Timeout when another is after these seconds."""
-    lock = FileLock(path, timeout=timeout)
-    with suppress(NotImplementedError):  # of a disk that has no locks, as some in a network
-        lock.acquire()
+    """A context that one program at a time is in. Raises filelock's Timeout when another is after these seconds.
+
+    Some disks in a network have no locks: there it says so, and goes on without.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=timeout)
+    except (NotImplementedError, OSError) as error:
+        if not _tells_of_no_locks(error, path):
+            raise
+        print(f"{path.parent}: its disk has no locks; going on without, so let only one program work there", flush=True)
     try:
         yield
     finally:
         lock.release()
+
+
+def _tells_of_no_locks(error, path):
+    """Whether a lock could not be had because there are none, which filelock may take for a locked file."""
+    if isinstance(error, Timeout) and fcntl:
+        with open(path, "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return False
+            except OSError as reason:
+                error = reason
+    return isinstance(error, NotImplementedError) or error.errno in NO_LOCKS
+
+
+@contextmanager
+def waiting_lock(path, what, progress=True):
+    """A context that one program at a time is in; the others say that they wait for it, and do."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path, 0.1))
+        except Timeout:
+            if progress:
+                print(f"another program is {what}; waiting for it", flush=True)
+            stack.enter_context(locked(path, -1))
+        yield
 
 
 @contextmanager

@@ -70,14 +70,21 @@ def sweep(cfg, variants=None, seeds=1, at_once=1, phases=None, **grid):
 
 
 def has_ended(cfg, phases):
-    """Whether a run was trained to its end, or diverged. Raises ValueError where that was with other settings."""
+    """Whether a run was trained to the end of these phases, or diverged.
+
+    Raises ValueError where that was with other settings.
+    """
     run = Run(cfg.name, cfg.runs)
-    if run.progress()["state"] not in ("finished", "diverged"):
+    standing = run.progress()["state"]
+    if standing not in ("finished", "diverged"):
         return False
-    state = run.load_state()
-    if state:
-        provenance.check_unchanged(state, phases, cfg, solver.EXTRAS)
-    return True
+    saved = run.load_state()
+    if not saved:
+        return True
+    provenance.check_unchanged(saved, phases, cfg, solver.EXTRAS)
+    *_, last = [phase for phase in phases if phase.epochs] or [None]
+    reached = last is None or saved["phase"] == last.name and saved["epoch"] >= last.epochs  # not asked for more since
+    return standing == "diverged" or reached
 
 
 def _word(value):

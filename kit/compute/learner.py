@@ -100,7 +100,7 @@ def load_optimizer(optimizer, state):
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     moments = state["state"]
-    if moments and sorted(moments) != list(range(len(weights))):
+    if not moments.keys() <= set(range(len(weights))):  # (fewer are right: of weights that never had a gradient)
         raise ValueError(f"moments of {len(moments)} weights, not of {len(weights)}")
     for index, values in moments.items():
         for name in ("exp_avg", "exp_avg_sq"):

@@ -81,10 +81,9 @@ def _check_weights(path, weights):
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise ValueError(f"{path}: not a checkpoint of this kit (its weight {name!r} is no tensor with a name)")
-        usual = value.dtype == torch.int64 if name.endswith("num_batches_tracked") else value.is_floating_point()
-        if not usual or value.layout != torch.strided or value.is_quantized:
+        if value.is_complex() or value.layout != torch.strided or value.is_quantized:
             raise ValueError(f"{path}: its weight {name} is of the kind {value.dtype}, {value.layout}, not of plain "
-                             f"floating-point numbers")
+                             f"numbers")
         if value.is_floating_point() and not value.isfinite().all():
             raise ValueError(f"{path}: its weight {name} has values that are no numbers")
 

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -117,15 +118,31 @@ class Run:
         with write_whole(self.folder / f"{name}.json") as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
-    def copy_phases(self, other, phases):
-        """Copy what another run has kept of these phases: samples and checkpoints, and the states at their ends."""
+    def copy_phases(self, other, phases, saved):
+        """Copy what another run has kept of these phases, as far as its state `saved` had come.
+
+        Samples, checkpoints, and the states at the ends of phases; nothing of epochs that were trained since.
+        """
+        last = {row["phase"]: int(row["epoch"]) for row in saved["history"]}
         wanted = [path for pattern in ("samples/input/*", "samples/original/*") for path in other.folder.glob(pattern)]
         for phase in phases:
-            wanted += [*other.folder.glob(f"samples/{phase}_[0-9]*/*"), *other.folder.glob(f"checkpoints/{phase}.pt"),
-                       *other.folder.glob(f"checkpoints/{phase}_*.pt")]
+            for path in [*other.folder.glob(f"samples/{phase}_[0-9]*"), *other.folder.glob(f"checkpoints/{phase}*.pt")]:
+                found = re.fullmatch(rf"{re.escape(phase)}(_\d{{3,}}|_best|_end|)", path.stem)
+                if found and self._epoch_of(path, found[1]) <= last.get(phase, 0):
+                    wanted += path.iterdir() if path.is_dir() else [path]
         for path in wanted:
             with write_whole(self.folder / path.relative_to(other.folder)) as temporary:
                 _link(path, temporary)
+        for phase in phases:  # its newest generator may have come from an epoch since
+            newest, numbered = self.checkpoint(phase), self.checkpoint(f"{phase}_{last.get(phase, 0):03d}")
+            if not newest.exists() and numbered.exists():
+                with write_whole(newest) as temporary:
+                    _link(numbered, temporary)
+
+    @staticmethod
+    def _epoch_of(path, ending):
+        """The epoch that something kept of a phase belongs to: by its name, else by what is written in it."""
+        return int(ending[1:]) if ending[1:].isdigit() else int(load_checkpoint(path)["epoch"])
 
     def progress(self):
         """How the run stands: what was last written, `state` being "running", "stopped", "finished" or "diverged"."""
@@ -210,6 +227,8 @@ class Run:
 def _link(path, other):
     """Give the bytes of a file a second name: files are replaced here, and never changed."""
     try:
+        if not path.stat().st_mode & stat.S_IWUSR:  # a second name would have the same mode, and could not be replaced
+            raise PermissionError(f"{path} is read-only")
         os.link(path, other)
     except OSError:  # not on every disk
         shutil.copyfile(path, other)

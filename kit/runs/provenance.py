@@ -92,11 +92,13 @@ def check_unchanged(state, phases, cfg, extras):
     """Raise ValueError when these settings and phases do not go with what a run, saved as `state`, was trained by."""
     old, name = state["settings"], cfg.name
     for setting, value in fixed(cfg).items():
+        if setting == "train_list" and "data" in state:
+            continue  # it may have been moved with its pictures, which the digest tells
         if old.get(setting, SETTINGS[setting].paper) != value:
             raise ValueError(f"run {name!r} was begun with {setting} = {old.get(setting)!r}, not {value!r}; all its "
                              f"epochs hang on it: put it back, or choose a new name: cfg.name = "
                              f"{free_name(name, cfg.runs)!r}")
-    valid, reason = _still_valid(state, phases, cfg, extras)
+    valid, reason = _still_valid(state, phases, cfg, extras, may_have_moved=True)
     if reason:
         new, kept = free_name(name, cfg.runs), " and ".join(valid)
         raise ValueError(
@@ -127,8 +129,11 @@ def forked(cfg, phases, extras):
     return other, valid, state or f"it kept no state of the end of its {valid[-1]}"
 
 
-def _still_valid(state, phases, cfg, extras):
-    """The phases of a saved run that these settings and phases would train in the same way, and why not more."""
+def _still_valid(state, phases, cfg, extras, may_have_moved=False):
+    """The phases of a saved run that these settings and phases would train in the same way, and why not more.
+
+    Pictures that `may_have_moved` are told by their digest, which the state has, and not by the name of their list.
+    """
     trained, record, valid = {}, state.get("record", []), []
     for row in state["history"]:
         trained[row["phase"]] = int(row["epoch"])
@@ -141,6 +146,8 @@ def _still_valid(state, phases, cfg, extras):
         old = [segment for segment in record if segment["phase"] == phase.name][-1:]
         now = trained_by(phase, cfg, extras)
         for setting, value in _trained_by_then(old[0], now.keys()).items() if old else ():
+            if may_have_moved and setting == "valid_list" and "validation" in state:
+                continue
             if now.get(setting, value) != value:
                 return valid, (f"its {phase.name} was trained with {setting} = {value!r}, not {now[setting]!r}")
         epochs = named(phase, "epochs", cfg)

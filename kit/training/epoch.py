@@ -1,5 +1,8 @@
 """The updates of an epoch, made by its phase's function; and what they must have done when it is over."""
 
+import numpy as np
+import torch
+
 from datasets import batches
 from kit.compute.learner import Learner
 from kit.training.networks import fingerprint
@@ -7,10 +10,17 @@ from utils import to_signed, to_unit
 
 
 def batches_on(machine, train_set, cfg, first, count):
-    """`count` batches from number `first` on as tensors on the device: lr in [0, 1], hr in [-1, 1]."""
-    for lr, hr in batches(train_set, cfg.batch_size, first, count, cfg.workers, machine.rank, machine.world,
-                          pinned=machine.device.type == "cuda"):
-        yield to_unit(machine.move(lr)), to_signed(machine.move(hr))
+    """`count` batches from number `first` on as tensors on the device: lr in [0, 1], hr in [-1, 1].
+
+    PyTorch's generators of random numbers are seeded with the run's seed and the number of the batch before it is
+    handed over: so noise or dropout in a phase is the same when a run is resumed.
+    """
+    found = batches(train_set, cfg.batch_size, first, count, cfg.workers, machine.rank, machine.world,
+                    pinned=machine.device.type == "cuda")
+    for number, (lr, hr) in enumerate(found, first):
+        batch = to_unit(machine.move(lr)), to_signed(machine.move(hr))
+        torch.manual_seed(int(np.random.SeedSequence([cfg.seed, number, machine.rank]).generate_state(1)[0]))
+        yield batch
 
 
 def updates(phase, arguments, rest, state, discriminator_rate, say):

@@ -10,8 +10,8 @@ from kit.settings.schema import section
 class Keeper:
     """Writes to the folder of a run what its settings say; owns the record of what trained its epochs.
 
-    `forked` is what is to be copied of another run, (its Run, its phases), or None. Of several processes only the
-    first, the one that `writes`, touches the folder.
+    `forked` is what is to be copied of another run, the arguments of `Run.copy_phases`, or None. Of several processes
+    only the first, the one that `writes`, touches the folder.
     """
 
     def __init__(self, run, cfg, record, forked, writes):

@@ -198,9 +198,9 @@ def check_networks(cfg, generator, make_discriminator, size, memory):
         with torch.no_grad():
             try:
                 return network.train()(torch.empty(size, 3, side, side, device="meta"))
-            except NotImplementedError:  # what only works with values cannot be tried without
-                return None
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                if isinstance(error, NotImplementedError) or "meta tensor" in str(error):
+                    return None  # what only works with values cannot be tried without
                 raise ValueError(f"the {what} cannot be trained on batches of {size} patches with sides of {side} "
                                  f"({str(error).splitlines()[0]}); change batch_size, crop or the network") from error
 

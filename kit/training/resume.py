@@ -9,7 +9,7 @@ from kit.training.phases import scheduled
 def open_saved(run, phases, cfg, extras, say, machine):
     """The saved state of a run, or of the run that it forks, and what is to be copied of the latter.
 
-    Returns (saved, forked): a dictionary, or None for a new run; and None, or (the other Run, its phases).
+    Returns (saved, forked): a dictionary, or None for a new run; and None, or what `Run.copy_phases` takes.
     Raises ValueError for settings that do not go with what was trained.
     """
     with _resuming(run):  # of several machines perhaps only the first has the folder
@@ -32,15 +32,19 @@ def _open(run, phases, cfg, extras, say):
     if isinstance(saved, str):
         say(f"nothing of run {cfg.fork_of!r} is valid with these settings, so all is trained anew: {saved}")
         return None, None
-    return saved, (other, kept)
+    return saved, (other, kept, saved)
 
 
-def restore(saved, run, train_set, state, networks):
-    """Go on from a saved state. Raises ValueError when it does not go with the pictures or the networks."""
+def restore(saved, run, digests, state, networks):
+    """Go on from a saved state. Raises ValueError when it does not go with the pictures or the networks.
+
+    `digests` are those of the training and of the validation pictures, as the state has them.
+    """
     with _resuming(run, ValueError, RuntimeError):
-        if saved.get("data", train_set.digest) != train_set.digest:
-            raise ValueError(f"the training pictures have changed since the run was begun: {saved['data']} then, "
-                             f"{train_set.digest} now (number and CRC)")
+        for name, pictures in [("data", "training"), ("validation", "validation")]:
+            if saved.get(name, digests[name]) != digests[name]:
+                raise ValueError(f"the {pictures} pictures have changed since the run was begun: {saved[name]} then, "
+                                 f"{digests[name]} now (number and CRC)")
         state.load(saved)
         networks.load(saved)
 

@@ -22,7 +22,7 @@ from kit.training.networks import Networks
 from kit.training.phases import check_phases, find_phase
 from kit.training.resume import open_saved, restore
 from kit.training.state import RunState
-from kit.training.validation import validate, validation_set
+from kit.training.validation import digest_of, validate, validation_set
 from utils import bicubic
 
 
@@ -60,13 +60,14 @@ class Trainer:
         saved, forked = open_saved(self.run, self.phases, self.cfg, self.extras, self._say, self.machine)
         self.train_set = training_patches(self.cfg, self.machine, self.progress)
         self.valid_set = validation_set(self.cfg)
+        self._digests = {"data": self.train_set.digest, "validation": digest_of(self.valid_set, cfg.valid_pictures)}
         self._batches = partial(batches_on, self.machine, self.train_set, self.cfg)
         steps = cfg.updates_per_epoch or len(batches(self.train_set, cfg.batch_size))
         self.state = RunState(self.phases, steps, self.machine)
         judged = any(phase.asks_for("discriminator") for phase in self.phases)
         self.networks = Networks(self.cfg, self.machine, make_generator, make_discriminator, judged)
         if saved:
-            restore(saved, self.run, self.train_set, self.state, self.networks)
+            restore(saved, self.run, self._digests, self.state, self.networks)
         elif cfg.start_from:
             self.state.initial_updates = self.networks.start_from(cfg.start_from)
         self.keeper = Keeper(self.run, self.cfg, saved["record"] if saved else [], forked, self.machine.rank == 0)
@@ -259,7 +260,7 @@ class Trainer:
         self._saved, saved = time.monotonic(), self.state.to_save()
         divergence.check_losses(saved["sums"] or {}, phase, self.state, self.cfg)
         divergence.check_weights(self.networks, phase, self.state, self.cfg)
-        self.keeper.save({**saved, **self.networks.to_save(), "data": self.train_set.digest})
+        self.keeper.save({**saved, **self.networks.to_save(), **self._digests})
 
     def _say(self, message):
         if self.progress:

@@ -1,5 +1,9 @@
 """Validation: what the generator makes of the first pictures of a list, and how good that is."""
 
+import zlib
+
+import numpy as np
+
 from datasets import TestDataset
 from kit.evaluation.measure import evaluate, mean_scores
 from utils import Enlarger
@@ -42,3 +46,12 @@ def validation_set(cfg):
                              f"on both sides); leave it out of the list")
         valid_set[index]  # raises what reading it raises
     return valid_set
+
+
+def digest_of(valid_set, count):
+    """A text that stands for the pixels of the first `count` validation pictures."""
+    crc, count = 0, min(count, len(valid_set))
+    for index in range(count):
+        for picture in valid_set[index][1:]:
+            crc = zlib.crc32(np.ascontiguousarray(picture), crc)
+    return f"{count} pictures, {crc:08x}"

@@ -74,7 +74,8 @@ def test_batch_norm_is_folded_away_without_a_trace(photograph):
     trained = models.Generator(4, channels=8, blocks=2, first_norm=True)
     for module in trained.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            for values, least, most in [(module.running_mean, -1, 1), (module.running_var, 0.5, 2), (module.bias, -1, 1)]:
+            for values, least, most in [(module.running_mean, -1, 1), (module.running_var, 0.5, 2),
+                                        (module.bias, -1, 1)]:
                 torch.nn.init.uniform_(values, least, most)
     image = photograph[:40, :50]
     with torch.no_grad():

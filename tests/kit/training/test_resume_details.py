@@ -1,0 +1,143 @@
+"""Resuming, where it is hard: buffers of whole numbers, idle weights, random numbers in a phase, moved pictures."""
+
+import os
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import create_data_lists
+import datasets
+import solver
+import utils
+from helpers import changed, equal, last, same_generator, train, weights
+from kit import runs
+from kit.compare.sweeps import sweep
+from kit.compute.interrupt import Stopped
+from kit.compute.learner import Learner
+from kit.evaluation.generators import load_generator
+
+
+def interrupted(cfg, monkeypatch, updates, phases=None):
+    """Train a run, stopped once after so many updates, then resumed to its end."""
+    count = iter(range(updates, -1, -1))
+
+    def counted(self, loss, descend=Learner.descend):
+        descend(self, loss)
+        if next(count, None) == 1:
+            os.kill(os.getpid(), 2)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Learner, "descend", counted)
+        solver.Trainer(cfg, phases, progress=False).train()
+    trainer = solver.Trainer(cfg, phases, progress=False)
+    trainer.train()
+    return trainer
+
+
+class OfAllKinds(nn.Module):
+    """A generator with a table of whole numbers (as window attention has), a flag, and a weight that never learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.idle = nn.Conv2d(3, 48, 3, padding=1), nn.Conv2d(2, 2, 1)
+        self.register_buffer("order", torch.arange(48).flip(0))
+        self.register_buffer("flag", torch.tensor([True, False]))
+
+    def forward(self, lr):
+        return F.pixel_shuffle(self.body(lr)[:, self.order], 4) * (1 if self.flag[0] else 0)
+
+
+def test_whole_numbers_flags_and_idle_weights_are_saved_resumed_and_loaded(small_settings, monkeypatch):
+    monkeypatch.setattr(solver, "make_generator", lambda cfg: OfAllKinds())
+    wanted = train(small_settings, name="whole")
+    resumed = interrupted(small_settings, monkeypatch, 7)
+    assert equal(weights(resumed.run.folder), weights(wanted.run.folder))
+    monkeypatch.setattr("kit.evaluation.generators.make_generator", lambda cfg: OfAllKinds())
+    loaded = load_generator(resumed.run.checkpoint("adversarial"))
+    assert loaded.order.tolist() == list(range(47, -1, -1)) and loaded.flag.tolist() == [True, False]
+
+
+def test_random_numbers_in_a_phase_are_the_same_when_it_is_resumed(small_settings, monkeypatch):
+    def noisy_epoch(generator, batches):
+        for lr, hr in batches:
+            loss = F.mse_loss(F.dropout(generator(lr + 0.1 * torch.randn_like(lr)).float(), 0.2), hr)
+            generator.descend(loss)
+            yield {"content_loss": loss}
+
+    phases = [solver.Phase("noisy", noisy_epoch, 3, 1e-3)]
+    whole = solver.Trainer(changed(small_settings, name="whole"), phases, progress=False)
+    whole.train()
+    resumed = interrupted(small_settings, monkeypatch, 7, phases)
+    assert same_generator(resumed, whole)
+    other = solver.Trainer(changed(small_settings, name="other", seed=1), phases, progress=False)
+    other.train()
+    assert not same_generator(other, whole)
+
+
+def test_a_sweep_asked_for_more_epochs_trains_them(small_settings):
+    cfg = changed(small_settings, name="s", adversarial_epochs=0, warmup_schedule="constant")
+    sweep(cfg, warmup_lr=[1e-3])
+    table = sweep(changed(cfg, warmup_epochs=4), warmup_lr=[1e-3])
+    assert table.cells[1][table.cells[0].index("epochs")] == "4"
+
+
+def test_a_fork_has_nothing_of_epochs_that_its_origin_had_later(small_settings):
+    small_settings.adversarial_epochs, small_settings.warmup_schedule = 0, "constant"
+    train(small_settings)
+    fork = solver.Trainer(changed(small_settings, name="fork", fork_of="small", adversarial_epochs=1), progress=False)
+    longer = train(small_settings, warmup_epochs=4)
+    fork.train()
+    assert longer.run.sampled_epochs("warmup", "eye") == [1, 2, 3, 4]
+    assert fork.run.sampled_epochs("warmup", "eye") == [1, 2]
+    kept = {path.stem for path in fork.run.folder.glob("checkpoints/warmup*.pt")}
+    assert {"warmup", "warmup_001", "warmup_002"} <= kept and not kept & {"warmup_003", "warmup_004"}
+    assert runs.load_checkpoint(fork.run.checkpoint("warmup"))["epoch"] == 2
+
+
+def test_validation_pictures_that_change_are_noticed(own_lists, small_settings):
+    cfg = changed(small_settings, valid_list=str(own_lists / "valid.csv"))
+    train(cfg)
+    picture = utils.read_picture(own_lists / "valid" / "eye.png")
+    utils.save_picture(own_lists / "valid" / "eye.png", 255 - picture)
+    with pytest.raises(ValueError, match="the validation pictures have changed since the run was begun: 1 pictures"):
+        solver.Trainer(cfg, progress=False)
+
+
+def test_a_run_goes_on_in_a_copied_folder(own_lists, small_settings, tmp_path):
+    """Its lists are named by their whole paths; the digests tell that the pictures are the same."""
+    def settings(folder):
+        return changed(small_settings, train_list=str(folder / "train.csv"), valid_list=str(folder / "valid.csv"))
+
+    wanted = train(settings(own_lists), name="whole")
+    train(settings(own_lists), adversarial_epochs=0)
+    shutil.copytree(own_lists, tmp_path / "copy")
+    resumed = train(settings(tmp_path / "copy"))
+    assert equal(weights(resumed.run.folder), weights(wanted.run.folder))
+    picture = utils.read_picture(tmp_path / "copy" / "train" / "1.png")
+    utils.save_picture(tmp_path / "copy" / "train" / "1.png", 255 - picture)
+    with pytest.raises(ValueError, match="the training pictures have changed"):
+        solver.Trainer(settings(tmp_path / "copy"), progress=False)
+
+
+def test_a_cache_that_another_program_has_replaced_is_read_to_the_end(own_lists):
+    patches = datasets.TrainDataset(own_lists / "train.csv", 4, 32, 5, progress=False)
+    wanted = patches[[0, 1, 2]]
+    utils.save_picture(own_lists / "train" / "9.png", utils.read_picture(own_lists / "train" / "1.png")[::-1].copy())
+    create_data_lists.create_data_lists(own_lists / "train", None, own_lists, crop=32, progress=False)
+    datasets.TrainDataset(own_lists / "train.csv", 4, 32, 5, progress=False)  # as another program does
+    assert not patches.cache.file.exists()
+    assert all(torch.equal(a, b) for a, b in zip(patches[[0, 1, 2]], wanted))
+
+
+def test_a_run_whose_files_are_read_only_can_be_forked_and_the_fork_trained(small_settings):
+    first = train(small_settings)
+    for path in first.run.folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o444)
+    fork = train(small_settings, name="fork", fork_of="small", adversarial_weight=0.1)
+    for path in fork.run.folder.rglob("*.pt"):
+        assert path.stat().st_mode & 0o200, path
+    assert len(fork.history) == 4 and last(small_settings).stat().st_mode & 0o222 == 0
