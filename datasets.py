@@ -213,7 +213,7 @@ class TrainDataset(Dataset):
         return lr, hr
 
     def _cut(self, plan):
-        """The patches of a plan from the memory-mapped pack."""
+        """The patches of a plan from the memory-mapped image cache."""
         if self._pictures is None:
             self._pictures = open_image_cache(self.cache.file, self.rows, self.scale)
         # Reading beyond its end would end the program. (When another program has made a newer one it has no name any
@@ -241,7 +241,7 @@ class TrainDataset(Dataset):
         self._unchecked.discard(picture)
 
     def keep_on(self, device):
-        """Copy the whole pack to a device; from then on batches are cut there, the same as on the CPU."""
+        """Copy the whole image cache to a device; from then on batches are cut there, the same as on the CPU."""
         self._pictures = self._pictures or open_image_cache(self.cache.file, self.rows, self.scale)
         for picture in sorted(self._unchecked):
             self._check(picture)

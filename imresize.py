@@ -55,8 +55,8 @@ def imresize(image, scale=None, output_shape=None, *, padding="symmetric"):
 
     Examples
     --------
-    >>> low = imresize(np.zeros((480, 320, 3), np.uint8), 1 / 4)
-    >>> low.shape, low.dtype.name
+    >>> lr = imresize(np.zeros((480, 320, 3), np.uint8), 1 / 4)
+    >>> lr.shape, lr.dtype.name
     ((120, 80, 3), 'uint8')
     """
     _check_image(image)

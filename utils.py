@@ -256,8 +256,8 @@ class Enlarger:
         self.network, self.scale, self._widest = prepare(generator, self.device, self.dtype)
         self.tile, self.progress, self._receptive_field = tile, progress, None
         if tile is not None and tile <= 2 * self.receptive_field:
-            raise ValueError(f"tile must be larger than {2 * self.receptive_field}, twice the receptive field of this "
-                             f"generator, not {tile}")
+            raise ValueError(f"tile must be larger than {2 * self.receptive_field}, twice the radius of this "
+                             f"generator's receptive field, not {tile}")
 
     @property
     def receptive_field(self):

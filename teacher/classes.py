@@ -13,7 +13,6 @@ from kit.console import Table, progress_bar
 from kit.files import write_csv, write_whole
 from kit.handin import sandbox
 from kit.handin.check import check
-from kit.handin.contents import text_digest
 from kit.handin.findings import Finding, as_dict, csv_safe, sanitize
 from teacher import handout
 
@@ -50,8 +49,7 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
     if not named:
         raise ValueError(f"{folder}: holds no hand-ins, neither zips nor folders")
     sandbox.require()
-    digests = {name.removeprefix("kit/"): text_digest(text) for name, text in handout.contents().items()
-               if name.startswith("kit/") and name.endswith(".py")}
+    edition = handout.contents()
     done, todo = {}, []
     for name, path in named.items():
         try:
@@ -63,7 +61,7 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
         todo += [] if old else [(name, path, digest)]
     with progress_bar(None, "checking", progress, total=len(named), initial=len(named) - len(todo)) as bar, \
             ThreadPoolExecutor(max(1, jobs)) as pool:
-        working = {pool.submit(_check_one, path, out, name, digest, lists, seconds, digests): name
+        working = {pool.submit(_check_one, path, out, name, digest, lists, seconds, edition): name
                    for name, path, digest in todo}
         try:
             for future in as_completed(working):
@@ -77,12 +75,12 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
     return rows
 
 
-def _check_one(path, out, name, digest, lists, seconds, digests):
+def _check_one(path, out, name, digest, lists, seconds, edition):
     """Check one hand-in, whatever it is, and keep what was found."""
     copy = out / "handins" / name
     try:
         sandbox.remove(copy)
-        findings, scores = check(path, lists, scratch=copy, seconds=seconds, digests=digests)
+        findings, scores = check(path, lists, scratch=copy, seconds=seconds, edition=edition)
     except Exception as error:  # nothing that somebody hands in may stop the others
         findings, scores = [Finding("check", "problem", sanitize(
             f"could not be checked ({type(error).__name__}: {error})")[:300])], {}

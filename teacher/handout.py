@@ -36,7 +36,7 @@ STUB = 'raise NotImplementedError("{}: yours to write")  # YOUR CODE HERE'
 FILES = ["Makefile", "requirements.txt", "pyproject.toml", "LICENSE", ".gitignore",
          "tests/test_models.py"]
 # What of kit/ they do not get.
-LEFT_OUT = ["kit/README.md", "kit/tools/benchmark.py", "kit/tools/compare_recipes.py"]
+LEFT_OUT = ["kit/tools/benchmark.py", "kit/tools/compare_recipes.py"]
 
 
 def make(out, home=HOME):
@@ -75,7 +75,7 @@ def contents(home=HOME):
         files[name] = _notebook(home / name, TEMPLATES / f"{Path(name).stem}.md")
     digests = {name.removeprefix("kit/"): handin.text_digest(text) for name, text in files.items()
                if name.startswith("kit/") and name.endswith(".py")}
-    files["kit/handout.json"] = json.dumps(digests, indent=1) + "\n"
+    files[f"kit/{handin.HANDED_OUT}"] = json.dumps(digests, indent=1) + "\n"
     facts = _facts(files)
     for language, name in [("en", "README.md"), ("zh", "README.zh.md")]:
         text = (TEMPLATES / f"README.{language}.md").read_text(encoding="utf-8")

@@ -147,7 +147,7 @@ def test_when_memory_runs_out_smaller_tiles_are_tried(generator, photograph, mon
 
     def forward(self, lr, forward=models.Generator.forward):
         seen.append(lr.shape[-1])
-        if lr.shape[-1] > 60 and lr.shape[-2] > 16:  # (a strip of 16 is how the reach is found)
+        if lr.shape[-1] > 60 and lr.shape[-2] > 16:  # (a strip of 16 is how the receptive field is found)
             raise torch.OutOfMemoryError("out of memory")
         return forward(self, lr)
 

@@ -118,7 +118,7 @@ def pictures(only="*", picture=None, folder="runs", detail=96):
     return plot_comparison(shown, detail, score_captions(shown))
 
 
-def main(arguments=None, prog=None):
+def main(arguments=None, prog="python -m kit runs"):
     """The command `python -m kit runs`."""
     parser = Parser(prog=prog, description="Compare runs: a table of all, the best first.",
                     epilog=f"Example: {prog} 'demo*' --sort minutes")
@@ -136,7 +136,7 @@ def main(arguments=None, prog=None):
             print(found)
             if options.csv:
                 found.save(options.csv)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"{parser.prog}: error: {error}")
     except KeyboardInterrupt as stopped:
         sys.exit(str(stopped))

@@ -33,13 +33,17 @@ class Learner:
         # Frozen, it goes without the wrapper of several processes, which counts on gradients of its weights.
         network = self.network if self._frozen else self._parallel
         with self.machine.autocast():
-            if (len(batches) > 1 and getattr(self.network, "per_sample", False) is True
+            if (len(batches) > 1 and self._is_per_sample()
                     and len({batch.shape[1:] for batch in batches}) == 1):
                 together = network(torch.cat(batches))
                 if isinstance(together, torch.Tensor):
                     return together.split([len(batch) for batch in batches])
             outputs = [network(batch) for batch in batches]
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _is_per_sample(self):
+        """Whether the network says that it looks at each picture alone (by one of two names, the second an older)."""
+        return True in (getattr(self.network, name, False) for name in ("per_sample", "judges_each_alone"))
 
     @contextmanager
     def frozen(self):

@@ -6,11 +6,13 @@ Nothing in a hand-in is trusted: its files are only read, within limits, and its
 import json
 import tempfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 from kit.handin import sandbox
 from kit.handin.contents import (
     DIGESTS,
+    HANDED_OUT,
     LARGEST_FILE,
     NEEDED,
     REPORT,
@@ -29,7 +31,7 @@ MODEL_FILES = {".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".h5", ".keras",
                ".npz", ".npy", ".tar", ".gguf"}
 
 
-def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, digests=None):
+def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, edition=None):
     """Look through a hand-in.
 
     Parameters
@@ -44,8 +46,9 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
         The code is one's own, see `sandbox.run`.
     seconds : int
         How long its code may run.
-    digests : dict of str → str, optional
-        Of the kit/ that was handed out, see `contents.kit_digests`; without it of this one.
+    edition : dict of str → str, optional
+        The student edition that was handed out, name of the file → text: with its machinery the code is tried. Without
+        it with this kit's.
 
     Returns
     -------
@@ -63,7 +66,7 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
             root = opened(handin, scratch or Path(temporary, "handin"))
         except Refused as error:
             return [Finding("the file", "problem", str(error))], {}
-        findings = [*_guarded("files", check_files, root), *check_kit(root, digests or handed_out()),
+        findings = [*_guarded("files", check_files, root), *_guarded("kit", partial(check_kit, edition=edition), root),
                     *_guarded("notebooks", check_notebooks, root)]
         scores = {}
         try:
@@ -73,7 +76,7 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
             findings.append(_problem("pictures", error))
         findings += _guarded("report", check_report, root)
         if (root / "models.py").is_file():
-            findings += check_code(root, Path(temporary, "kit"), trusted, seconds)
+            findings += check_code(root, Path(temporary, "trial"), trusted, seconds, edition)
     finally:
         sandbox.remove(temporary)
     return findings, scores
@@ -105,8 +108,11 @@ def check_files(root):
     return findings or [Finding("files", "ok", "all there, and no model file")]
 
 
-def check_kit(root, digests):
+def check_kit(root, edition=None):
     """The files of the kit's machinery that the student has changed: they are not what tries the code here."""
+    digests = json.loads(edition[f"kit/{HANDED_OUT}"]) if edition else handed_out()
+    if digests is None:
+        return []  # nothing to compare with
     try:
         own = json.loads((root / DIGESTS).read_bytes()) if (root / DIGESTS).is_file() else kit_digests(root / "kit")
         changed = sorted(name for name in own if own[name] != digests.get(name))

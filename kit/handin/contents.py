@@ -20,8 +20,11 @@ REPORT, REPORT_PICTURES = "report.md", "report"
 NEEDED = ["models.py", "solver.py", *NOTEBOOKS, REPORT]
 RESULT = Path("results", "handin")  # the pictures to be graded, <set>/<picture>.png, and result.json
 DIGESTS = "kit.json"  # in the zip: what the student's copy of the kit's machinery is told by
+HANDED_OUT = "handout.json"  # in the kit/ of a student edition: the same, as it was made
 # Folders of the kit and of what it makes; every other folder with Python files in it is a package of the student's.
 NOT_OWN = {"kit", "tests", "teacher", "weights", "data", "runs", "results", REPORT_PICTURES}
+# What tells an environment, or another copy of the kit.
+NO_PACKAGE = ["pyvenv.cfg", "conda-meta", "site-packages", "kit/__init__.py"]
 LARGEST_FILE, LARGEST, MOST_FILES, DEEPEST = 20, 100, 2000, 20  # megabytes, megabytes unpacked, files, folders
 _TOO_LARGE = f"{{}}: has more than {MOST_FILES} files or {LARGEST} MB in it; was it made by python -m kit zip?"
 
@@ -50,7 +53,7 @@ def own_code(folder):
     """
     folder = Path(folder)
     packages = [place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")
-                and place.name not in NOT_OWN and not (place / "pyvenv.cfg").exists()]
+                and place.name not in NOT_OWN and not any((place / sign).exists() for sign in NO_PACKAGE)]
     files = [*folder.glob("*.py"), *(path for place in packages for path in place.rglob("*.py"))]
     return sorted((path.relative_to(folder) for path in files if path.is_file()), key=lambda path: path.as_posix())
 
@@ -85,9 +88,9 @@ def text_digest(text):
 
 
 def handed_out():
-    """The digests of the kit/ that students got: of this edition as it was made, else of the kit as it is."""
-    note = KIT / "handout.json"
-    return json.loads(note.read_text(encoding="utf-8")) if note.is_file() else kit_digests()
+    """The digests of the kit/ of this student edition as it was made; None in the whole kit."""
+    note = KIT / HANDED_OUT
+    return json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
 
 
 class Refused(ValueError):

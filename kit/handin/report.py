@@ -210,7 +210,7 @@ def markdown(table):
     return "\n".join([line(header), rule, *map(line, rows)])
 
 
-def main(arguments=None, prog=None):
+def main(arguments=None, prog="python -m kit report"):
     """The command `python -m kit report`."""
     parser = Parser(prog=prog, description="Write a draft of the report, or renew what is generated in it.",
                     epilog=f"Example: {prog} --language zh")

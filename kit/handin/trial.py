@@ -9,19 +9,20 @@ from kit.handin.contents import own_code
 from kit.handin.findings import Finding, sanitize
 
 
-def check_code(root, folder, trusted, seconds):
+def check_code(root, folder, trusted, seconds, edition=None):
     """Whether its networks and its training work: the tests of networks and a few updates, in a sandbox.
 
-    They are tried in the new folder `folder`: the student's code with this kit's machinery and tests.
+    They are tried in the new folder `folder`: the student's code with the machinery and the tests of the student
+    edition that was handed out, or of this kit.
     """
-    kit = folder / "kit"
-    shutil.copytree(KIT, kit, ignore=shutil.ignore_patterns("__pycache__", "*.md"))
-    home = KIT.parent
-    for file in [*home.glob("*.py"), home / "tests" / "test_models.py"]:
-        _copy(home, folder, file.relative_to(home))
+    for name, text in (edition or _own_edition()).items():
+        if name.endswith((".py", ".csv")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
     for file in own_code(root):
-        _copy(root, folder, file)
-    outcome = sandbox.run(kit / "handin" / "smoke_test.py", [], folder, seconds, trusted=trusted)
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / file, folder / file)
+    outcome = sandbox.run(folder / "kit" / "handin" / "smoke_test.py", [], folder, seconds, trusted=trusted)
     tried = [Finding("code", "problem", f"it tried what no training needs: {sanitize(attempt)}")
              for attempt in outcome.attempts[:3]]
     results = _read_trial(sandbox.read_left(folder, "trial.json"))
@@ -46,9 +47,11 @@ def check_code(root, folder, trusted, seconds):
     return [*findings, *tried]
 
 
-def _copy(source, target, file):
-    (target / file).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source / file, target / file)
+def _own_edition():
+    """What of this kit the code is tried with: name of the file → text."""
+    home = KIT.parent
+    files = [*home.glob("*.py"), *KIT.rglob("*.py"), *KIT.rglob("*.csv"), home / "tests" / "test_models.py"]
+    return {file.relative_to(home).as_posix(): file.read_text(encoding="utf-8") for file in files}
 
 
 def _read_trial(content):

@@ -25,8 +25,8 @@ def slanted_edge(size=96, supersampling=8):
 def edge(methods):
     """A slanted edge made small and enlarged by every method, and the grey values along a line across it.
 
-    `methods` as `methods` makes them; nearest neighbour and bilinear interpolation are put before them, the
-    original behind.
+    `methods` as `kit.evaluation.methods` makes them; nearest neighbour and bilinear interpolation are put before them,
+    the original behind.
     """
     original = slanted_edge()
     lr = imresize(original, 0.25)

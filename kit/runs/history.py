@@ -86,7 +86,7 @@ def read_record(run, folder="runs"):
     try:
         record = json.loads(Path(folder, run, "settings.json").read_bytes())
         return current_record(record) if isinstance(record, list) else []  # (else of an older version of the kit)
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, AttributeError):  # none there, or not as training writes it
         return []
 
 

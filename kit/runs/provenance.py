@@ -70,8 +70,9 @@ def _what_matters(segment):
     """A segment without the number of its first epoch and settings of what is kept; the kit's own sources as one."""
     settings = {name: value for name, value in segment["settings"].items()
                 if name not in SECTIONS["what is kept"] and name not in SECTIONS["run"]}
-    digest = hashlib.sha256(segment["source"].encode()).hexdigest()[:12]
-    source = "the kit's" if digest in KIT_SOURCES else segment["source"]
+    source = segment.get("source", "")  # (missing in the oldest records)
+    if hashlib.sha256(source.encode()).hexdigest()[:12] in KIT_SOURCES:
+        source = "the kit's"
     return {**{key: value for key, value in segment.items() if key != "first_epoch"}, "settings": settings,
             "source": source}
 

@@ -10,16 +10,16 @@ from kit.evaluation.measure import evaluate
 from utils import Enlarger
 
 
-def cost_table(ahead, steps_per_epoch, seconds_per_update, validating):
+def cost_table(ahead, steps_per_epoch, measure, validating):
     """A table of what phases will take, and the minutes of all together.
 
-    `ahead` is a list of (phase, epochs to do), `seconds_per_update(phase)` finds what an update takes, `validating` is
-    what a validation takes, in seconds.
+    `ahead` is a list of (phase, epochs to do), `measure(phase)` finds what an update takes, `validating` is what a
+    validation takes, in seconds.
     """
     rows, total = [], 0
     for phase, epochs in ahead:
         if epochs > 0:
-            one = seconds_per_update(phase)
+            one = measure(phase)
             minutes = epochs * (steps_per_epoch * one + validating) / 60
             total += minutes
             rows.append([phase.name, str(epochs), f"{epochs * steps_per_epoch:,}", f"{1000 * one:,.0f}",

@@ -22,14 +22,13 @@ def check_weights(networks, phase, state, cfg):
 
 def check_score(psnr, phase, state, cfg, run=None):
     """Raise FloatingPointError when an epoch ended far below the best one before, and put `run` back to it."""
-    if psnr >= state.best_psnr - FALL:
-        return
-    if run:
-        run.rollback()
-    raise FloatingPointError(
-        f"training has diverged: {phase.name} epoch {state.epoch + 1} ended at {psnr:.1f} dB, after "
-        f"{state.best_psnr:.1f} dB before. The run was put back to the end of the epoch before. "
-        f"{_advice(phase, state, cfg)}")
+    if psnr < state.best_psnr - FALL:
+        if run:
+            run.rollback()
+        raise FloatingPointError(
+            f"training has diverged: {phase.name} epoch {state.epoch + 1} ended at {psnr:.1f} dB, after "
+            f"{state.best_psnr:.1f} dB before. The run was put back to the end of the epoch before. "
+            f"{_advice(phase, state, cfg)}")
 
 
 def _no_number(what, phase, state, cfg):

@@ -204,13 +204,8 @@ def check_networks(cfg, generator, make_discriminator, size, memory):
                 raise ValueError(f"the {what} cannot be trained on batches of {size} patches with sides of {side} "
                                  f"({str(error).splitlines()[0]}); change batch_size, crop or the network") from error
 
-    sr = tried(copy.deepcopy(generator).to("meta"), cfg.crop // cfg.scale, "generator")
-    if sr is None:
-        device = next(generator.parameters()).device
-        with torch.no_grad():
-            sr = copy.deepcopy(generator).eval()(torch.zeros(1, 3, cfg.crop // cfg.scale, cfg.crop // cfg.scale,
-                                                             device=device))
-    _check_scale(type(generator).__name__, sr, cfg)
+    tried(copy.deepcopy(generator).to("meta"), cfg.crop // cfg.scale, "generator")
+    check_enlarges(generator, cfg.scale)
     if make_discriminator:
         with torch.device("meta"):
             discriminator = make_discriminator(cfg)
@@ -224,14 +219,24 @@ def check_networks(cfg, generator, make_discriminator, size, memory):
                          f"batch_size, crop or network")
 
 
-def _check_scale(name, sr, cfg):
-    """Raise ValueError unless this is what a generator makes of a batch of patches at the scale of the settings."""
-    lr = cfg.crop // cfg.scale
-    if not isinstance(sr, torch.Tensor) or sr.ndim != 4 or sr.shape[1] != 3 or sr.shape[2] != sr.shape[3] \
-            or not sr.shape[3] or sr.shape[3] % lr:
-        what = tuple(sr.shape[1:]) if isinstance(sr, torch.Tensor) else type(sr).__name__
+def check_enlarges(generator, scale, side=16):
+    """Raise ValueError unless a generator, as it is used when it is trained, enlarges a picture by `scale`."""
+    name = type(generator).__name__
+    try:
+        with torch.no_grad():
+            try:
+                sr = copy.deepcopy(generator).to("meta").eval()(torch.empty(1, 3, side, side, device="meta"))
+            except (RuntimeError, TypeError):  # what only works with values cannot be tried without
+                device = next(generator.parameters()).device
+                sr = copy.deepcopy(generator).eval()(torch.zeros(1, 3, side, side, device=device))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ValueError(f"the generator cannot enlarge a picture of {side}×{side} "
+                         f"({str(error).splitlines()[0]})") from error
+    found = sr.shape[-1] // side if isinstance(sr, torch.Tensor) and sr.ndim == 4 else 0
+    if not found or sr.shape != (1, 3, found * side, found * side):
+        what = tuple(sr.shape) if isinstance(sr, torch.Tensor) else type(sr).__name__
         raise ValueError(f"a generator must make N×3×(scale·H)×(scale·W) of N×3×H×W; this {name} makes {what} of "
-                         f"{(3, lr, lr)}")
-    if sr.shape[3] != cfg.crop:
-        raise ValueError(f"the generator that models.make_generator builds enlarges ×{sr.shape[3] // lr}, but the "
-                         f"setting scale is {cfg.scale}")
+                         f"(1, 3, {side}, {side})")
+    if found != scale:
+        raise ValueError(f"the generator that models.make_generator builds enlarges ×{found}, but the setting scale "
+                         f"is {scale}")

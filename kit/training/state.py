@@ -141,7 +141,7 @@ class RunState:
     def to_save(self):
         """What a saved state has of it; several processes meet here."""
         sums = None if self._sums is None else dict(zip(self._losses, self._shared_sums().tolist()))
-        self.seconds, self.saved_step = self.elapsed() if self.step else 0, self.step
+        self.seconds = self.elapsed() if self.step else 0
         return {"phase": self.phase, "epoch": self.epoch, "step": self.step, "history": self.history,
                 "initial_updates": self.initial_updates, "sums": sums, "seconds": self.seconds}
 

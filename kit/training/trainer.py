@@ -229,7 +229,8 @@ class Trainer:
             display.losses(self._mean_losses(phase))
         stop, save = self._interrupted.is_set(), now - self._saved > 60 * self.cfg.save_minutes
         if self.machine.world > 1:  # what any process wants, all do, and after the same update; asking costs time
-            stop, save = self.machine.any(stop or self.machine.is_orphan, save) if self.state.step % 20 == 0 else (0, 0)
+            asks = self.state.step % 20 == 0
+            stop, save = self.machine.any(stop or self.machine.is_orphan, save) if asks else (False, False)
         if stop or save:
             self._save(phase)
         if stop:
@@ -260,6 +261,7 @@ class Trainer:
         self._saved, saved = time.monotonic(), self.state.to_save()
         divergence.check_losses(saved["sums"] or {}, phase, self.state, self.cfg)
         divergence.check_weights(self.networks, phase, self.state, self.cfg)
+        self.state.saved_step = self.state.step
         self.keeper.save({**saved, **self.networks.to_save(), **self._digests})
 
     def _say(self, message):

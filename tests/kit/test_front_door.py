@@ -1,5 +1,6 @@
 """The front door: `python -m kit` and its commands."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -40,3 +41,11 @@ def test_a_syntax_error_in_the_students_files_is_found_by_the_check_and_stops_no
     assert "it cannot be imported: SyntaxError" in done.stdout and "Traceback" not in done.stderr
     for command in ("runs", "report"):
         assert "SyntaxError" not in kit(command, folder=tmp_path).stderr
+
+
+def test_what_cannot_be_packed_is_told_in_one_line(tmp_path):
+    copy_kit(tmp_path)
+    os.utime(tmp_path / "models.py", (150_000_000, 150_000_000))  # 1974: zip files begin in 1980
+    for arguments in (["check"], ["zip", "ann"]):
+        done = kit(*arguments, folder=tmp_path)
+        assert done.returncode == 1 and done.stderr.startswith(f"python -m kit {arguments[0]}: error: ZIP does not")

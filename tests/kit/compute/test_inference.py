@@ -14,17 +14,17 @@ from models import Generator
 
 def test_the_receptive_field_is_how_far_a_pixel_acts():
     generator = Generator(4, channels=4, blocks=2, batch_norm=False).double().eval()
-    reach = receptive_field(generator.float())
+    radius = receptive_field(generator.float())
     generator.double()
-    assert reach == 12  # 4 + 2·2 + 1 at full size, 1 + 1/2 in the upsampling, 4/4 at the end: 11.5
+    assert radius == 12  # 4 + 2·2 + 1 at full size, 1 + 1/2 in the upsampling, 4/4 at the end: 11.5
     for parameter in generator.parameters():
         nn.init.constant_(parameter, 0.1)  # nothing cancels
     lr = torch.rand(1, 3, 64, 1, dtype=torch.float64)
     changed = lr.clone()
     changed[0, 0, 32] += 1
     rows = (generator(lr) != generator(changed)).any(dim=1)[0, :, 0].nonzero().flatten() / 4
-    assert 32 - rows.min() <= reach and rows.max() - 32 < reach + 1
-    assert 32 - rows.min() > reach - 2
+    assert 32 - rows.min() <= radius and rows.max() - 32 < radius + 1
+    assert 32 - rows.min() > radius - 2
 
 
 class Around(nn.Module):

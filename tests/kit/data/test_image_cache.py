@@ -21,15 +21,15 @@ def test_a_cache_is_made_once_and_again_when_a_picture_changes(tmp_path, photogr
         utils.save_picture(tmp_path / "p" / f"{i}.png", np.ascontiguousarray(photograph[i * 40 : i * 40 + 40, :48]))
     make_lists(tmp_path / "p", None, tmp_path, crop=32)
     rows = datasets.read_list(tmp_path / "train.csv")
-    pack = image_cache_of(tmp_path / "train.csv", rows).file
-    lr, hr = open_image_cache(pack, rows, 4)[1]
+    cache = image_cache_of(tmp_path / "train.csv", rows).file
+    lr, hr = open_image_cache(cache, rows, 4)[1]
     assert np.array_equal(hr, photograph[40:80, :48]) and np.array_equal(lr, imresize(hr, 1 / 4))
-    made = pack.stat().st_mtime_ns
+    made = cache.stat().st_mtime_ns
     image_cache_of(tmp_path / "train.csv", rows)
-    assert pack.stat().st_mtime_ns == made
+    assert cache.stat().st_mtime_ns == made
     utils.save_picture(tmp_path / "p" / "1.png", 255 - photograph[40:80, :48])
     other = image_cache_of(tmp_path / "train.csv", rows).file
-    assert other != pack  # so that nobody who has the old one open can mistake it
+    assert other != cache  # so that nobody who has the old one open can mistake it
     assert np.array_equal(open_image_cache(other, rows, 4)[1][1], 255 - photograph[40:80, :48])
     assert {p.name for p in tmp_path.iterdir()} == {"p", "train.csv", other.name, other.name + ".json",
                                                     ".train.x4.lock"}
@@ -60,7 +60,7 @@ def test_an_interrupted_cache_is_continued(tmp_path, photograph, monkeypatch):
     calls.clear()
     monkeypatch.setattr(datasets, "read_pair", lambda row, scale: calls.append(row) or read(row, scale))
     assert image_cache_of(tmp_path / "train.csv", rows).file.read_bytes() == expected
-    assert 0 < len(calls) < 40  # what was packed before was kept
+    assert 0 < len(calls) < 40  # what was cached before was kept
 
 
 def cache_again(csv_file):
@@ -72,20 +72,20 @@ def test_a_cache_killed_ten_times_is_the_same_as_one_made_in_one_go(tmp_path, ph
         utils.save_picture(tmp_path / "p" / f"{i}.png", np.ascontiguousarray(np.roll(photograph, 4 * i, axis=1)))
     make_lists(tmp_path / "p", None, tmp_path)
     rows = datasets.read_list(tmp_path / "train.csv")
-    pack = image_cache_of(tmp_path / "train.csv", rows).file
-    expected, part = pack.read_bytes(), pack.with_name(pack.name + ".part")
-    pack.unlink()
+    cache = image_cache_of(tmp_path / "train.csv", rows).file
+    expected, part = cache.read_bytes(), cache.with_name(cache.name + ".part")
+    cache.unlink()
     moments, kills = random.Random(0), 0
-    while not pack.exists():
+    while not cache.exists():
         process = start(cache_again, tmp_path / "train.csv")
-        if kills < 10:  # when a little more is packed than the last time
+        if kills < 10:  # when a little more is cached than the last time
             wanted = len(expected) * (kills + moments.random()) / 11
             while process.is_alive() and not (part.exists() and part.stat().st_size > wanted):
                 time.sleep(0.0005)
             kills += process.is_alive()
             process.kill()
         process.join()
-    assert kills == 10 and pack.read_bytes() == expected and not part.exists()
+    assert kills == 10 and cache.read_bytes() == expected and not part.exists()
 
 
 def test_a_full_disk_is_named_before_anything_is_written(tmp_path, photograph, monkeypatch):

@@ -132,7 +132,12 @@ def members(good, tmp_path_factory, photograph):
     other = member("other_names")  # in a package of the student's
     (other / "mysr").mkdir()
     shutil.copy(ROOT / "tests" / "own_models.py", other / "mysr" / "networks.py")
-    (other / "models.py").write_text("from mysr.networks import make_discriminator, make_generator  # noqa\n")
+    (other / "models.py").write_text("""from mysr.networks import make_discriminator as judge, make_generator
+def make_discriminator(cfg):
+    if cfg.gradient_penalty:  # 0 in the student edition, and not in the solution
+        raise NotImplementedError("not in my settings")
+    return judge(cfg)
+""")
     picture = next((member("wrong_size") / RESULT / "demo_test").glob("*.png"))
     Image.open(picture).resize((64, 64)).save(picture)
     path = member("not_executed") / "test.ipynb"
@@ -172,8 +177,10 @@ def test_each_of_a_class_gets_the_verdict_it_deserves_and_the_machine_is_unharme
     folder, canary, calls = members
     whole, other_code = handin.check_code, ("good", "other_names", *HOSTILE)  # the others' code is that of the first
 
-    def only_where_code_matters(root, kit, trusted, seconds):
-        return whole(root, kit, trusted, 8 if root.name == "endless" else seconds) if root.name in other_code else []
+    def only_where_code_matters(root, folder, trusted, seconds, edition):
+        if root.name not in other_code:
+            return []
+        return whole(root, folder, trusted, 8 if root.name == "endless" else seconds, edition)
 
     monkeypatch.setattr(handin, "check_code", only_where_code_matters)
     arguments = ["check", str(folder), "--out", str(tmp_path / "out"), "--lists", str(student / "data" / "lists")]
@@ -201,19 +208,24 @@ def test_each_of_a_class_gets_the_verdict_it_deserves_and_the_machine_is_unharme
 
 def test_handed_in_is_the_students_own_and_changed_machinery_is_named(tmp_path):
     own = ["models.py", "mysr/__init__.py", "mysr/blocks/residual.py", "train.ipynb"]
-    others = ["kit/files.py", "tests/test_models.py", "env/lib/x.py", ".hidden/y.py", "data/z.py", "weights/a.pt"]
-    for name in [*own, *others, "env/pyvenv.cfg"]:
+    others = ["kit/files.py", "tests/test_models.py", "env/lib/x.py", ".hidden/y.py", "data/z.py", "weights/a.pt",
+              "conda/lib/u.py", "handout/models.py", "handout/kit/__init__.py"]
+    for name in [*own, *others, "env/pyvenv.cfg", "conda/conda-meta/history"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"# {name}", encoding="utf-8")
     contents.make_zip(tmp_path, tmp_path / "ann.zip")
     with zipfile.ZipFile(tmp_path / "ann.zip") as archive:
         assert archive.namelist() == [*own, contents.DIGESTS]
     root = contents.opened(tmp_path / "ann.zip", tmp_path / "opened")
-    digests = {"files.py": contents.text_digest("# kit/files.py\r\n")}  # (line ends do not count)
-    assert handin.check_kit(root, digests) == []
-    finding, = handin.check_kit(root, {"files.py": "another", "more.py": "one"})
-    assert finding.verdict == "note" and "changed: kit/files.py; the code is tried" in finding.text
-    finding, = handin.check_kit(tmp_path, {})  # a folder that was handed in whole, with its kit/
-    assert "changed: kit/files.py" in finding.text
+    def named(root, **digests):
+        edition = {f"kit/{contents.HANDED_OUT}": json.dumps(digests)}
+        return [(one.verdict, one.text) for one in handin.check_kit(root, edition)]
+
+    same = contents.text_digest("# kit/files.py\r\n")  # (line ends do not count)
+    assert named(root, **{"files.py": same}) == []
+    (verdict, text), = named(root, **{"files.py": "another", "more.py": "one"})
+    assert verdict == "note" and "changed: kit/files.py; the code is tried with the kit as it was handed out" in text
+    assert "changed: kit/files.py" in named(tmp_path)[0][1]  # a folder that was handed in whole, with its kit/
+    assert handin.check_kit(root) == []  # the whole kit does not know what was handed out
     (root / contents.DIGESTS).write_text("[1, 2", encoding="utf-8")
-    assert "cannot be read" in handin.check_kit(root, digests)[0].text
+    assert "cannot be read" in named(root)[0][1]

@@ -25,3 +25,10 @@ def test_the_run_to_look_at_is_named_chosen_or_the_newest_and_said(small_setting
     with pytest.raises(FileNotFoundError, match="no run 'tow' .did you mean 'two'"):
         runs.current_run("tow", folder)
     assert list(runs.checkpoints("one", folder)) == ["warmup"]
+
+
+@pytest.mark.parametrize("content", ["{", '{"a": 1}', '[{"settings": "no", "trained_by": [1]}]', "[1]"])
+def test_a_record_that_is_none_is_none(tmp_path, content):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_text(content, encoding="utf-8")
+    assert runs.read_record("run", tmp_path) == [] and runs.read_settings("run", tmp_path) == {}

@@ -97,9 +97,9 @@ def test_a_run_of_a_kit_that_did_not_know_a_setting_was_trained_with_the_papers_
     train(cfg)
     for file in (Path(cfg.runs) / cfg.name / "checkpoints").glob("last*.pt"):
         state = torch.load(file, weights_only=True)
-        for stretch in state["record"]:
-            stretch["trained_by"].pop("penalty_every", None)
-            stretch["settings"].pop("penalty_every", None)
+        for segment in state["record"]:
+            segment["trained_by"].pop("penalty_every", None)
+            segment["settings"].pop("penalty_every", None)
         torch.save(state, file)
     solver.Trainer(changed(cfg, adversarial_epochs=9), progress=False)
     with pytest.raises(ValueError, match="its adversarial was trained with penalty_every = 1, not 4"):
@@ -137,11 +137,15 @@ def test_a_run_of_an_older_kit_goes_on_as_if_it_were_of_this_one(small_settings)
         segment["settings"] = older(segment["settings"])
         if "content_loss" in segment["trained_by"]:
             segment["trained_by"] = older(segment["trained_by"])
-        segment["source"] = {"warmup": OLD_WARMUP}.get(segment["phase"], segment["source"])
+        if segment["phase"] == "warmup":
+            segment["source"] = OLD_WARMUP
+        else:
+            segment.pop("source")  # of the oldest kits
     save_checkpoint(last(small_settings), state)
     resumed = train(small_settings)
     assert equal(weights(resumed.run.folder), weights(wanted.run.folder))
-    assert [s["settings"]["content_loss"] for s in segments(small_settings)] == ["mse + 2 lr_consistency"] * 3
+    assert {s["settings"]["content_loss"] for s in segments(small_settings)} == {"mse + 2 lr_consistency"}
+    assert [s["phase"] for s in segments(small_settings)][0] == "warmup"
     (first.run.folder / "settings.json").write_text(json.dumps(state["record"]), encoding="utf-8")
     assert runs.read_settings("small", small_settings.runs)["rotate"] is True  # as tables and reports see it
 

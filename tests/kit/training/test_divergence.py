@@ -52,3 +52,21 @@ def test_an_explosion_without_infinity_is_noticed_and_taken_back(small_settings,
     assert equal(weights(last(cfg)), good)
     monkeypatch.undo()
     assert len(train(cfg).history) == 2
+
+
+def test_a_second_call_after_weights_that_are_no_numbers_keeps_nothing_either(small_settings):
+    """As when a cell is run again: the losses are fine, and the weights of the last update are not."""
+    def breaking_epoch(generator, batches):
+        for number, (lr, hr) in enumerate(batches):
+            loss = (generator(lr).float() - hr).square().mean()
+            generator.descend(loss)
+            if number == 4:
+                with torch.no_grad():
+                    next(generator.network.parameters()).fill_(float("nan"))
+            yield {"content_loss": loss}
+
+    trainer = solver.Trainer(small_settings, [solver.Phase("mine", breaking_epoch, 2, 1e-3)], progress=False)
+    for _ in range(3):
+        with pytest.raises(FloatingPointError, match="a weight of Generator of mine epoch 1 is no longer a number"):
+            trainer.train()
+    assert not trainer.history and not list(trainer.run.folder.glob("checkpoints/mine*.pt"))

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from easydict import EasyDict
+from torch import nn
 
 import create_data_lists
 import own_models
@@ -189,3 +191,26 @@ def test_networks_of_ones_own_train_resume_validate_enlarge_and_are_measured(sma
     image = np.ascontiguousarray(photograph[:70, :93])
     tiled, untiled = (utils.super_resolve(generator, image, tile=tile) for tile in (50, None))
     assert np.abs(tiled.astype(int) - untiled).max() <= 1
+
+
+class OnlyPatches(nn.Module):
+    """A generator that takes nothing but the patches of its training."""
+
+    def __init__(self, in_training):
+        super().__init__()
+        self.body, self.in_training = nn.Conv2d(3, 48, 3, padding=1), in_training
+
+    def forward(self, lr):
+        if not self.training and self.in_training:
+            return self.body(lr)
+        sr = F.pixel_shuffle(self.body(lr), 4)
+        return sr if self.in_training else sr.reshape(len(lr), 3, 32, 32)
+
+
+@pytest.mark.parametrize("in_training, message", [(True, r"makes \(1, 48, 16, 16\) of \(1, 3, 16, 16\)"),
+                                                  (False, "cannot enlarge a picture of 16×16")])
+def test_a_generator_that_cannot_enlarge_is_refused_before_it_is_trained(small_settings, monkeypatch, in_training,
+                                                                        message):
+    monkeypatch.setattr(solver, "make_generator", lambda cfg: OnlyPatches(in_training))
+    with pytest.raises(ValueError, match=message):
+        solver.Trainer(small_settings, progress=False)
