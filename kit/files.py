@@ -69,10 +69,10 @@ NO_LOCKS = {getattr(errno, name) for name in ("ENOLCK", "ENOTSUP", "EOPNOTSUPP",
 
 
 @contextmanager
-def locked(path, timeout):
+def locked(path, timeout, say=True):
     """A context that one program at a time is in. Raises filelock's Timeout when another is after these seconds.
 
-    Some disks in a network have no locks: there it says so, and goes on without.
+    Some disks in a network have no locks: there it says so, if it is to `say` it, and goes on without.
     """
     lock = FileLock(path)
     try:
@@ -80,7 +80,9 @@ def locked(path, timeout):
     except (NotImplementedError, OSError) as error:
         if not _tells_of_no_locks(error, path):
             raise
-        print(f"{path.parent}: its disk has no locks; going on without, so let only one program work there", flush=True)
+        if say:
+            print(f"{path.parent}: its disk has no locks; going on without, so let only one program work there",
+                  flush=True)
     try:
         yield
     finally:

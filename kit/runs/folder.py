@@ -162,7 +162,7 @@ class Run:
         if not (self.folder / ".lock").is_file():
             return False
         try:
-            with locked(self.folder / ".lock", 0):
+            with locked(self.folder / ".lock", 0, say=False):
                 return False
         except Timeout:
             return True
