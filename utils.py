@@ -19,8 +19,8 @@ import torch
 from PIL import Image, ImageOps
 
 from imresize import imresize
-from kit.compute.device import free_memory, has_bf16, is_out_of_memory, layout_for
-from kit.compute.inference import prepare, receptive_field
+from kit.compute.device import free_memory, has_bf16, is_out_of_memory
+from kit.compute.inference import QuickCopy, receptive_field
 from kit.console import progress_bar
 from kit.files import write_whole
 
@@ -216,7 +216,8 @@ def super_resolve(generator, picture, *, tile=None, precision="auto", progress=F
     ----------
     generator : torch.nn.Module
         Any network N×3×H×W in [0, 1] → N×3×scale·H×scale·W in [-1, 1]. Where its weights are (CPU or GPU),
-        the work is done. It is used in evaluation mode, whatever mode it is in, and not changed.
+        the work is done. It is used in evaluation mode, whatever mode it is in, and not changed. For one that
+        only takes multiples of a size, found by trying, pictures are padded.
     picture : numpy.ndarray
         uint8 H×W×3. A grey H×W picture goes through the network as RGB and comes back grey.
     tile : int, optional
@@ -224,7 +225,8 @@ def super_resolve(generator, picture, *, tile=None, precision="auto", progress=F
         it, what fits into 1.5 GB on a CPU, and into half of the free memory on a GPU. When memory runs
         out all the same, smaller tiles are tried.
     precision : {"auto", "fp32", "bf16"}
-        Number format of the network; "auto" is bf16 where the hardware has it.
+        Number format of the network; "auto" is bf16 where the hardware has it. A network that cannot compute in
+        bf16 does so in fp32.
     progress : bool
         Show a progress bar over the tiles.
 
@@ -245,15 +247,16 @@ class Enlarger:
     """A function that enlarges one picture as `super_resolve` does; the generator is prepared once for all.
 
     Parameters and errors as for `super_resolve`. It keeps the weights that the generator has now; `scale` is
-    how many times it enlarges.
+    how many times it enlarges, `note` what is not as was asked for (None, or a sentence about the number format).
     """
 
     def __init__(self, generator, *, tile=None, precision="auto", progress=False):
         self.device = next(generator.parameters(), torch.empty(0)).device
-        if precision == "auto":
-            precision = "bf16" if has_bf16(self.device) else "fp32"
-        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        self.network, self.scale, self._widest = prepare(generator, self.device, self.dtype)
+        if precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f"precision must be 'auto', 'fp32' or 'bf16', not {precision!r}")
+        bf16 = precision == "bf16" or precision == "auto" and has_bf16(self.device)
+        self.network = QuickCopy(generator, self.device, bf16)
+        self.scale, self.note = self.network.scale, self.network.note
         self.tile, self.progress, self._receptive_field = tile, progress, None
         if tile is not None and tile <= 2 * self.receptive_field:
             raise ValueError(f"tile must be larger than {2 * self.receptive_field}, twice the radius of this "
@@ -263,17 +266,13 @@ class Enlarger:
     def receptive_field(self):
         """How far tiles must overlap. Raises ValueError as `kit.compute.inference.receptive_field` does."""
         if self._receptive_field is None:
-            self._receptive_field = receptive_field(self.network)
+            self._receptive_field = receptive_field(self.network.network)
         return self._receptive_field
 
     @torch.inference_mode()
     def __call__(self, picture):
         check_picture(picture, "an enlarger")
-        side = self.tile
-        if side is None:
-            pixels = self._affordable_pixels()
-            fits = picture.shape[0] * picture.shape[1] <= pixels
-            side = max(picture.shape) if fits else max(int(math.sqrt(pixels)), self._smallest())
+        side = self._side(*picture.shape[:2])
         while True:
             try:
                 return self._enlarge(picture, side)
@@ -284,6 +283,21 @@ class Enlarger:
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
 
+    def check_size(self, height, width):
+        """Raise ValueError for low-resolution pictures of a size that cannot be enlarged, found without doing it.
+
+        Some networks can only be asked by doing it: for them nothing is raised.
+        """
+        if self._side(height, width) >= max(height, width):
+            self.network.check_size(height, width)
+
+    def _side(self, height, width):
+        """How large the pieces are that a picture is cut into; as large as the picture if it needs not to be."""
+        if self.tile is not None:
+            return self.tile
+        pixels = self._affordable_pixels()
+        return max(height, width) if height * width <= pixels else max(int(math.sqrt(pixels)), self._smallest())
+
     def _smallest(self):
         return 2 * self.receptive_field + 8
 
@@ -292,8 +306,8 @@ class Enlarger:
         budget = free_memory(self.device) / 2 if self.device.type == "cuda" else 1.5e9
         # At its widest, a network holds four times its largest layer: before and after a pixel shuffle, an
         # activation, and what the last convolution works with.
-        affordable = budget / (4 * self._widest * torch.empty(0, dtype=self.dtype).element_size())
-        return min(affordable, (2**31 - 1) / self._widest)  # not all of PyTorch's kernels count further
+        widest, size = self.network.widest, self.network.bits // 8
+        return min(budget / (4 * widest * size), (2**31 - 1) / widest)  # not all of PyTorch's kernels count further
 
     def _enlarge(self, picture, tile):
         scale, (height, width) = self.scale, picture.shape[:2]
@@ -303,8 +317,7 @@ class Enlarger:
         for (top, bottom), (left, right) in progress_bar(tiles, "enlarging", self.progress):
             above, before = max(top - overlap, 0), max(left - overlap, 0)
             lr = to_batch(to_rgb(picture[above : bottom + overlap, before : right + overlap])).to(self.device)
-            lr = to_unit(lr).to(self.dtype, memory_format=layout_for(self.device))
-            sr = to_uint8(self.network(lr))[0].permute(1, 2, 0)
+            sr = to_uint8(self.network(to_unit(lr)))[0].permute(1, 2, 0)
             sr = sr[(top - above) * scale : (bottom - above) * scale,
                     (left - before) * scale : (right - before) * scale].cpu().numpy()
             if picture.ndim == 2:

@@ -20,6 +20,7 @@ import utils
 from imresize import imresize
 from kit import runs
 from kit.compute.device import Machine
+from kit.compute.interrupt import Stopped
 from kit.compute.learner import Learner
 from kit.data.image_cache import make_image_cache
 from kit.handin import sandbox
@@ -113,6 +114,23 @@ def image_cache_of(csv_file, rows=None):
     """The image cache of a list."""
     rows = datasets.read_list(csv_file) if rows is None else rows
     return make_image_cache(csv_file, rows, 4, partial(datasets.read_pair, scale=4), progress=False)
+
+
+def interrupted(cfg, monkeypatch, updates, phases=None):
+    """Train a run, stopped once after so many updates, then resumed to its end."""
+    count = iter(range(updates, -1, -1))
+
+    def counted(self, loss, descend=Learner.descend):
+        descend(self, loss)
+        if next(count, None) == 1:
+            os.kill(os.getpid(), 2)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Learner, "descend", counted)
+        solver.Trainer(cfg, phases, progress=False).train()
+    trainer = solver.Trainer(cfg, phases, progress=False)
+    trainer.train()
+    return trainer
 
 
 # ----------------------------------------------------------------------------------- processes and copies

@@ -83,10 +83,12 @@ class Machine:
 
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
         self._parent = os.getppid()
-        if precision == "auto":
-            precision = self._best_precision()
-        self.precision = precision
         self.layout = layout_for(self.device) if channels_last else torch.contiguous_format
+        self.set_precision(self._best_precision() if precision == "auto" else precision)
+
+    def set_precision(self, precision):
+        """Compute in this number format from now on: "fp32", "bf16" or "fp16"."""
+        self.precision = precision
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         if precision == "fp32" and self.device.type == "cuda":  # what is promised, and not TF32 with its 10 bits

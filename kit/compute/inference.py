@@ -3,60 +3,162 @@
 Knows nothing of a network but its forward pass: N×3×H×W in [0, 1] → N×3×(scale·H)×(scale·W) in [-1, 1].
 """
 
-import copy
 import math
+from contextlib import nullcontext, suppress
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kit.compute.device import layout_for
-from kit.compute.layers import use_fast_layers
+from kit.compute.layers import copy_of, use_fast_layers
+
+# What a network raises for a picture of a size, number format or layout that it was not written for.
+FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
 
-@torch.no_grad()
-def prepare(generator, device, dtype):
-    """A copy of a generator for enlarging, its scale, and how many numbers per input pixel its largest layer has.
+class QuickCopy:
+    """A copy of a generator for enlarging: in evaluation mode, batch norm folded into the convolutions, few bits.
 
-    The copy is in evaluation mode, on `device` and in the number format `dtype`, its batch norm folded into the
-    convolutions. Raises ValueError for a network that does not enlarge.
+    `copy(lr)` takes a float tensor N×3×H×W in [0, 1] of any H and W, and gives N×3×(scale·H)×(scale·W) in [-1, 1].
+
+    Parameters
+    ----------
+    generator : torch.nn.Module
+    device : torch.device
+        Where it is to compute.
+    bf16 : bool
+        Whether in bf16, if it can: a network that mixes in numbers of its own in fp32 cannot do so throughout; then
+        PyTorch's autocast chooses, and where that fails, too, it is fp32.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        The copy itself.
+    scale : int
+        How many times it enlarges.
+    pad_to : int
+        Pictures are padded to multiples of it, and their enlargements cut: 1 for networks that take any size.
+    widest : float
+        How many numbers per input pixel its largest layer has, `bits` of each.
+    note : str or None
+        What is not as was asked for, in a sentence.
+
+    All of this is found by trying. Raises ValueError for a network that does not enlarge.
     """
-    plain = use_fast_layers(copy.deepcopy(generator)).requires_grad_(False).eval()
-    probe = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).to(device)
+
+    @torch.no_grad()
+    def __init__(self, generator, device, bf16):
+        self.device, self.note = torch.device(device), None
+        plain = use_fast_layers(copy_of(generator)).to(memory_format=torch.contiguous_format)
+        plain = plain.requires_grad_(False).eval()
+        self.pad_to, probe, wanted, self.widest = _tried_sizes(plain, self.device)
+        self.scale = wanted.shape[-1] // probe.shape[-1]
+        folded = _fold_batch_norm(copy_of(plain))
+        # A layer may be used in another way than its place suggests: what folding changes stays unfolded.
+        same = folded and (folded(probe) - wanted).abs().max() <= 1e-3 * wanted.abs().max()
+        self._choose_format(folded if same else plain, probe, wanted, bf16)
+
+    def _choose_format(self, network, probe, wanted, bf16):
+        """Take the first number format and layout, the quickest first, in which the network computes."""
+        ways = [(torch.bfloat16, False), (torch.float32, True)] if bf16 else []
+        reason = None
+        for dtype, autocast in [*ways, (torch.float32, False)]:
+            for layout in dict.fromkeys([layout_for(self.device), torch.contiguous_format]):
+                self._dtype, self._autocast, self._layout = dtype, autocast, layout
+                self.network = copy_of(network).to(self.device, dtype, memory_format=layout)
+                try:
+                    if self(probe).isfinite().all() or not wanted.isfinite().all():
+                        if reason:
+                            instead = "in bf16 where PyTorch's autocast takes it" if autocast else "in fp32"
+                            self.note = (f"this {type(network).__name__} does not compute in bf16 throughout "
+                                         f"({reason}), so it enlarges {instead}")
+                        return
+                    reason = reason or "its output is no number"
+                except FORWARD_ERRORS as error:
+                    failed = reason_of(error)
+            reason = reason or failed
+        raise ValueError(f"this {type(network).__name__} enlarges on its own, but not on {self.device} ({failed})")
+
+    @property
+    def bits(self):
+        """Of the numbers that it computes with, at most."""
+        return 16 if self._dtype == torch.bfloat16 else 32
+
+    def __call__(self, lr):
+        height, width = lr.shape[2:]
+        if self.pad_to > 1:
+            lr = F.pad(lr, (0, -width % self.pad_to, 0, -height % self.pad_to), mode="replicate")
+        lr = lr.to(self._dtype, memory_format=self._layout)
+        with torch.autocast(self.device.type, torch.bfloat16) if self._autocast else nullcontext():
+            return self.network(lr)[..., : self.scale * height, : self.scale * width]
+
+    @torch.no_grad()
+    def check_size(self, height, width):
+        """Raise ValueError for a picture that cannot be enlarged in one piece, tried by shapes alone where possible."""
+        shape = [1, 3, *(-(-side // self.pad_to) * self.pad_to for side in (height, width))]
+        with suppress(*FORWARD_ERRORS):
+            copy_of(self.network).to("meta", torch.float32)(torch.empty(shape, device="meta"))
+            return
+        try:
+            self(torch.zeros(1, 3, height, width, device=self.device))  # it may have failed for lack of values only
+        except FORWARD_ERRORS as error:
+            raise ValueError(f"the generator cannot enlarge a picture of {width}×{height} "
+                             f"({reason_of(error)})") from error
+
+
+def reason_of(error):
+    """The first line of an error, or what kind it is."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+# Sides to try a network with: of a small picture that nobody rounded, then multiples of what it may ask for.
+_ODD_SIDES = [(1, (7, 11)), (1, (17, 23))]
+_EVEN_SIDES = [(multiple, (-(-16 // multiple) * multiple, (-(-16 // multiple) + 1) * multiple))
+               for multiple in (*range(2, 17), 20, 24, 32, 48, 64)]
+
+
+def _tried_sizes(network, device):
+    """The multiple that pictures must be padded to, a probe, the network's output for it, and its largest layer."""
     widest = 0
 
     def record(module, inputs, output):
         nonlocal widest
         if isinstance(output, torch.Tensor):
-            widest = max(widest, output.numel() / probe[0, 0].numel())
+            widest = max(widest, output.numel())
 
-    hooks = [module.register_forward_hook(record) for module in plain.modules()]
-    wanted = plain(probe)
-    for hook in hooks:
-        hook.remove()
-    scale = wanted.shape[-1] // 16 if isinstance(wanted, torch.Tensor) and wanted.ndim == 4 else 0
-    if not scale or wanted.shape != (1, 3, 16 * scale, 16 * scale):
-        what = tuple(wanted.shape) if isinstance(wanted, torch.Tensor) else type(wanted).__name__
-        raise ValueError(f"a generator must make N×3×(scale·H)×(scale·W) of N×3×H×W; this {type(generator).__name__} "
-                         f"makes {what} of (1, 3, 16, 16)")
-    network = plain
-    if any(isinstance(module, nn.BatchNorm2d) for module in plain.modules()):
-        network = _fold_batch_norm(plain)
-        # A layer may be used in another way than its place suggests: what folding changes stays unfolded.
-        if (network(probe) - wanted).abs().max() > 1e-3 * wanted.abs().max():
-            network = use_fast_layers(copy.deepcopy(generator)).requires_grad_(False).eval()
-    return network.to(device, dtype, memory_format=layout_for(device)), scale, widest
+    for pad_to, (height, width) in [*_ODD_SIDES, *_EVEN_SIDES, (None, (16, 16))]:
+        probe = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)).to(device)
+        widest, hooks = 0, [module.register_forward_hook(record) for module in network.modules()]
+        try:
+            output, error = network(probe), None
+        except FORWARD_ERRORS as raised:
+            error = raised
+            continue
+        finally:
+            for hook in hooks:
+                hook.remove()
+        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        scale = shape[3] // width if isinstance(shape, tuple) and len(shape) == 4 else 0
+        if pad_to and scale and shape == (1, 3, scale * height, scale * width):
+            return pad_to, probe, output, widest / (height * width)
+    if error:
+        raise ValueError(f"the generator cannot enlarge a picture of 16×16 ({reason_of(error)})") from error
+    raise ValueError(f"a generator must make N×3×(scale·H)×(scale·W) of N×3×H×W for pictures of any size; this "
+                     f"{type(network).__name__} makes {shape} of (1, 3, 16, 16)")
 
 
 def _fold_batch_norm(network):
-    """Put batch norms that directly follow a convolution into its weights."""
+    """A network with batch norms that directly follow a convolution put into its weights; None if there are none."""
+    found = False
     for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for i in range(len(sequence) - 1):
             conv, norm = sequence[i], sequence[i + 1]
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) \
-                    and norm.track_running_stats and norm.affine:
-                sequence[i], sequence[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
-    return network
+                    and norm.track_running_stats and norm.affine and "weight" in conv._parameters:
+                sequence[i], sequence[i + 1], found = fuse_conv_bn_eval(conv, norm), nn.Identity(), True
+    return network if found else None
 
 
 PROBE_LENGTH = 288  # pixels, long enough for any usual network, and quick
@@ -71,16 +173,21 @@ def receptive_field(generator):
     Raises ValueError for a network that looks at whole pictures (a global pooling, say) or treats places
     differently (strides, windows, coordinates), because it cannot enlarge in tiles.
     """
+    # On the CPU and in fp32: on GPUs, quick ways to convolve mix neighbouring outputs.
+    network = copy_of(generator).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval()
     with torch.no_grad():
-        # On the CPU and in fp32: on GPUs, quick ways to convolve mix neighbouring outputs.
-        network = copy.deepcopy(generator).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval()
-        found = max(_spread(network, rotated) for rotated in (False, True))
-        if found >= PROBE_LENGTH // 2 - 1:
-            raise ValueError(f"this generator cannot enlarge in tiles: a pixel acts further than {PROBE_LENGTH // 2} "
-                             f"pixels; give it pictures that fit into memory at once")
-        if not all(_is_alike_everywhere(network, found, rotated) for rotated in (False, True)):
-            raise ValueError("this generator cannot enlarge in tiles: it does not treat all places of a picture alike "
-                             "(strides, windows or coordinates in it); give it pictures that fit into memory at once")
+        try:
+            found = max(_spread(network, rotated) for rotated in (False, True))
+            is_alike = found >= PROBE_LENGTH // 2 - 1 or all(_is_alike_everywhere(network, found, rotated)
+                                                             for rotated in (False, True))
+        except FORWARD_ERRORS:  # it does not take every size
+            is_alike = False
+    if not is_alike:
+        raise ValueError("this generator cannot enlarge in tiles: it does not treat all places of a picture alike "
+                         "(strides, windows or coordinates in it); give it pictures that fit into memory at once")
+    if found >= PROBE_LENGTH // 2 - 1:
+        raise ValueError(f"this generator cannot enlarge in tiles: a pixel acts further than {PROBE_LENGTH // 2} "
+                         f"pixels; give it pictures that fit into memory at once")
     return found
 
 
@@ -102,10 +209,7 @@ def _spread(network, rotated):
 def _is_alike_everywhere(network, radius, rotated):
     """Whether a strip gives the same when five pixels of it are cut off, beyond the cut's receptive field."""
     values, cut = torch.rand(2 * radius + 32, generator=torch.Generator().manual_seed(0)), 5
-    try:
-        whole, part = _strip(network, values, rotated), _strip(network, values[cut:], rotated)
-    except RuntimeError:  # it does not take every size
-        return False
+    whole, part = _strip(network, values, rotated), _strip(network, values[cut:], rotated)
     begin = (part.shape[-1] // (len(values) - cut)) * radius
     whole, part = whole[..., whole.shape[-1] - part.shape[-1] + begin :], part[..., begin:]
     return bool((whole - part).abs().max() <= 1e-3 * whole.abs().max() + 1e-6)

@@ -1,7 +1,29 @@
-"""Quicker layers for CPUs, with the same weights, names and results."""
+"""Layers of any network: a copy of them, their shapes alone, and quicker ones for CPUs with the same results."""
+
+import copy
 
 import torch
 from torch import nn
+
+
+def copy_of(network):
+    """A deep copy of a network, also of one that keeps results of its forward pass, as weight_norm's older form does.
+
+    PyTorch refuses to copy those, because they hang on gradients; the copy has their values.
+    """
+    kept = {id(value): value.detach().clone() for module in network.modules() for value in vars(module).values()
+            if isinstance(value, torch.Tensor) and not value.is_leaf}
+    return copy.deepcopy(network, kept)
+
+
+def shapes_of(make, *arguments):
+    """The network that `make(*arguments)` makes on PyTorch's meta device: its shapes, without time or memory."""
+    try:
+        with torch.device("meta"):
+            network = make(*arguments)
+    except RuntimeError:  # it puts real tensors into its weights
+        network = make(*arguments)
+    return network.to("meta")
 
 
 def use_fast_layers(network):

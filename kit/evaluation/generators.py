@@ -6,9 +6,8 @@ Of all that stands below `solver.py`, this file alone imports `models.py`.
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from kit.compute.device import Machine, layout_for
+from kit.compute.layers import shapes_of
 from kit.evaluation.measure import evaluate, mean_scores
 from kit.runs.checkpoints import load_checkpoint
 from kit.settings.recipes import generator_settings
@@ -30,8 +29,8 @@ def _built(path, device):
     content = load_checkpoint(path)
     try:
         cfg = generator_settings(content["generator_settings"])
-        with torch.device("meta"):  # the shapes alone: a stranger's settings could ask for more memory than there is
-            make_generator(cfg).load_state_dict(content["generator"], assign=True)
+        # First the shapes alone: a stranger's settings could ask for more memory than there is.
+        shapes_of(make_generator, cfg).load_state_dict(content["generator"], assign=True)
         generator = make_generator(cfg)
         generator.load_state_dict(content["generator"])
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:

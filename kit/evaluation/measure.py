@@ -18,8 +18,14 @@ ORIGINAL = "original"  # as a method: no enlargement at all
 
 
 def methods(generators, **options):
-    """Bicubic interpolation and the generators, as a dictionary name → method; `options` go to `utils.Enlarger`."""
+    """Bicubic interpolation and the generators, as a dictionary name → method; `options` go to `utils.Enlarger`.
+
+    What an enlarger has to note is printed.
+    """
     enlargers = {name: Enlarger(generator, **options) for name, generator in generators.items()}
+    for name, enlarge in enlargers.items():
+        if enlarge.note:
+            print(f"{name}: {enlarge.note}")
     return {"bicubic": partial(bicubic, scale=scale_of(enlargers)), **enlargers}
 
 

@@ -1,6 +1,5 @@
 """Losses and updates: why MSE blurs, what other losses forgive, how they balance, where gradients flow."""
 
-import copy
 import inspect
 import math
 import textwrap
@@ -14,6 +13,7 @@ from torch import nn
 
 import solver
 from imresize import imresize
+from kit.compute.layers import copy_of
 from kit.console import Table
 from kit.lessons.figure import closed, detail, picture_row
 from kit.settings.content_loss import PIXEL_TERMS, content_terms
@@ -123,8 +123,9 @@ def balance(trainer):
     squared distance of features of a VGG19 with random weights. A content loss of several terms has a line of its own.
     """
     cfg = trainer.cfg
-    generator, discriminator = (copy.deepcopy(network).cpu().float().train() for network in (
-        trainer.generator, trainer.discriminator or solver.make_discriminator(cfg)))
+    generator, discriminator = (
+        copy_of(network).to("cpu", torch.float32, memory_format=torch.contiguous_format).train()
+        for network in (trainer.generator, trainer.discriminator or solver.make_discriminator(cfg)))
     lr, hr = (part.cpu() for part in trainer.train_set[range(cfg.batch_size)])
     lr, hr = to_unit(lr), to_signed(hr)
     vgg, sr = random_vgg(), generator(lr)

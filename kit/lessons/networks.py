@@ -1,6 +1,5 @@
 """What is inside a network: what its blocks add, PixelShuffle by numbers, its activations."""
 
-import copy
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -9,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from kit.compute.layers import copy_of
 from kit.lessons.figure import closed
 from kit.plots.pictures import NO_TICKS
 from utils import psnr, to_batch, to_rgb, to_uint8, to_unit
@@ -32,7 +32,7 @@ def block_contributions(generator, pair):
 
     Returns a figure; a sentence where there are no such modules.
     """
-    network = copy.deepcopy(generator).float().cpu().eval()
+    network = copy_of(generator).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval()
     blocks = _blocks(network)
     if not blocks:
         return "this network has no modules called ResidualBlock, so there is nothing to bypass"

@@ -7,7 +7,6 @@ import torch
 from kit.compute.learner import Learner
 from kit.console import Table
 from kit.evaluation.measure import evaluate
-from utils import Enlarger
 
 
 def cost_table(ahead, steps_per_epoch, measure, validating):
@@ -28,10 +27,10 @@ def cost_table(ahead, steps_per_epoch, measure, validating):
     return Table(rows, ["phase", "epochs to do", "updates", "ms per update", "minutes"]), total
 
 
-def seconds_to_validate(generator, valid_set, pictures):
+def seconds_to_validate(make_enlarger, valid_set, pictures):
     """What a validation takes, by its first picture."""
     began = time.perf_counter()
-    evaluate(Enlarger(generator), valid_set, 1, progress=False)
+    evaluate(make_enlarger(), valid_set, 1, progress=False)
     return (time.perf_counter() - began) * min(len(valid_set), pictures)
 
 

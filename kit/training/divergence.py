@@ -5,6 +5,12 @@ import math
 from kit.runs import provenance
 
 FALL = 10  # dB below the best epoch: no training that goes on falls so deep
+ENOUGH = 30  # dB: what a picture has above it does not count, else one of a single colour decides alone
+
+
+def judged(psnrs):
+    """What an epoch is judged by: the mean PSNR of the validation pictures, each with no more than `ENOUGH`."""
+    return sum(min(psnr, ENOUGH) for psnr in psnrs) / len(psnrs)
 
 
 def check_losses(means, phase, state, cfg):
@@ -20,9 +26,12 @@ def check_weights(networks, phase, state, cfg):
             raise FloatingPointError(_no_number(f"a weight of {type(network).__name__}", phase, state, cfg))
 
 
-def check_score(psnr, phase, state, cfg, run=None):
-    """Raise FloatingPointError when an epoch ended far below the best one before, and put `run` back to it."""
-    if psnr < state.best_psnr - FALL:
+def check_score(score, psnr, phase, state, cfg, run=None):
+    """Raise FloatingPointError when an epoch ended far below the best one before, and put `run` back to it.
+
+    `score` is what it is `judged` by, and `psnr` what is said of it.
+    """
+    if score < state.best_score - FALL:
         if run:
             run.rollback()
         raise FloatingPointError(

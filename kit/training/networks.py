@@ -1,16 +1,18 @@
 """The networks of a run: generator, discriminator, their optimizers, and the generator's average."""
 
 import copy
+from functools import partial
 from itertools import chain
 
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from kit.compute.layers import use_fast_layers
+from kit.compute.layers import copy_of, use_fast_layers
 from kit.compute.learner import Learner, load_optimizer
 from kit.runs.checkpoints import load_checkpoint
 from kit.settings.recipes import generator_settings
 from kit.settings.schema import section
+from kit.training.checks import check_logits, check_memory, settle_format
 
 
 class Networks:
@@ -24,17 +26,27 @@ class Networks:
         cfg → network, as in `models.py`.
     judged : bool
         Whether a discriminator will be needed; it is made when a phase asks for it.
+    say : callable
+        Takes a sentence for the user.
 
     Raises ValueError for networks that cannot be trained with these settings.
     """
 
-    def __init__(self, cfg, machine, make_generator, make_discriminator, judged):
+    def __init__(self, cfg, machine, make_generator, make_discriminator, judged, say):
         self.cfg, self.machine, self._discriminator_of = cfg, machine, make_discriminator
         torch.manual_seed(cfg.seed)
         self.generator, self.discriminator, self.average = self._placed(make_generator(cfg)), None, None
+        size = cfg.batch_size // machine.world
         # Of several processes one downloads what a network needs.
-        machine.broadcast(lambda: check_networks(cfg, self.generator, make_discriminator if judged else None,
-                                                 cfg.batch_size // machine.world, machine.memory))
+        machine.broadcast(lambda: check_memory(cfg, self.generator, make_discriminator if judged else None, size,
+                                               machine.memory))
+        settle_format(machine, "generator", partial(copy_of, self.generator), size, cfg.crop // cfg.scale, say,
+                      cfg.precision == "auto")
+        if judged:
+            logits = settle_format(machine, "discriminator", self.new_discriminator, size, cfg.crop, say,
+                                   cfg.precision == "auto")
+            check_logits(logits, min(size, 2))
+        self.generator = machine.move(self.generator)
         self.optimizers = {"generator": self._adam(self.generator)}
         self._begin_average()
 
@@ -75,7 +87,8 @@ class Networks:
         for name in ("generator", "discriminator"):
             if name in phase.parameters:
                 with torch.random.fork_rng(devices=[]):
-                    network = copy.deepcopy(getattr(self, name)) or self.new_discriminator()
+                    network = getattr(self, name)
+                    network = copy_of(network) if network else self.new_discriminator()
                 learners[name] = self._learner(name, network.train(), self._adam(network), machine)
         return learners
 
@@ -158,7 +171,7 @@ class Networks:
 
     def _begin_average(self):
         if self.cfg.ema_decay:
-            self.average = copy.deepcopy(self.generator).requires_grad_(False)
+            self.average = copy_of(self.generator).requires_grad_(False)
             # Their layers, found once, for the search takes longer than the averaging.
             self._layers = [list(network.modules()) for network in (self.average, self.generator)]
 
@@ -174,69 +187,3 @@ def fingerprint(learners):
     """Something that changes with the weights of networks."""
     sums = [weight.detach().float().sum() for learner in learners for weight in learner.network.parameters()]
     return torch.stack(sums).tolist() if sums else []  # (a GPU waits once)
-
-
-def check_networks(cfg, generator, make_discriminator, size, memory):
-    """Raise ValueError when networks cannot be trained on batches of `size` patches, or are not what is needed.
-
-    They are tried by shapes alone, which takes neither time nor memory. `memory` is what there is of it, in bytes; the
-    least that training needs are the outputs of all convolutions. Without `make_discriminator` none is tried.
-    """
-    needed = 0
-
-    def add_up(module, inputs, output):
-        nonlocal needed
-        if isinstance(module, torch.nn.Conv2d):
-            needed += 2 * output.numel()  # in half precision, where the hardware has it
-
-    def tried(network, side, what):
-        if not any(weight.requires_grad for weight in network.parameters()):
-            raise ValueError(f"the {what} that models.make_{what} builds has no weight that can learn; all have "
-                             f"requires_grad = False")
-        for module in network.modules():
-            module.register_forward_hook(add_up)
-        with torch.no_grad():
-            try:
-                return network.train()(torch.empty(size, 3, side, side, device="meta"))
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                if isinstance(error, NotImplementedError) or "meta tensor" in str(error):
-                    return None  # what only works with values cannot be tried without
-                raise ValueError(f"the {what} cannot be trained on batches of {size} patches with sides of {side} "
-                                 f"({str(error).splitlines()[0]}); change batch_size, crop or the network") from error
-
-    tried(copy.deepcopy(generator).to("meta"), cfg.crop // cfg.scale, "generator")
-    check_enlarges(generator, cfg.scale)
-    if make_discriminator:
-        with torch.device("meta"):
-            discriminator = make_discriminator(cfg)
-        logits = tried(discriminator.to("meta"), cfg.crop, "discriminator")  # (weights from a file are real even so)
-        if logits is not None and (logits.ndim < 1 or len(logits) != size):
-            raise ValueError(f"the discriminator that models.make_discriminator builds must give its logits for each "
-                             f"picture, not a result of shape {tuple(logits.shape)} for a batch of {size}")
-    if needed > memory:
-        raise ValueError(f"training on batches of {size} patches of {cfg.crop}×{cfg.crop} needs more than "
-                         f"{needed / 1e9:.0f} GB of memory, and there are {memory / 1e9:.0f} GB; choose a smaller "
-                         f"batch_size, crop or network")
-
-
-def check_enlarges(generator, scale, side=16):
-    """Raise ValueError unless a generator, as it is used when it is trained, enlarges a picture by `scale`."""
-    name = type(generator).__name__
-    try:
-        with torch.no_grad():
-            try:
-                sr = copy.deepcopy(generator).to("meta").eval()(torch.empty(1, 3, side, side, device="meta"))
-            except (RuntimeError, TypeError):  # what only works with values cannot be tried without
-                device = next(generator.parameters()).device
-                sr = copy.deepcopy(generator).eval()(torch.zeros(1, 3, side, side, device=device))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise ValueError(f"the generator cannot enlarge a picture of {side}×{side} "
-                         f"({str(error).splitlines()[0]})") from error
-    found = sr.shape[-1] // side if isinstance(sr, torch.Tensor) and sr.ndim == 4 else 0
-    if not found or sr.shape != (1, 3, found * side, found * side):
-        what = tuple(sr.shape) if isinstance(sr, torch.Tensor) else type(sr).__name__
-        raise ValueError(f"a generator must make N×3×(scale·H)×(scale·W) of N×3×H×W; this {name} makes {what} of "
-                         f"(1, 3, {side}, {side})")
-    if found != scale:
-        raise ValueError(f"the generator that models.make_generator builds enlarges ×{found}, but the setting scale "
-                         f"is {scale}")

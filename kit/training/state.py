@@ -5,6 +5,7 @@ import time
 
 import torch
 
+from kit.training.divergence import ENOUGH
 from kit.training.phases import find_phase, scheduled
 
 # How the losses were called in states of runs that were begun before losses had their names beside them.
@@ -29,6 +30,7 @@ class RunState:
     def __init__(self, phases, steps_per_epoch, machine):
         self.phases, self.steps_per_epoch, self.machine = phases, steps_per_epoch, machine
         self.phase, self.epoch, self.step, self.history = phases[0].name, 0, 0, []
+        self.best_score = -math.inf  # of the epochs, see divergence.judged
         self.saved_step = 0  # of this epoch, in the state that was saved last
         self.initial_updates, self.seconds = 0, 0  # seconds were spent on this epoch before it was last saved
         self._losses, self._sums, self._began = [], None, 0.0
@@ -132,8 +134,9 @@ class RunState:
     def _shared_sums(self):
         return self.machine.all_reduce(self._sums) / self.machine.world
 
-    def end_epoch(self, row):
+    def end_epoch(self, row, score):
         self.history.append(row)
+        self.best_score = max(self.best_score, score)
         self.epoch, self.step, self.saved_step, self.seconds, self._sums = self.epoch + 1, 0, 0, 0, None
 
     # ------------------------------------------------------------------------------------- saved and loaded
@@ -143,13 +146,15 @@ class RunState:
         sums = None if self._sums is None else dict(zip(self._losses, self._shared_sums().tolist()))
         self.seconds = self.elapsed() if self.step else 0
         return {"phase": self.phase, "epoch": self.epoch, "step": self.step, "history": self.history,
-                "initial_updates": self.initial_updates, "sums": sums, "seconds": self.seconds}
+                "initial_updates": self.initial_updates, "sums": sums, "seconds": self.seconds,
+                "best_score": self.best_score}
 
     def load(self, saved):
         """Stand where a saved state was."""
         self.phase, self.epoch, self.step, self.history = (saved[k] for k in ("phase", "epoch", "step", "history"))
         self.initial_updates = saved.get("initial_updates", saved.get("begun_after", 0))
         self.seconds, self.saved_step = saved.get("seconds", 0), self.step
+        self.best_score = saved.get("best_score", min(self.best_psnr, ENOUGH))
         sums = saved["sums"]
         if sums is not None:
             sums = sums if isinstance(sums, dict) else dict(zip(FIRST_LOSSES, sums))

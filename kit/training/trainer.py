@@ -14,6 +14,7 @@ from kit.compute.interrupt import Stopped, interruption
 from kit.runs import Run, provenance
 from kit.settings.schema import checked, current_names
 from kit.training import divergence
+from kit.training.checks import check_enlarges
 from kit.training.cost import cost_table, seconds_per_update, seconds_to_validate
 from kit.training.display import HOURS, Display
 from kit.training.epoch import batches_on, out_of_memory, updates
@@ -22,7 +23,7 @@ from kit.training.networks import Networks
 from kit.training.phases import check_phases, find_phase
 from kit.training.resume import open_saved, restore
 from kit.training.state import RunState
-from kit.training.validation import digest_of, validate, validation_set
+from kit.training.validation import digest_of, enlarger, low_resolutions, validate, validation_set
 from utils import bicubic
 
 
@@ -65,7 +66,11 @@ class Trainer:
         steps = cfg.updates_per_epoch or len(batches(self.train_set, cfg.batch_size))
         self.state = RunState(self.phases, steps, self.machine)
         judged = any(phase.asks_for("discriminator") for phase in self.phases)
-        self.networks = Networks(self.cfg, self.machine, make_generator, make_discriminator, judged)
+        self.networks = Networks(self.cfg, self.machine, make_generator, make_discriminator, judged, self._say)
+        enlarge = enlarger(self.generator, self.machine)
+        check_enlarges(enlarge, cfg.scale, low_resolutions(self.valid_set, self.cfg))
+        if enlarge.note:
+            self._say(enlarge.note)
         if saved:
             restore(saved, self.run, self._digests, self.state, self.networks)
         elif cfg.start_from:
@@ -129,7 +134,8 @@ class Trainer:
             arguments = phase.arguments(self.cfg, {**self._made, **self.networks.copies(phase)})
             return seconds_per_update(phase, arguments, self._batches(0, updates + 1), updates)
 
-        validating = seconds_to_validate(self.generator, self.valid_set, self.cfg.valid_pictures)
+        validating = seconds_to_validate(partial(enlarger, self.generator, self.machine), self.valid_set,
+                                         self.cfg.valid_pictures)
         table, minutes = cost_table(self.state.ahead(), self.state.steps_per_epoch, seconds, validating)
         if minutes > 60 * HOURS:
             self._say(f"this will take about {minutes / 60:.0f} hours on this machine; it can be stopped and resumed "
@@ -246,12 +252,13 @@ class Trainer:
 
     def _finish_epoch(self, phase, scores, samples):
         """Put an epoch that was validated into the history, and keep what the settings say."""
-        state = self.state
+        state, judged = self.state, scores.pop("judged")
         row = {"phase": phase.name, "epoch": state.epoch + 1, "updates": state.initial_updates + state.steps,
                "learning_rate": state.learning_rate(phase), **self._mean_losses(phase, shared=True), **scores,
                "seconds": round(state.elapsed(), 3)}
-        divergence.check_score(scores["psnr"], phase, state, self.cfg, self.run if self.machine.rank == 0 else None)
-        state.end_epoch(row)
+        divergence.check_score(judged, scores["psnr"], phase, state, self.cfg,
+                               self.run if self.machine.rank == 0 else None)
+        state.end_epoch(row, judged)
         self.keeper.keep(phase, self.history, self.result, samples)
         self._save(phase)  # last: if this is not reached, the epoch is done again and all of the above rewritten
         self.keeper.write_history(self.history)

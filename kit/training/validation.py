@@ -6,19 +6,32 @@ import numpy as np
 
 from datasets import TestDataset
 from kit.evaluation.measure import evaluate, mean_scores
+from kit.training import divergence
 from utils import Enlarger
+
+
+def enlarger(generator, machine):
+    """How validation enlarges: in the number format of training, if that is one that suits enlarging."""
+    return Enlarger(generator, precision="auto" if machine.precision == "fp16" else machine.precision)
+
+
+def low_resolutions(valid_set, cfg):
+    """The sizes (height, width) of the first and of the largest validation picture, made small."""
+    rows = valid_set.rows[: cfg.valid_pictures]
+    shown = [rows[0], max(rows, key=lambda row: row.width * row.height)]
+    return list(dict.fromkeys((row.height // cfg.scale, row.width // cfg.scale) for row in shown))
 
 
 def validate(generator, valid_set, cfg, machine):
     """Enlarge and score the validation pictures; several processes share them.
 
     In all of them batch norm has the averages of the first, which are kept.
-    Returns (scores, samples): mean `psnr`, `ssim` and, where there is one, `niqe`; and a list of (Pair, picture) of
-    the first `cfg.sample_pictures`.
+    Returns (scores, samples): mean `psnr`, `ssim` and, where there is one, `niqe`, and `judged`, by which divergence is
+    told; and a list of (Pair, picture) of the first `cfg.sample_pictures`.
     """
     rank, world = machine.rank, machine.world
     machine.broadcast_buffers(generator)
-    enlarge_one, mine = Enlarger(generator), []
+    enlarge_one, mine = enlarger(generator, machine), []
 
     def enlarge(lr):
         picture = enlarge_one(lr)
@@ -31,8 +44,9 @@ def validate(generator, valid_set, cfg, machine):
     for part, (part_rows, part_pictures) in enumerate(machine.gather((rows, mine))):
         scores.update(zip(range(part, cfg.valid_pictures, world), part_rows))
         pictures.update(zip(range(part, cfg.valid_pictures, world), part_pictures))
-    found = mean_scores([scores[index] for index in sorted(scores)])
-    return ({name: value for name, value in found._asdict().items() if value is not None},
+    rows = [scores[index] for index in sorted(scores)]
+    means = {name: value for name, value in mean_scores(rows)._asdict().items() if value is not None}
+    return ({**means, "judged": divergence.judged([row["psnr"] for row in rows])},
             [(valid_set[index], pictures[index]) for index in sorted(pictures)])
 
 

@@ -6,7 +6,6 @@ import torch
 import solver
 from helpers import changed, equal, last, train, weights, weights_of
 from kit.compute.learner import Learner
-from kit.evaluation.measure import Scores
 from kit.training import validation
 
 
@@ -46,7 +45,7 @@ def test_an_explosion_without_infinity_is_noticed_and_taken_back(small_settings,
     cfg = changed(small_settings, adversarial_epochs=0)
     begun = train(cfg, warmup_epochs=1)
     good, bad = weights(last(cfg)), begun.history[-1]["psnr"] - 11
-    monkeypatch.setattr(validation, "mean_scores", lambda rows: Scores(bad, 0.1, None))
+    monkeypatch.setattr(validation, "evaluate", lambda *rest, **options: [{"psnr": bad, "ssim": 0.1}])
     with pytest.raises(FloatingPointError, match=f"ended at {bad:.1f} dB.*put back.*Lower warmup_lr.*'small_2'"):
         train(cfg)
     assert equal(weights(last(cfg)), good)
@@ -70,3 +69,16 @@ def test_a_second_call_after_weights_that_are_no_numbers_keeps_nothing_either(sm
         with pytest.raises(FloatingPointError, match="a weight of Generator of mine epoch 1 is no longer a number"):
             trainer.train()
     assert not trainer.history and not list(trainer.run.folder.glob("checkpoints/mine*.pt"))
+
+
+def test_a_flat_picture_among_those_of_validation_cannot_decide_alone(small_settings, monkeypatch):
+    """Of one colour, it is nearly perfect after the warm-up, and then no longer: no divergence."""
+    psnrs = iter([[26.0, 97.0], [25.0, 24.0], [26.0, 80.0], [12.0, 13.0]])
+    monkeypatch.setattr(validation, "evaluate",
+                        lambda *rest, **options: [{"psnr": psnr, "ssim": 0.5} for psnr in next(psnrs)])
+    trainer = solver.Trainer(small_settings, progress=False)
+    with pytest.raises(FloatingPointError, match="adversarial epoch 2 ended at 12.5 dB, after 61.5 dB before"):
+        trainer.train()
+    assert [row["psnr"] for row in trainer.history] == [61.5, 24.5, 53.0]
+    old = solver.Trainer(small_settings, progress=False)
+    assert old.state.best_score == 28.0

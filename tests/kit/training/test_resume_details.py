@@ -1,6 +1,5 @@
 """Resuming, where it is hard: buffers of whole numbers, idle weights, random numbers in a phase, moved pictures."""
 
-import os
 import shutil
 
 import pytest
@@ -12,29 +11,10 @@ import create_data_lists
 import datasets
 import solver
 import utils
-from helpers import changed, equal, last, same_generator, train, weights
+from helpers import changed, equal, interrupted, last, same_generator, train, weights
 from kit import runs
 from kit.compare.sweeps import sweep
-from kit.compute.interrupt import Stopped
-from kit.compute.learner import Learner
 from kit.evaluation.generators import load_generator
-
-
-def interrupted(cfg, monkeypatch, updates, phases=None):
-    """Train a run, stopped once after so many updates, then resumed to its end."""
-    count = iter(range(updates, -1, -1))
-
-    def counted(self, loss, descend=Learner.descend):
-        descend(self, loss)
-        if next(count, None) == 1:
-            os.kill(os.getpid(), 2)
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(Learner, "descend", counted)
-        solver.Trainer(cfg, phases, progress=False).train()
-    trainer = solver.Trainer(cfg, phases, progress=False)
-    trainer.train()
-    return trainer
 
 
 class OfAllKinds(nn.Module):

@@ -1,0 +1,99 @@
+"""Whether networks can be trained with these settings: tried before the first update, not after an hour."""
+
+from contextlib import suppress
+
+import torch
+
+from kit.compute.inference import FORWARD_ERRORS, reason_of
+from kit.compute.layers import copy_of, shapes_of
+
+
+def check_memory(cfg, generator, make_discriminator, size, memory):
+    """Raise ValueError when training on batches of `size` patches needs more than `memory` bytes.
+
+    The least that it needs are the outputs of all convolutions, found by shapes alone, as far as networks can be tried
+    so. Without `make_discriminator` there is none.
+    """
+    needed = 0
+
+    def add_up(module, inputs, output):
+        nonlocal needed
+        if isinstance(module, torch.nn.Conv2d):
+            needed += 2 * output.numel()  # in half precision, where the hardware has it
+
+    networks = [(copy_of(generator).to("meta"), cfg.crop // cfg.scale)]
+    if make_discriminator:
+        networks.append((shapes_of(make_discriminator, cfg), cfg.crop))
+    for network, side in networks:
+        for module in network.modules():
+            module.register_forward_hook(add_up)
+        with torch.no_grad(), suppress(*FORWARD_ERRORS):  # (what it fails at, it may do with real numbers)
+            network.train()(torch.empty(size, 3, side, side, device="meta"))
+    if needed > memory:
+        raise ValueError(f"training on batches of {size} patches of {cfg.crop}×{cfg.crop} needs more than "
+                         f"{needed / 1e9:.0f} GB of memory, and there are {memory / 1e9:.0f} GB; choose a smaller "
+                         f"batch_size, crop or network")
+
+
+def settle_format(machine, what, make, size, side, say, may_change):
+    """Choose the memory layout and number format of the machine so that a network can learn in them.
+
+    One that is written for PyTorch's usual layout, with `x.view(len(x), -1)` say, cannot in the one that is quickest;
+    one that mixes in numbers of its own may need fp32, which is taken if the precision `may_change`. Each is tried by
+    a forward and a backward pass of a network that `make()` makes, of two of `size` patches with sides of `side`.
+
+    Returns what the network made of them. Raises ValueError for a network that cannot learn.
+    """
+    wanted, reasons = (machine.layout, machine.precision), []
+    for precision in dict.fromkeys([machine.precision, "fp32"] if may_change else [machine.precision]):
+        for layout in dict.fromkeys([wanted[0], torch.contiguous_format]):
+            machine.layout = layout
+            machine.set_precision(precision)
+            network = machine.move(make())
+            if not any(weight.requires_grad for weight in network.parameters()):
+                raise ValueError(f"the {what} that models.make_{what} builds has no weight that can learn; all have "
+                                 f"requires_grad = False")
+            try:
+                output = _learned(network, machine, min(size, 2), side)
+            except FORWARD_ERRORS as error:
+                reasons.append(reason_of(error))
+                continue
+            if reasons:
+                now = [name for name, changed in [("the usual memory layout", layout != wanted[0]),
+                                                  ("fp32", precision != wanted[1])] if changed]
+                say(f"the {what} cannot be trained as is quickest here ({reasons[0]}), so both networks are in "
+                    f"{' and '.join(now)}, which is slower")
+            return output
+    advice = "" if may_change or wanted[1] == "fp32" else ", or its precision = 'fp32'"
+    raise ValueError(f"the {what} cannot be trained on batches of {size} patches with sides of {side} "
+                     f"({reasons[-1]}); change batch_size, crop or the network{advice}")
+
+
+def _learned(network, machine, size, side):
+    """The output of a network for some patches, after a backward pass from it."""
+    patches = torch.rand(size, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with machine.autocast():
+        output = network.train()(machine.move(patches))
+    if isinstance(output, torch.Tensor) and output.requires_grad:
+        output.float().mean().backward()
+    return output
+
+
+def check_logits(logits, size):
+    """Raise ValueError when a discriminator gives one tensor, and not with logits for each of `size` pictures; or None.
+
+    What else it gives, a list of feature maps say, is between it and the epoch function.
+    """
+    if logits is None or isinstance(logits, torch.Tensor) and (logits.ndim < 1 or len(logits) != size):
+        what = "None (is there no return?)" if logits is None else f"a result of shape {tuple(logits.shape)}"
+        raise ValueError(f"the discriminator that models.make_discriminator builds must give its logits for each "
+                         f"picture, not {what} for a batch of {size}")
+
+
+def check_enlarges(enlarge, scale, sizes):
+    """Raise ValueError unless an Enlarger enlarges by `scale`, and low-resolution pictures of these (height, width)."""
+    if enlarge.scale != scale:
+        raise ValueError(f"the generator that models.make_generator builds enlarges ×{enlarge.scale}, but the setting "
+                         f"scale is {scale}")
+    for height, width in sizes:
+        enlarge.check_size(height, width)
