@@ -89,7 +89,9 @@ def probability(logits):
 # -------------------------------------------------------------------------------------------- the epochs
 # An epoch goes once through its batches (lr, hr), makes an update for each, and yields its losses. It gets
 # what it asks for by the names of its parameters: `generator`, `discriminator` (see kit/compute/learner.py), `batches`,
-# `content_loss`, and any setting. Counting, learning rates, saving and stopping are the trainer's.
+# `content_loss`, and any setting; and `g_optimizer` and `d_optimizer`, if it is to be written as PyTorch's tutorials
+# are (zero_grad, backward, step) rather than with `descend`, which also clips, and scales losses for fp16.
+# Counting, learning rates, saving and stopping are the trainer's.
 
 
 # BEGIN SOLUTION NO PROMPT

@@ -41,6 +41,12 @@ class Learner:
             outputs = [network(batch) for batch in batches]
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def __getattr__(self, name):
+        """What the network has, such as `parameters()`: so that code written for a network alone works here, too."""
+        if name == "network":  # (of a learner that is only being made)
+            raise AttributeError(name)
+        return getattr(self.network, name)
+
     def _is_per_sample(self):
         """Whether the network says that it looks at each picture alone (by one of two names, the second an older)."""
         return True in (getattr(self.network, name, False) for name in ("per_sample", "judges_each_alone"))

@@ -79,12 +79,16 @@ def ill_posed(picture, contrast=55, side=128):
 def tiles(generator, picture, tile=48):
     """Why tiles have no seam: cut without an overlap, and with one as wide as the receptive field's radius.
 
-    Returns a figure: the picture of the whole, and where each way differs from it. `picture` is uint8 H×W×3.
+    Returns a figure: the picture of the whole, and where each way differs from it; a sentence for a network that
+    cannot enlarge in tiles. `picture` is uint8 H×W×3.
     """
+    try:
+        radius = receptive_field(generator)
+    except ValueError as error:
+        return f"there is nothing to compare: {error}"
     side = min(96, *picture.shape[:2])
     top, left, side = detail_window(picture, side)
     lr = to_rgb(picture)[top : top + side, left : left + side]
-    radius = receptive_field(generator)
     enlarge = partial(super_resolve, generator, precision="fp32")
     whole = enlarge(lr)
     naive = np.zeros_like(whole)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kit.compute.layers import copy_of
+from kit.compute.inference import FORWARD_ERRORS, QuickCopy, reason_of
 from kit.lessons.figure import closed
 from kit.plots.pictures import NO_TICKS
 from utils import psnr, to_batch, to_rgb, to_uint8, to_unit
@@ -30,10 +30,10 @@ def block_contributions(generator, pair):
     pair : datasets.Pair
         The picture to try it on.
 
-    Returns a figure; a sentence where there are no such modules.
+    Returns a figure; a sentence where there are no such modules, or none that can be left out.
     """
-    network = copy_of(generator).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval()
-    blocks = _blocks(network)
+    enlarge = QuickCopy(generator, "cpu", bf16=False)
+    blocks = _blocks(enlarge.network)
     if not blocks:
         return "this network has no modules called ResidualBlock, so there is nothing to bypass"
     shares = [0.0] * len(blocks)
@@ -46,17 +46,21 @@ def block_contributions(generator, pair):
 
     def score():
         with torch.no_grad():
-            sr = to_uint8(network(lr))[0].permute(1, 2, 0)
+            sr = to_uint8(enlarge(lr))[0].permute(1, 2, 0)
         return psnr(sr.numpy(), original)
 
-    whole = score()
-    for hook in hooks:
-        hook.remove()
     without = []
-    for block in blocks:
-        hook = block.register_forward_hook(lambda _, inputs, output: inputs[0])  # as if it added nothing
-        without.append(score())
-        hook.remove()
+    try:
+        whole = score()
+        for hook in hooks:
+            hook.remove()
+        for block in blocks:
+            hook = block.register_forward_hook(lambda _, inputs, output: inputs[0])  # as if it added nothing
+            without.append(score())
+            hook.remove()
+    except FORWARD_ERRORS as error:
+        return (f"the blocks of this network do not simply add to what goes through them, so none can be left out "
+                f"({reason_of(error)})")
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
     numbers = range(1, len(blocks) + 1)
     left.bar(numbers, [100 * share for share in shares], color="tab:blue")

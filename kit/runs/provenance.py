@@ -15,7 +15,7 @@ from kit.runs.history import run_names
 from kit.settings.schema import SECTIONS, SETTINGS, fixed
 
 # What every update of every phase hangs on, and every validation.
-EVERYWHERE = ["adam_eps", "clip_gradients", "ema_decay", "valid_list", "valid_pictures"]
+EVERYWHERE = ["adam_beta1", "adam_beta2", "adam_eps", "clip_gradients", "ema_decay", "valid_list", "valid_pictures"]
 
 
 # The kit's own epoch functions, as they stand and as earlier versions had them with other names inside: the first
@@ -38,7 +38,7 @@ def trained_by(phase, cfg, extras):
     settings += [name for extra in parameters if extra in extras for name in extras[extra].settings]
     own = {f"{name} of the epoch function": repr(parameter.default) for name, parameter in parameters.items()
            if name not in cfg and parameter.default is not parameter.empty}
-    return {named(phase, "lr", cfg): phase.learning_rate, named(phase, "schedule", cfg): phase.schedule,
+    return {named(phase, "lr", cfg): phase.learning_rate, named(phase, "schedule", cfg): phase.schedule_text,
             "the epoch function": phase.function.__name__, **own, **{name: cfg[name] for name in EVERYWHERE + settings}}
 
 

@@ -43,7 +43,7 @@ def _one_of(*values):
                  " or ".join(map(repr, values)))
 
 
-SCHEDULE = _one_of("constant", "step", "one_cycle")
+SCHEDULE = _one_of("constant", "step", "cosine", "one_cycle")
 _CONTENT_LOSS = Check(is_content_loss, "'mse', 'lr_consistency', 'vgg54', 'vgg22', … for φ(5,4), φ(2,2), …, "
                                        "'pool5', …, or a weighted sum of them, such as 'mse + 2e-6 vgg54'")
 
@@ -107,7 +107,9 @@ SECTIONS = {
         "penalty_every": Setting(1, _COUNT, "in every so many updates of an epoch it is there, as many times as heavy"),
         "updates": Setting("alternating", _one_of("alternating", "simultaneous"),
                            "discriminator first, or both networks from the same forward pass"),
-        "adam_eps": Setting(1e-8, _POSITIVE, "epsilon of Adam (its betas are 0.9 and 0.999)"),
+        "adam_beta1": Setting(0.9, _DECAY, "Adam's first beta, how long its momentum lasts; many GANs have 0.5"),
+        "adam_beta2": Setting(0.999, _DECAY, "Adam's second beta, how long gradients' squares are averaged"),
+        "adam_eps": Setting(1e-8, _POSITIVE, "Adam's epsilon"),
         "clip_gradients": Setting(None, _LIMIT, "largest norm of the generator's gradient; None does not clip"),
         "ema_decay": Setting(0, _DECAY, "decay of the moving average of the generator's weights that is validated "
                                         "and kept; 0: the weights themselves"),

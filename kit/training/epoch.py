@@ -37,18 +37,23 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
             factor = discriminator_rate if name == "discriminator" else 1
             learner.learning_rate, learner.update = factor * state.learning_rate(phase), state.step
 
+    def prepared():
+        for batch in rest:
+            prepare()
+            yield batch
+
     for learner in learners.values():
         learner.network.train()
-    prepare()
-    for losses in phase.losses(arguments, rest):
+    watched = arguments.get("generator")
+    for losses in phase.losses(arguments, prepared()):
+        state.rate = watched.learning_rate if watched else None  # whatever the epoch function made of it
         yield losses
-        prepare()
     if state.step != state.steps_per_epoch:
         raise ValueError(f"phase {phase.name!r}: its epoch function yielded {state.step} times for "
                          f"{state.steps_per_epoch} batches; it must yield its losses once for each")
     if before == fingerprint(learners.values()):
         say(f"no weight has changed in this epoch of phase {phase.name!r}: does its epoch function call "
-            f"generator.descend(loss)?")
+            f"generator.descend(loss), or step() of an optimizer?")
 
 
 def out_of_memory(error, phase, cfg, machine):

@@ -13,6 +13,7 @@ from kit.runs.checkpoints import load_checkpoint
 from kit.settings.recipes import generator_settings
 from kit.settings.schema import section
 from kit.training.checks import check_logits, check_memory, settle_format
+from kit.training.phases import OPTIMIZERS
 
 
 class Networks:
@@ -76,9 +77,10 @@ class Networks:
         return self._placed(self._discriminator_of(self.cfg), fast=not self.cfg.gradient_penalty)
 
     def learners(self, phase):
-        """The networks that a phase asks for, as learners: name → Learner."""
-        return {name: self._learner(name, self._compiled(name), self.optimizers[name], self.machine)
-                for name in ("generator", "discriminator") if name in phase.parameters}
+        """The networks that a phase asks for as learners, by name, and their optimizers, if it asks for those."""
+        return _with_optimizers(phase, {
+            name: self._learner(name, self._compiled(name), self.optimizers[name], self.machine)
+            for name in ("generator", "discriminator") if name in phase.parameters})
 
     def copies(self, phase):
         """The same of copies, which may learn what they like; the networks themselves stay as they are."""
@@ -90,7 +92,7 @@ class Networks:
                     network = getattr(self, name)
                     network = copy_of(network) if network else self.new_discriminator()
                 learners[name] = self._learner(name, network.train(), self._adam(network), machine)
-        return learners
+        return _with_optimizers(phase, learners)
 
     def follow(self, steps):
         """Draw the average towards the generator after an update, the number `steps` of its phase."""
@@ -166,7 +168,7 @@ class Networks:
 
     def _adam(self, network):
         learning = [weight for weight in network.parameters() if weight.requires_grad]  # a part may be frozen for good
-        return torch.optim.Adam(learning, betas=(0.9, 0.999), eps=self.cfg.adam_eps,
+        return torch.optim.Adam(learning, betas=(self.cfg.adam_beta1, self.cfg.adam_beta2), eps=self.cfg.adam_eps,
                                 fused=(self.cfg.fused_adam and self.machine.device.type != "mps") or None)
 
     def _begin_average(self):
@@ -174,6 +176,12 @@ class Networks:
             self.average = copy_of(self.generator).requires_grad_(False)
             # Their layers, found once, for the search takes longer than the averaging.
             self._layers = [list(network.modules()) for network in (self.average, self.generator)]
+
+
+def _with_optimizers(phase, learners):
+    """Learners, and their optimizers under the names by which a phase asks for those."""
+    return learners | {short: learners[name].optimizer for short, name in OPTIMIZERS.items()
+                       if short in phase.parameters}
 
 
 def _averaged(layers):

@@ -12,18 +12,33 @@ from kit.settings.schema import SCHEDULE
 # the settings that it hangs on.
 Extra = namedtuple("Extra", "make settings")
 
+# Names of files and folders of a run, see kit/runs/folder.py.
+RESERVED = {"last", "last_epoch", "input", "original"}
+
+
+# The optimizers that an epoch function can ask for, to call them itself, and of which network each is.
+OPTIMIZERS = {"g_optimizer": "generator", "d_optimizer": "discriminator"}
+
 
 class Phase(namedtuple("Phase", "name epoch epochs learning_rate schedule", defaults=["constant"])):
     """A part of a run: its name, its epoch function, how many epochs, the learning rate and its course.
 
     The epoch function goes once through its batches, makes an update for each, and yields its losses; see `solver.py`.
-    It gets what it asks for by the names of its parameters.
+    It gets what it asks for by the names of its parameters. The course of the learning rate is a name, see `scheduled`,
+    or a function of one's own: how much of the phase is done, 0…1 → factor.
     """
 
     @property
     def function(self):
         """The epoch function itself, where a functools.partial gives some of its arguments."""
         return getattr(self.epoch, "func", self.epoch)
+
+    @property
+    def schedule_text(self):
+        """The course of the learning rate as it is recorded: its name, or of a function eleven factors."""
+        if isinstance(self.schedule, str):
+            return self.schedule
+        return "of factors " + ", ".join(f"{self.schedule(i / 10):.4g}" for i in range(11))
 
     @property
     def parameters(self):
@@ -64,26 +79,59 @@ def check_phases(phases, cfg, extras):
     """
     if not all(isinstance(phase, Phase) and callable(phase.epoch) for phase in phases):
         raise ValueError("phases must be a list of solver.Phase(name, function, epochs, learning_rate)")
-    names, known = [phase.name for phase in phases], ["generator", "discriminator", "batches", *extras]
+    names, known = [phase.name for phase in phases], ["generator", "discriminator", "batches", *OPTIMIZERS, *extras]
     for phase in phases:
-        if not re.fullmatch(r"[a-z]\w*?(?<!\d)", phase.name) or names.count(phase.name) > 1:
+        name_is_plain = re.fullmatch(r"(?!\d|_)\w+", phase.name) and phase.name == phase.name.lower()
+        if names.count(phase.name) > 1 or not name_is_plain:
             raise ValueError(f"phase {phase.name!r}: needs a name of its own, of small letters, digits and '_', "
-                             f"with a letter at both ends")
-        if not SCHEDULE.holds(phase.schedule):
-            raise ValueError(f"phase {phase.name!r}: its schedule must be {SCHEDULE.wanted}, not {phase.schedule!r}")
+                             f"that begins with a letter")
+        if phase.name in RESERVED or re.fullmatch(r".*_(\d{3,}|best|end)", phase.name):
+            raise ValueError(f"phase {phase.name!r}: needs another name, for files of a run are called so")
+        if not SCHEDULE.holds(phase.schedule) and not _is_course(phase.schedule):
+            raise ValueError(f"phase {phase.name!r}: its schedule must be {SCHEDULE.wanted}, or a function from 0…1 to "
+                             f"a factor of the learning rate, not {phase.schedule!r}")
+        for optimizer, network in OPTIMIZERS.items():
+            if optimizer in phase.parameters and network not in phase.parameters:
+                raise ValueError(f"phase {phase.name!r}: its epoch function asks for {optimizer}, and not for the "
+                                 f"{network}")
         for name, parameter in phase.parameters.items():
             if name not in known and name not in cfg and parameter.default is parameter.empty:
                 raise ValueError(f"phase {phase.name!r}: its epoch function asks for {name!r}; it can have "
                                  f"{', '.join(known)}, and every setting")
 
 
+def _is_course(schedule):
+    """Whether a schedule is a function from 0…1 to a factor."""
+    try:
+        return all(0 <= float(schedule(i / 10)) < math.inf for i in range(11))
+    except Exception:  # whatever somebody's function raises
+        return False
+
+
+def settle_precision(phases, machine, may_change, say):
+    """See that phases which call optimizers themselves do not train in fp16: its losses must be scaled, as `descend`
+    does, else small gradients vanish. Raises ValueError where the precision may not change.
+    """
+    own = [phase.name for phase in phases if phase.epochs and not OPTIMIZERS.keys().isdisjoint(phase.parameters)]
+    if own and machine.precision == "fp16":
+        why = f"phase {own[0]!r} calls its optimizers itself, so nothing scales its losses as fp16 needs it"
+        if not may_change:
+            raise ValueError(f"{why}: set precision to 'fp32' or 'bf16', or make its updates by descend(loss)")
+        machine.set_precision("fp32")
+        say(f"{why}: it trains in fp32")
+
+
 def scheduled(peak, schedule, progress):
     """The learning rate at `progress` (0…1) of a phase.
 
-    "constant"; "step": a tenth in the second half (the paper's adversarial training); "one_cycle":
-    up from peak/25 within the first 30 %, then down to almost zero, both as half a cosine (Smith &
-    Topin, arXiv 1708.07120), which gets most out of few updates.
+    "constant"; "step": a tenth in the second half (the paper's adversarial training); "cosine": half a cosine down to
+    zero (arXiv 1608.03983); "one_cycle": up from peak/25 within the first 30 %, then down to almost zero, both as half
+    a cosine (Smith & Topin, arXiv 1708.07120), which gets most out of few updates. A function gives the factor.
     """
+    if callable(schedule):
+        return peak * float(schedule(progress))
+    if schedule == "cosine":
+        return peak * (1 + math.cos(math.pi * progress)) / 2
     if schedule == "constant":
         return peak
     if schedule == "step":

@@ -68,6 +68,6 @@ def _explain_extension(saved, phases, say):
         if phase.name == saved["phase"] and phase.epochs not in (0, old) and phase.schedule != "constant":
             was, now = (scheduled(phase.learning_rate, phase.schedule, min(saved["epoch"] / epochs, 1))
                         for epochs in (old, phase.epochs))
-            say(f"its schedule, {phase.schedule}, is stretched from {old} to {phase.epochs} epochs: the learning rate, "
-                f"{was:.2g} so far, goes on from {now:.2g}; a run of {phase.epochs} epochs from the beginning would "
-                f"have had another course")
+            say(f"its schedule, {phase.schedule_text}, is stretched from {old} to {phase.epochs} epochs: the learning "
+                f"rate, {was:.2g} so far, goes on from {now:.2g}; a run of {phase.epochs} epochs from the beginning "
+                f"would have had another course")

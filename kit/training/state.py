@@ -31,6 +31,7 @@ class RunState:
         self.phases, self.steps_per_epoch, self.machine = phases, steps_per_epoch, machine
         self.phase, self.epoch, self.step, self.history = phases[0].name, 0, 0, []
         self.best_score = -math.inf  # of the epochs, see divergence.judged
+        self.rate = None  # the generator's learning rate in the update before
         self.saved_step = 0  # of this epoch, in the state that was saved last
         self.initial_updates, self.seconds = 0, 0  # seconds were spent on this epoch before it was last saved
         self._losses, self._sums, self._began = [], None, 0.0
@@ -95,6 +96,10 @@ class RunState:
         updates = max(phase.epochs * self.steps_per_epoch - 1, 1)
         return scheduled(phase.learning_rate, phase.schedule, min(self.steps_in_phase, updates) / updates)
 
+    def last_rate(self, phase):
+        """The learning rate of the update before, whatever an epoch function made of it."""
+        return self.learning_rate(phase) if self.rate is None else self.rate
+
     # -------------------------------------------------------------------------------------------- counting
 
     def begin_phase(self, phase):
@@ -147,13 +152,14 @@ class RunState:
         self.seconds = self.elapsed() if self.step else 0
         return {"phase": self.phase, "epoch": self.epoch, "step": self.step, "history": self.history,
                 "initial_updates": self.initial_updates, "sums": sums, "seconds": self.seconds,
-                "best_score": self.best_score}
+                "best_score": self.best_score, "rate": self.rate}
 
     def load(self, saved):
         """Stand where a saved state was."""
         self.phase, self.epoch, self.step, self.history = (saved[k] for k in ("phase", "epoch", "step", "history"))
         self.initial_updates = saved.get("initial_updates", saved.get("begun_after", 0))
         self.seconds, self.saved_step = saved.get("seconds", 0), self.step
+        self.rate = saved.get("rate")
         self.best_score = saved.get("best_score", min(self.best_psnr, ENOUGH))
         sums = saved["sums"]
         if sums is not None:

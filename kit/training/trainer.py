@@ -20,7 +20,7 @@ from kit.training.display import HOURS, Display
 from kit.training.epoch import batches_on, out_of_memory, updates
 from kit.training.keeping import Keeper
 from kit.training.networks import Networks
-from kit.training.phases import check_phases, find_phase
+from kit.training.phases import check_phases, find_phase, settle_precision
 from kit.training.resume import open_saved, restore
 from kit.training.state import RunState
 from kit.training.validation import digest_of, enlarger, low_resolutions, validate, validation_set
@@ -58,6 +58,7 @@ class Trainer:
         check_phases(self.phases, self.cfg, self.extras)
         self.machine = Machine(cfg.device, cfg.precision, cfg.channels_last)
         self.progress = progress and self.machine.rank == 0
+        settle_precision(self.phases, self.machine, cfg.precision == "auto", self._say)
         saved, forked = open_saved(self.run, self.phases, self.cfg, self.extras, self._say, self.machine)
         self.train_set = training_patches(self.cfg, self.machine, self.progress)
         self.valid_set = validation_set(self.cfg)
@@ -254,7 +255,7 @@ class Trainer:
         """Put an epoch that was validated into the history, and keep what the settings say."""
         state, judged = self.state, scores.pop("judged")
         row = {"phase": phase.name, "epoch": state.epoch + 1, "updates": state.initial_updates + state.steps,
-               "learning_rate": state.learning_rate(phase), **self._mean_losses(phase, shared=True), **scores,
+               "learning_rate": state.last_rate(phase), **self._mean_losses(phase, shared=True), **scores,
                "seconds": round(state.elapsed(), 3)}
         divergence.check_score(judged, scores["psnr"], phase, state, self.cfg,
                                self.run if self.machine.rank == 0 else None)

@@ -15,12 +15,13 @@ from torch import nn
 import models
 import solver
 import utils
-from datasets import TestDataset
+from datasets import Pair, TestDataset
 from imresize import imresize
 from kit import evaluation, lessons
 from kit.lessons import sheet
 from kit.lessons.enlarging import slanted_edge
 from kit.lessons.failures import FAILURES
+from other_networks import GENERATORS
 
 
 def shown(figure):
@@ -123,6 +124,20 @@ def test_psnr_by_hand_is_psnr_and_blur_and_noise_have_the_same(photograph):
     assert table.cells[-2][1] == table.cells[-1][1]
     titles = [axis.get_title() for axis in lessons.equal_psnr(photograph).axes]
     assert titles[1].split(" dB")[0].split()[-1] == pytest.approx(titles[3].split(" dB")[0].split()[-1])
+
+
+def test_lessons_of_networks_of_other_builds_say_what_they_cannot_show(photograph):
+    for build in ("windows", "padded windows", "u-net"):
+        said = lessons.tiles(GENERATORS[build](), photograph)
+        assert "there is nothing to compare: this generator cannot enlarge in tiles" in said
+
+    class ResidualBlock(nn.Module):  # its input is not what it adds to
+        def forward(self, x):
+            return x.mean(1, keepdim=True).expand(-1, 48, -1, -1)
+
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), ResidualBlock(), nn.PixelShuffle(4))
+    pair = Pair("cat", photograph[:10, :11], photograph[:40, :44])
+    assert "none can be left out" in lessons.block_contributions(network, pair)
 
 
 def test_tiles_have_no_seam_and_cuts_have(photograph):

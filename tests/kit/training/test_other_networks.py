@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from other_networks import GENERATORS, Flattens, UNet
 from torch import nn
 
 import solver
@@ -14,8 +13,10 @@ from helpers import changed, equal, interrupted, train, weights
 from kit import evaluation
 from kit.compute.device import layout_for
 from kit.evaluation.generators import load_generator, load_generators
+from other_networks import GENERATORS, Flattens, UNet
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")  # (public code has it)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("build", GENERATORS)
 def test_a_network_of_another_build_goes_all_the_way(small_settings, monkeypatch, photograph, build, precision):
