@@ -219,7 +219,8 @@ class TrainDataset(Dataset):
         # Reading beyond its end would end the program. (When another program has made a newer one it has no name any
         # more, and is still there for those who have it open.)
         if self.cache.file.exists() and self.cache.file.stat().st_size < self.bytes:
-            raise ValueError(f"{self.cache.file}: was cut off while it was read; delete it, and it will be made again")
+            raise ValueError(f"{self.cache.file}: was cut off while it was read; end the programs that use it, delete "
+                             f"it, and it will be made again")
         size, crop = self.crop // self.scale, self.crop
         lr = np.empty((len(plan), 3, size, size), np.uint8)
         hr = np.empty((len(plan), 3, crop, crop), np.uint8)
@@ -237,7 +238,7 @@ class TrainDataset(Dataset):
         small, large = self._pictures[picture]
         if zlib.crc32(large, zlib.crc32(small)) != self.cache.crcs[picture]:
             raise ValueError(f"{self.cache.file}: is damaged (its pixels of {self.rows[picture].hr.name} have "
-                             f"changed); delete it, and it will be made again")
+                             f"changed); end the programs that use it, delete it, and it will be made again")
         self._unchecked.discard(picture)
 
     def keep_on(self, device):

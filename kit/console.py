@@ -9,6 +9,10 @@ from tqdm import tqdm
 
 from kit.files import write_csv
 
+for _stream in (sys.stdout, sys.stderr):  # an old console knows no "×", and shall show the rest even so
+    if hasattr(_stream, "reconfigure"):
+        _stream.reconfigure(errors="replace")
+
 
 class Table(str):
     """Rows of cells under a header: aligned text, which a notebook shows as an HTML table.
@@ -50,13 +54,7 @@ def progress_bar(iterable=None, description="", show=True, **options):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of command lines that asks "did you mean …", and whose help can be printed on every console."""
-
-    def parse_args(self, *arguments, **options):
-        for stream in (sys.stdout, sys.stderr):  # an old Windows console knows no "×"
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="replace")
-        return super().parse_args(*arguments, **options)
+    """A parser of command lines that asks "did you mean …"."""
 
     def error(self, message):
         unknown = [word.partition("=")[0] for word in message.split() if word.startswith("--")]

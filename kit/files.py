@@ -7,8 +7,9 @@ import secrets
 import shutil
 import stat
 import tarfile
+import time
 import zipfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -35,12 +36,53 @@ def write_whole(path):
     # The writer's own, for two may write the same file; short, for the name of the file may be as long as names can be.
     temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
-        os.replace(temporary, path)
+        with full_disk_told(path):
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
+        patiently(os.replace, temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def patiently(act, *arguments):
+    """Do to a file what Windows refuses as long as another program has it open, a virus scanner say: for 4 seconds."""
+    for seconds in (0.02, 0.05, 0.1, 0.3, 0.5, 1, 2, None):
+        try:
+            return act(*arguments)
+        except PermissionError:
+            if seconds is None:
+                raise
+            time.sleep(seconds)
+
+
+def remove(path):
+    """Delete a file that nobody needs any longer, if it is there; what another program keeps open on Windows stays."""
+    with suppress(OSError):
+        path.unlink()
+
+
+def remove_left_over(folder, hours=0):
+    """Remove what programs that were killed while they wrote files left in a folder, so many hours ago at least."""
+    for path in Path(folder).glob(f".*{TEMPORARY}"):
+        with suppress(OSError):
+            if path.stat().st_mtime <= time.time() - 3600 * hours:
+                path.unlink()
+
+
+FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}  # (Windows knows no quotas)
+
+
+@contextmanager
+def full_disk_told(path):
+    """A context in which a full disk raises NoRoom, with a sentence about the file that was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise NoRoom(f"{path}: the disk is full; what was there before is whole: make room, do it again") from error
 
 
 def write_csv(path, rows, fields):
@@ -53,6 +95,16 @@ def write_csv(path, rows, fields):
 
 class NoRoom(OSError):
     """The disk has no room for what is to be written."""
+
+
+# Names that Windows keeps for devices, whatever ending they have.
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+
+
+def is_portable(name):
+    """Whether files and folders can be called so on every system."""
+    return (name.partition(".")[0].lower() not in DEVICES and not name.endswith((".", " "))
+            and len(name) <= 100 and len(name.encode()) <= 240)  # (255 bytes, with an ending)
 
 
 def require_room(folder, size, what, way_out):
@@ -123,10 +175,17 @@ def members(file):
         out = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name
         return "which leads out of the folder" if out else "which is too deep" if len(path.parts) > 20 else None
 
+    def unreadable(item):
+        if stat.S_ISLNK(item.external_attr >> 16):
+            return "a link"
+        if item.flag_bits & 1:
+            return "encrypted: make the archive without a password"
+        known = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+        return None if item.compress_type in known else "compressed in a way that Python cannot read"
+
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
-            yield [(item.filename, item.file_size,
-                    "a link" if stat.S_ISLNK(item.external_attr >> 16) else leads_out(item.filename),
+            yield [(item.filename, item.file_size, unreadable(item) or leads_out(item.filename),
                     partial(archive.open, item)) for item in archive.infolist() if not item.is_dir()]
     else:
         with tarfile.open(file) as archive:

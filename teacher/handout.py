@@ -21,7 +21,7 @@ from pathlib import Path
 import nbformat
 
 import models
-from kit.files import KIT, write_whole
+from kit.files import KIT, patiently, write_whole
 from kit.handin import contents as handin
 from kit.handin.pictures import PSNR_TOLERANCE
 from kit.handin.report import PEN, SECTIONS
@@ -59,7 +59,7 @@ def make(out, home=HOME):
             path = work / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        work.rename(out)
+        patiently(work.rename, out)
     return list(files)
 
 

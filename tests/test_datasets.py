@@ -99,7 +99,7 @@ def test_test_pictures_stay_grey_when_they_are_grey(tmp_path, photograph):
     make_lists(None, {"grey": tmp_path / "p"}, tmp_path)
     pair = datasets.TestDataset(tmp_path / "grey.csv")[0]
     assert pair.hr.shape == (40, 40) and pair.lr.shape == (10, 10)
-    with open(tmp_path / "grey.csv", newline="") as file:
+    with open(tmp_path / "grey.csv", newline="", encoding="utf-8") as file:
         row, = csv.DictReader(file)
     assert row == {"hr": "p/grey.png", "lr": "", "scale": "4", "width": "40", "height": "40", "left": "0", "top": "0"}
 
@@ -132,13 +132,13 @@ def test_bad_lists(tmp_path, kind):
 
 def test_a_list_whose_picture_has_changed_its_size(tmp_path):
     utils.save_picture(tmp_path / "a.png", PICTURE)
-    (tmp_path / "list.csv").write_text(HEADER + "a.png,,4,128,128\n")
+    (tmp_path / "list.csv").write_text(HEADER + "a.png,,4,128,128\n", encoding="utf-8")
     refused(lambda: datasets.TestDataset(tmp_path / "list.csv")[0], tmp_path, "a.png", "another size", "list again")
 
 
 def test_a_training_picture_smaller_than_the_crop(tmp_path):
     utils.save_picture(tmp_path / "a.png", PICTURE)
-    (tmp_path / "list.csv").write_text(HEADER + "a.png,,4,64,64\n")
+    (tmp_path / "list.csv").write_text(HEADER + "a.png,,4,64,64\n", encoding="utf-8")
     refused(lambda: datasets.TrainDataset(tmp_path / "list.csv", progress=False), tmp_path,
           "a.png", "64×64, smaller than the crop of 96", "--crop 96")
     dataset = datasets.TrainDataset(tmp_path / "list.csv", crop=32, patches_per_picture=3, progress=False)

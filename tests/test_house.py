@@ -112,3 +112,19 @@ def test_the_map_names_every_room():
     for path in (ROOT / "kit").rglob("*.py"):
         if path.name not in ("__init__.py", "__main__.py"):
             assert f"`{path.stem}`" in text or f"`{path.name}`" in text, path
+
+
+def opens_without_encoding(call):
+    """Whether a call reads or writes text in the encoding of whatever machine it runs on."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    text = name in ("read_text", "write_text")
+    if name == "open" and isinstance(call.func, ast.Name):
+        mode = call.args[1] if len(call.args) > 1 else ast.Constant("r")
+        text = isinstance(mode, ast.Constant) and "b" not in mode.value
+    return text and "encoding" not in {keyword.arg for keyword in call.keywords}
+
+
+def test_text_is_read_and_written_as_utf_8_everywhere():
+    for path in [*map(ROOT.joinpath, MODULES), *(ROOT / "tests").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.Call) and opens_without_encoding(node)), f"{path}, line {node.lineno}"

@@ -69,7 +69,7 @@ def test_they_leave_what_the_text_promises(executed):
         assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
     assert len(list((folder / "results" / "pictures" / "demo_test").glob("*.png"))) == 8 * 4
     assert (folder / "results" / "pictures" / "reference.png").is_file()
-    assert len((folder / "results" / "scores.csv").read_text().splitlines()) == 1 + 6 * 4
+    assert len((folder / "results" / "scores.csv").read_text(encoding="utf-8").splitlines()) == 1 + 6 * 4
     assert (folder / "runs" / "demo_basic" / "checkpoints" / "adversarial.pt").is_file()
 
 

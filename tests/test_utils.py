@@ -170,7 +170,7 @@ def test_an_enlarger_keeps_the_weights_it_was_made_with(photograph, precision):
 def test_a_folder_is_enlarged_in_one_call(generator, photograph, tmp_path):
     for name in ("a.png", "b.png"):
         utils.save_picture(tmp_path / "in" / name, photograph[:20, :30])
-    (tmp_path / "in" / "notes.txt").write_text("hello")
+    (tmp_path / "in" / "notes.txt").write_text("hello", encoding="utf-8")
     written, left_out = utils.super_resolve_folder(generator, tmp_path / "in", tmp_path / "out", progress=False)
     assert [path.name for path in written] == ["a.png", "b.png"] and [name for name, _ in left_out] == ["notes.txt"]
     assert np.array_equal(utils.read_picture(written[1]), utils.super_resolve(generator, photograph[:20, :30]))
@@ -205,7 +205,7 @@ PICTURES = {
     "missing": (lambda path: None, "there is no such file"),
     "a folder": (lambda path: path.mkdir(), "there is no such file"),
     "empty": (lambda path: path.write_bytes(b""), "not a readable picture"),
-    "a text": (lambda path: path.write_text("not a picture"), "not a readable picture"),
+    "a text": (lambda path: path.write_text("not a picture", encoding="utf-8"), "not a readable picture"),
     "truncated": (truncated, "not a readable picture"),
     "corrupt": (corrupt, "not a readable picture"),
     "a decompression bomb": (decompression_bomb, "not a readable picture"),

@@ -42,6 +42,15 @@ def free_memory(device):
     return torch.cuda.mem_get_info(device)[0] + kept
 
 
+def _address_space():
+    """Bytes of addresses that this process has taken, where Linux says so."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
 def keep_freed_memory():
     """Let this process keep the memory of tensors up to 32 MB for its next ones, where the C library is glibc.
 
@@ -203,13 +212,20 @@ class Machine:
 
     @property
     def memory(self):
-        """Bytes of memory to compute in: what is free on a GPU, else all that the computer has (if it says so)."""
+        """Bytes of memory to compute in: what is free on a GPU, else what the computer has (if it says so).
+
+        A process may have been allowed less (`ulimit -v`); beyond it, PyTorch's threads end the process without a word.
+        """
         if self.device.type == "cuda":
             return free_memory(self.device)
         try:
-            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (AttributeError, ValueError, OSError):  # not on Windows
+            import resource
+
+            all_there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            allowed, used = resource.getrlimit(resource.RLIMIT_AS)[0], _address_space()
+        except (ImportError, AttributeError, ValueError, OSError):  # not on Windows
             return math.inf
+        return all_there if allowed == resource.RLIM_INFINITY else min(all_there, allowed - used)
 
     def can_keep(self, size, wanted="auto"):
         """Whether `size` bytes shall stay on the device: if `wanted`, or if a GPU then has half of its memory left."""

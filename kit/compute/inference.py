@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from kit.compute.device import layout_for
+from kit.compute.device import is_out_of_memory, layout_for
 from kit.compute.layers import copy_of, use_fast_layers
 
 # What a network raises for a picture of a size, number format or layout that it was not written for.
@@ -77,6 +77,7 @@ class QuickCopy:
                         return
                     reason = reason or "its output is no number"
                 except FORWARD_ERRORS as error:
+                    _raise_out_of_memory(error)
                     failed = reason_of(error)
             reason = reason or failed
         raise ValueError(f"this {type(network).__name__} enlarges on its own, but not on {self.device} ({failed})")
@@ -104,8 +105,15 @@ class QuickCopy:
         try:
             self(torch.zeros(1, 3, height, width, device=self.device))  # it may have failed for lack of values only
         except FORWARD_ERRORS as error:
+            _raise_out_of_memory(error)
             raise ValueError(f"the generator cannot enlarge a picture of {width}×{height} "
                              f"({reason_of(error)})") from error
+
+
+def _raise_out_of_memory(error):
+    """Raise an error again that says nothing about the network."""
+    if is_out_of_memory(error):
+        raise error
 
 
 def reason_of(error):
@@ -134,6 +142,7 @@ def _tried_sizes(network, device):
         try:
             output, error = network(probe), None
         except FORWARD_ERRORS as raised:
+            _raise_out_of_memory(raised)
             error = raised
             continue
         finally:
@@ -180,7 +189,8 @@ def receptive_field(generator):
             found = max(_spread(network, rotated) for rotated in (False, True))
             is_alike = found >= PROBE_LENGTH // 2 - 1 or all(_is_alike_everywhere(network, found, rotated)
                                                              for rotated in (False, True))
-        except FORWARD_ERRORS:  # it does not take every size
+        except FORWARD_ERRORS as error:  # it does not take every size
+            _raise_out_of_memory(error)
             is_alike = False
     if not is_alike:
         raise ValueError("this generator cannot enlarge in tiles: it does not treat all places of a picture alike "

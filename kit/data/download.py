@@ -17,7 +17,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from kit.console import progress_bar
-from kit.files import NoRoom, members, require_room, waiting_lock
+from kit.files import NoRoom, members, patiently, require_room, waiting_lock
 
 # Where an archive is, the MD5 of the file, and the folder in it that is wanted.
 Archive = namedtuple("Archive", "url md5 folder")
@@ -189,7 +189,7 @@ def _unpack(file, folder, data, progress):
         if not (work / folder).is_dir():
             raise ValueError(f"{file}: does not contain the folder {folder}")
         (data / folder).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(work / folder, data / folder)
+        patiently(os.replace, work / folder, data / folder)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         raise ValueError(f"{file}: is a damaged archive ({error}); nothing of it was unpacked") from error
     finally:

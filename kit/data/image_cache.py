@@ -10,14 +10,13 @@ import os
 import zlib
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from kit.console import progress_bar
-from kit.files import require_room, waiting_lock, write_whole
+from kit.files import full_disk_told, patiently, remove, require_room, waiting_lock, write_whole
 from utils import to_rgb
 
 # Its file, and the CRC-32 of the pixels of each pair in it.
@@ -47,8 +46,7 @@ def make_image_cache(csv_file, rows, scale, read, progress=True):
                                                                            progress)
         for other in csv_file.parent.glob(f"{glob.escape(csv_file.stem)}.x{scale}.*pack*"):  # of pictures as they were
             if not other.name.startswith(cache.name):
-                with suppress(OSError):  # (Windows keeps what another program has open)
-                    other.unlink()
+                remove(other)
     return found
 
 
@@ -62,7 +60,7 @@ def _decode(csv_file, rows, scale, read, sources, cache, note, progress):
 
     # The file grows by whole pairs in the order of the list; their CRCs tell how far it has come.
     workers = os.cpu_count() or 1
-    with open(part, "ab") as file, open(checks, "w", encoding="ascii") as lines, \
+    with full_disk_told(part), open(part, "ab") as file, open(checks, "w", encoding="ascii") as lines, \
             ThreadPoolExecutor(workers) as pool, \
             progress_bar(None, f"caching {csv_file.stem}", progress, total=len(rows), initial=done) as bar:
         file.truncate(start)  # what was not written whole
@@ -78,10 +76,10 @@ def _decode(csv_file, rows, scale, read, sources, cache, note, progress):
             file.flush()
             lines.flush()
         os.fsync(file.fileno())
-    os.replace(part, cache)
+    patiently(os.replace, part, cache)
     with write_whole(note) as temporary:  # last: without it the cache does not count
         temporary.write_text(json.dumps({**sources, "crc": crcs}, indent=0), encoding="utf-8")
-    checks.unlink()
+    remove(checks)
     return ImageCache(cache, crcs)
 
 

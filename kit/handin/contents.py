@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets import TestDataset
 from kit.evaluation.measure import scale_of
-from kit.files import KIT, members, write_whole
+from kit.files import KIT, members, remove_left_over, write_whole
 from kit.handin import sandbox
 from kit.handin.findings import sanitize
 from utils import save_picture
@@ -70,6 +70,7 @@ def collected(folder="."):
 
 def make_zip(folder, path):
     """Write the zip of what is handed in, with the digests of the student's kit/ instead of kit/ itself."""
+    remove_left_over(Path(path).absolute().parent, hours=1)  # of a call that was killed
     with write_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in collected(folder):
             archive.write(Path(folder, file), file.as_posix())

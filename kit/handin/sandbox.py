@@ -167,7 +167,7 @@ def _crowded(folder):
 def _figures(pid, name):
     """The numbers in a file that the kernel keeps about a process; none where this cannot be asked."""
     try:
-        lines = Path(f"/proc/{pid}/{name}").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8").splitlines()
         return {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines)
                 if rest.split() and rest.split()[0].isdigit()}
     except (OSError, ValueError):

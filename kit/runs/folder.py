@@ -20,11 +20,12 @@ import re
 import shutil
 import stat
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from filelock import Timeout
 
-from kit.files import TEMPORARY, locked, write_csv, write_whole
+from kit.files import locked, patiently, remove, remove_left_over, write_csv, write_whole
 from kit.runs.checkpoints import load_checkpoint, save_checkpoint, save_generator
 from kit.settings.schema import current_names, current_record
 from utils import read_picture, save_picture
@@ -51,8 +52,8 @@ class Run:
                 if self._state_on_disk() != self._known:
                     raise ValueError(f"the run {self.name!r} has been trained further, or deleted, by another program "
                                      f"since it was opened here; make the trainer again to go on from there")
-                for left in self.folder.rglob(f".*{TEMPORARY}"):  # by a program that was killed while writing
-                    left.unlink()
+                for folder in [self.folder, *filter(Path.is_dir, self.folder.rglob("*"))]:
+                    remove_left_over(folder)
                 yield
         except Timeout:
             raise ValueError(f"another program is training the run {self.name!r}; stop it, or choose "
@@ -76,7 +77,7 @@ class Run:
         if self.checkpoint("last_epoch").is_file():
             self._copy("last_epoch", "last")
         else:
-            self.checkpoint("last").unlink(missing_ok=True)
+            patiently(partial(self.checkpoint("last").unlink, missing_ok=True))
         self._known = self._state_on_disk()
 
     def _copy(self, name, other):
@@ -218,7 +219,7 @@ class Run:
             kept = [path for path in self.folder.glob(f"checkpoints/{phase}_[0-9]*.pt")
                     if re.fullmatch(rf"{re.escape(phase)}_\d{{3,}}", path.stem)]
             for path in sorted(kept, key=lambda path: int(path.stem.rpartition("_")[2]))[:-most]:
-                path.unlink()
+                remove(path)
 
     def _sample(self, folder, name):
         return self.folder / "samples" / folder / f"{name}.png"

@@ -167,6 +167,14 @@ def _trained_by_then(segment, names):
     return {**segment["trained_by"], **{name: SETTINGS[name].paper for name in unknown}}
 
 
+def check_name_is_new(cfg):
+    """Raise ValueError for a new run whose name differs only in case from that of another."""
+    other = next((name for name in run_names(cfg.runs) if name.lower() == cfg.name.lower() and name != cfg.name), None)
+    if other:
+        raise ValueError(f"there is a run {other!r} already, and on Windows and macOS {cfg.name!r} would be its "
+                         f"folder; choose another name, such as {free_name(cfg.name, cfg.runs)!r}")
+
+
 def free_name(name, runs):
     """A name like this one that no run has yet: demo_2, demo_3, …"""
     base, _, number = name.rpartition("_")

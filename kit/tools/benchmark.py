@@ -326,7 +326,8 @@ DEVICE = Machine().device  # the one that is trained on
 def machine_name():
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").is_file():
-        lines = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        lines = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+                 if line.startswith("model name")]
         name = lines[0].split(":")[1].strip() if lines else name
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{name}, {torch.get_num_threads()} threads{gpu}, PyTorch {torch.__version__}"

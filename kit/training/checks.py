@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import torch
 
+from kit.compute.device import is_out_of_memory
 from kit.compute.inference import FORWARD_ERRORS, reason_of
 from kit.compute.layers import copy_of, shapes_of
 
@@ -56,6 +57,9 @@ def settle_format(machine, what, make, size, side, say, may_change):
             try:
                 output = _learned(network, machine, min(size, 2), side)
             except FORWARD_ERRORS as error:
+                if is_out_of_memory(error):
+                    raise ValueError(f"memory ran out on {machine.device} when the {what} was tried; choose a smaller "
+                                     f"crop or network, or end other programs ({reason_of(error)})") from error
                 reasons.append(reason_of(error))
                 continue
             if reasons:

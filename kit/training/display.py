@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 
 from kit.console import progress_bar
 from kit.runs.folder import losses_in
@@ -69,6 +70,10 @@ class Display:
     def write(self, standing, means=None, message=""):
         """Write how the run stands, "running" or how it ended, to its folder, for `kit.compare`."""
         self._written = time.monotonic()
+        with suppress(OSError):  # what others read never ends a training
+            self._write(standing, means, message)
+
+    def _write(self, standing, means, message):
         if self.writes:
             self.run.write_progress({
                 "state": standing, "phase": self.phase.name, "epoch": self.state.epoch, "epochs": self.phase.epochs,

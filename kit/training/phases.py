@@ -6,6 +6,7 @@ import re
 from collections import namedtuple
 
 from kit.console import did_you_mean
+from kit.files import is_portable
 from kit.settings.schema import SCHEDULE
 
 # What an epoch function can ask for beside networks, batches and settings: `make(cfg, machine)`, and the names of
@@ -85,8 +86,9 @@ def check_phases(phases, cfg, extras):
         if names.count(phase.name) > 1 or not name_is_plain:
             raise ValueError(f"phase {phase.name!r}: needs a name of its own, of small letters, digits and '_', "
                              f"that begins with a letter")
-        if phase.name in RESERVED or re.fullmatch(r".*_(\d{3,}|best|end)", phase.name):
-            raise ValueError(f"phase {phase.name!r}: needs another name, for files of a run are called so")
+        if phase.name in RESERVED or re.fullmatch(r".*_(\d{3,}|best|end)", phase.name) or not is_portable(phase.name):
+            raise ValueError(f"phase {phase.name!r}: needs another name, for files of a run cannot be, or are, called "
+                             f"so")
         if not SCHEDULE.holds(phase.schedule) and not _is_course(phase.schedule):
             raise ValueError(f"phase {phase.name!r}: its schedule must be {SCHEDULE.wanted}, or a function from 0…1 to "
                              f"a factor of the learning rate, not {phase.schedule!r}")

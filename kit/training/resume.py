@@ -26,6 +26,7 @@ def _open(run, phases, cfg, extras, say):
                 say(f"{name} was {old[name]!r} and is now {value!r}")
         _explain_extension(saved, phases, say)
         return saved, None
+    provenance.check_name_is_new(cfg)
     if not cfg.fork_of:
         return None, None
     other, kept, saved = provenance.forked(cfg, phases, extras)

@@ -13,7 +13,7 @@ from kit.__main__ import COMMANDS
 
 def kit(*arguments, folder=ROOT):
     return subprocess.run([sys.executable, "-m", "kit", *arguments], cwd=folder, capture_output=True, text=True,
-                          encoding="utf-8")
+                          encoding="utf-8", env={**os.environ, "PYTHONIOENCODING": "utf-8"})
 
 
 def test_it_lists_what_a_student_can_do_and_knows_near_misses():

@@ -53,7 +53,8 @@ def test_the_student_edition_has_no_solution_in_it(edition):
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         assert not [cell for cell in code if cell.outputs or cell.execution_count]
         assert "reference" not in "".join(cell.source for cell in code)
-    assert not re.search(r"\{\w+\}", (edition / "README.md").read_text() + (edition / "README.zh.md").read_text())
+    for name in ("README.md", "README.zh.md"):
+        assert not re.search(r"\{\w+\}", (edition / name).read_text(encoding="utf-8"))
 
 
 def test_both_readmes_name_the_same_facts(edition):

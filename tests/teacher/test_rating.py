@@ -44,7 +44,7 @@ def test_a_page_says_nothing_about_whose_picture_is_whose(class_of_four, tmp_pat
     assert missing == [("dee-lee", "cat")]
     text, content = contents(page)
     assert not any(name in text for name in (*handins, "cat.png", "eye.png", str(folder), "http:", "https:"))
-    key = json.loads(key_file.read_text())
+    key = json.loads(key_file.read_text(encoding="utf-8"))
     assert key["page"] == content["page"]
     for scene, count in zip(content["scenes"], (3 + 2, 4 + 2)):
         assert len(scene["versions"]) == count and {v["raters"] for v in scene["versions"]} == {None}
@@ -117,7 +117,7 @@ def test_rating_by_keyboard_alone_survives_a_crash_and_is_read_back(class_of_fou
     playwright = pytest.importorskip("playwright.sync_api", reason="drives a browser: needs pip install playwright")
     _, handins, csv_file = class_of_four
     page_file, key_file, _ = rating.make_page(handins, csv_file, tmp_path / "page.html")
-    key = json.loads(key_file.read_text())
+    key = json.loads(key_file.read_text(encoding="utf-8"))
 
     def shoot(page, name):
         if os.environ.get("SR_SHOTS"):
@@ -227,23 +227,24 @@ def test_the_order_is_found_and_the_one_who_clicks_at_random_is_named(sitting, c
     printed = capsys.readouterr().out
     assert "clicker" in printed and "scores as if at random" in printed
     assert (folder / "out" / "mos.png").is_file()
-    assert (folder / "out" / "mos.csv").read_text().splitlines()[1].startswith("(original),all,")
-    assert len((folder / "out" / "mos_pictures.csv").read_text().splitlines()) == 1 + 8 * 5
+    assert (folder / "out" / "mos.csv").read_text(encoding="utf-8").splitlines()[1].startswith("(original),all,")
+    assert len((folder / "out" / "mos_pictures.csv").read_text(encoding="utf-8").splitlines()) == 1 + 8 * 5
 
 
 def test_files_that_cannot_be_trusted_are_named_and_not_averaged_away(sitting):
     key, files, folder = sitting
-    content = json.loads(files[0].read_text())
+    content = json.loads(files[0].read_text(encoding="utf-8"))
     edited = {**content, "scores": {**content["scores"], "t00": 5 if content["scores"]["t00"] != 5 else 1}}
-    (folder / "edited.json").write_text(json.dumps(edited))
-    (folder / "cut.json").write_text(files[1].read_text()[:200])
-    (folder / "other.json").write_text(json.dumps({**content, "page": "q"}))
+    (folder / "edited.json").write_text(json.dumps(edited), encoding="utf-8")
+    (folder / "cut.json").write_text(files[1].read_text(encoding="utf-8")[:200], encoding="utf-8")
+    (folder / "other.json").write_text(json.dumps({**content, "page": "q"}), encoding="utf-8")
     shutil.copy(files[2], folder / "twice.json")
     contrary = ratings_of(folder / ".", key, "r3", lambda version: 3).rename(folder / "contrary.json")
-    files[3].write_text(json.dumps({**content, "rater": "r3", "check": scores.checksum("r3", content["scores"])}))
-    few = dict(list(json.loads(files[4].read_text())["scores"].items())[:10])
+    files[3].write_text(json.dumps({**content, "rater": "r3", "check": scores.checksum("r3", content["scores"])}),
+                        encoding="utf-8")
+    few = dict(list(json.loads(files[4].read_text(encoding="utf-8"))["scores"].items())[:10])
     (folder / "early.json").write_text(json.dumps(
-        {"page": "p", "rater": "r4", "scores": few, "check": scores.checksum("r4", few)}))
+        {"page": "p", "rater": "r4", "scores": few, "check": scores.checksum("r4", few)}), encoding="utf-8")
     given = [*files, *(folder / f"{name}.json" for name in ("edited", "cut", "other", "twice", "early")), contrary]
     good, wrong = scores.read_ratings(given, key)
     assert {file.name: why.split(",")[0] for file, why in wrong} == {
@@ -258,9 +259,10 @@ def test_files_that_cannot_be_trusted_are_named_and_not_averaged_away(sitting):
     whole = {token: 3 for token in key["versions"]}
     for half, part in zip(halves, (0, 1)):
         some = dict(list(whole.items())[part::2])
-        half.write_text(json.dumps({"page": "p", "rater": "h", "scores": some, "check": scores.checksum("h", some)}))
+        half.write_text(json.dumps({"page": "p", "rater": "h", "scores": some, "check": scores.checksum("h", some)}),
+                        encoding="utf-8")
     odd = folder / "odd.json"
-    odd.write_text('{"page": "p", "rater": 5, "scores": {"t00": Infinity}, "check": "0"}')
+    odd.write_text('{"page": "p", "rater": 5, "scores": {"t00": Infinity}, "check": "0"}', encoding="utf-8")
     good, wrong = scores.read_ratings([contrary, *files[3:4], *halves, odd], key)
     assert [(one.rater, len(one.scores)) for one in good] == [("h", len(whole))]
     assert [file.name for file, _ in wrong] == ["ratings r3.json", "odd.json"]

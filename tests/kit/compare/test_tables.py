@@ -28,7 +28,7 @@ def test_the_table_of_runs(small_settings, tmp_path, capsys):
     assert "<th" in two._repr_html_()
     assert tables.main(["low", "--runs", small_settings.runs, "--csv", str(tmp_path / "t.csv")]) is None
     assert "low" in capsys.readouterr().out
-    with open(tmp_path / "t.csv", newline="") as file:
+    with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
         assert [row["run"] for row in csv.DictReader(file)] == ["low"]
     with pytest.raises(ValueError, match="sort must be one of psnr"):
         compare.table(sort="colour", folder=small_settings.runs)

@@ -73,7 +73,7 @@ os._exit(0)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads from /proc")
 def test_no_thread_of_gloo_outlives_its_group(small_settings, tmp_path):
-    (tmp_path / "threads.py").write_text(THREADS)
+    (tmp_path / "threads.py").write_text(THREADS, encoding="utf-8")
     arguments = [f"--{key}={value}" for key, value in small_settings.items() if value is not None]
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
                            tmp_path / "threads.py", "--recipe", "demo", *arguments], capture_output=True, text=True,

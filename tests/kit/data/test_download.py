@@ -118,7 +118,7 @@ def test_from_archives_to_lists_with_one_command(server, tmp_path, capsys):
     arguments = ["--download", "div2k", "benchmarks", "--source", server.address, "--data", str(tmp_path / "data"),
                  "--out", str(tmp_path / "lists")]
     create_data_lists.main(arguments)
-    lists = {p.stem: p.read_text() for p in (tmp_path / "lists").glob("*.csv")}
+    lists = {p.stem: p.read_text(encoding="utf-8") for p in (tmp_path / "lists").glob("*.csv")}
     assert set(lists) == {"train", *create_data_lists.TEST_SETS}
     assert lists["train"].splitlines()[1] == ("../data/DIV2K_train_HR/0001.png,"
                                               "../data/DIV2K_train_LR_bicubic/X4/0001x4.png,4,100,96,0,0")

@@ -121,7 +121,7 @@ def test_a_byte_of_a_cache_that_changes_is_noticed(own_lists):
         byte = file.read(1)
         file.seek(-1, 1)
         file.write(bytes([byte[0] ^ 1]))
-    with pytest.raises(ValueError, match="is damaged.*delete it, and it will be made again"):
+    with pytest.raises(ValueError, match="is damaged.*end the programs that use it, delete it, and it will be"):
         dataset[range(8)]
 
 
@@ -129,7 +129,7 @@ def test_a_cache_that_is_cut_off_while_it_is_read_does_not_end_the_program(own_l
     patches = datasets.TrainDataset(own_lists / "train.csv", crop=32, progress=False)
     patches[range(8)]
     os.truncate(patches.cache.file, 100)
-    with pytest.raises(ValueError, match="was cut off while it was read; delete it"):
+    with pytest.raises(ValueError, match="was cut off while it was read; end the programs that use it"):
         patches[range(8)]
 
 
@@ -139,7 +139,7 @@ def test_an_unfinished_cache_that_ends_in_zeros_is_continued_where_it_is_sound(o
     part = whole.file.with_name(whole.file.name + ".part")
     half = len(expected) // 2
     part.write_bytes(expected[:half] + bytes(len(expected) // 4))
-    part.with_name(part.name + ".crc").write_text("".join(f"{crc}\n" for crc in whole.crcs[:3]))
+    part.with_name(part.name + ".crc").write_text("".join(f"{crc}\n" for crc in whole.crcs[:3]), encoding="utf-8")
     whole.file.unlink()
     note.unlink()
     assert image_cache_of(own_lists / "train.csv").file.read_bytes() == expected

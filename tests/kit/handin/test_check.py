@@ -44,8 +44,8 @@ def hostile_data(folder, good):
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(f"{shown[0]:.2f} / {shown[1]:.4f}", "nan / nan"), encoding="utf-8")
     path = member("bicubic") / RESULT / "result.json"
-    path.write_text(path.read_text().replace("adversarial", "bicubic"))
-    (member("regex") / "report.md").write_text("<!-- kit: " * 10**5)
+    path.write_text(path.read_text(encoding="utf-8").replace("adversarial", "bicubic"), encoding="utf-8")
+    (member("regex") / "report.md").write_text("<!-- kit: " * 10**5, encoding="utf-8")
     (member("=HYPERLINK(1)") / "models.py").unlink()
     with zipfile.ZipFile(folder / "deep.zip", "w") as archive:
         archive.writestr("a/" * 1000 + "models.py", "")
@@ -119,7 +119,7 @@ def members(good, tmp_path_factory, photograph):
     folder, calls = tmp_path_factory.mktemp("members"), []
     canary = tmp_path_factory.mktemp("canary") / "kept"
     canary.mkdir()
-    (canary / "thesis.txt").write_text("years of work")
+    (canary / "thesis.txt").write_text("years of work", encoding="utf-8")
     server = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=lambda: calls.append(server.accept()), daemon=True).start()
 
@@ -137,7 +137,7 @@ def make_discriminator(cfg):
     if cfg.gradient_penalty:  # 0 in the student edition, and not in the solution
         raise NotImplementedError("not in my settings")
     return judge(cfg)
-""")
+""", encoding="utf-8")
     picture = next((member("wrong_size") / RESULT / "demo_test").glob("*.png"))
     Image.open(picture).resize((64, 64)).save(picture)
     path = member("not_executed") / "test.ipynb"
@@ -196,7 +196,7 @@ def test_each_of_a_class_gets_the_verdict_it_deserves_and_the_machine_is_unharme
         assert expected is None or re.search(expected, "\n".join(problems)), (name, problems)
         if name not in HOSTILE and name != "not_executed":
             assert len(problems) == (expected is not None), (name, problems)
-    assert (canary / "thesis.txt").read_text() == "years of work" and not calls
+    assert (canary / "thesis.txt").read_text(encoding="utf-8") == "years of work" and not calls
     assert not list(tmp_path.rglob("slipped.txt"))
     capsys.readouterr()
     with pytest.raises(SystemExit):  # nothing has changed: nothing is run again

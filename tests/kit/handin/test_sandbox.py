@@ -39,15 +39,16 @@ for code in {attempts!r}:
 def test_the_sandbox_holds(tmp_path):
     (tmp_path / "work").mkdir()
     outside = tmp_path / "outside"
-    outside.write_text("kept")
+    outside.write_text("kept", encoding="utf-8")
     program = tmp_path / "work" / "program.py"
-    program.write_text(TRY_ALL.format(attempts=[code.format(outside=str(outside)) for code, _ in ATTEMPTS]))
+    attempts = [code.format(outside=str(outside)) for code, _ in ATTEMPTS]
+    program.write_text(TRY_ALL.format(attempts=attempts), encoding="utf-8")
     outcome = sandbox.run(program, [], tmp_path / "work", 30)
     came_of = outcome.output.splitlines()
     assert len(came_of) == len(ATTEMPTS), outcome
     for (code, attempt), line in zip(ATTEMPTS, came_of, strict=True):
         assert attempt in line, (code, line)
-    assert outside.read_text() == "kept" and outside.stat().st_mode & 0o777 != 0o777
+    assert outside.read_text(encoding="utf-8") == "kept" and outside.stat().st_mode & 0o777 != 0o777
 
 
 @walls
@@ -62,7 +63,7 @@ def test_what_a_program_takes_is_limited(code, limit, removed, tmp_path, monkeyp
     monkeypatch.setattr(sandbox, "MOST_FILES", 1000)  # soon made, and soon removed
     program = tmp_path / "work" / "program.py"
     program.parent.mkdir()
-    program.write_text(code)
+    program.write_text(code, encoding="utf-8")
     seconds = 1 if limit == "time" else 120  # enough on a machine however slow
     outcome = sandbox.run(program, [], program.parent, seconds, megabytes=4000 if limit == "threads" else 1500)
     assert outcome.reason == limit and (limit or "MemoryError" in outcome.output), outcome
@@ -74,9 +75,10 @@ def test_what_a_program_takes_is_limited(code, limit, removed, tmp_path, monkeyp
 def test_what_a_program_leaves_is_not_followed(removed, tmp_path):
     program = tmp_path / "work" / "program.py"
     program.parent.mkdir()
-    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
     program.write_text("import os, shutil\nfor name in os.listdir('.home'): shutil.rmtree('.home/' + name, True)\n"
-                       "os.rename('.home', 'gone')\nfor i in range(1500): os.mkdir('a'); os.chdir('a')\nprint('done')")
+                       "os.rename('.home', 'gone')\nfor i in range(1500): os.mkdir('a'); os.chdir('a')\nprint('done')",
+                       encoding="utf-8")
     outcome = sandbox.run(program, [], program.parent, 30)
     assert outcome.output.strip() == "done", outcome
     os.symlink(tmp_path / "secret", program.parent / "link")
@@ -90,7 +92,7 @@ def test_what_a_program_leaves_is_not_followed(removed, tmp_path):
 def test_without_walls_only_ones_own_code_is_run(monkeypatch, tmp_path):
     monkeypatch.setattr(sandbox, "lacking", lambda: "this kernel has no Landlock")
     program = tmp_path / "program.py"
-    program.write_text("print('ran')")
+    program.write_text("print('ran')", encoding="utf-8")
     with pytest.raises(OSError, match="only where it can do no harm, and this kernel has no Landlock"):
         sandbox.run(program, [], tmp_path)
     assert "ran" in sandbox.run(program, [], tmp_path, trusted=True).output

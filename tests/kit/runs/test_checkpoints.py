@@ -61,7 +61,7 @@ def test_bad_checkpoints(tmp_path, small_settings):
     generator = models.Generator(channels=4, blocks=1)
     save_generator(tmp_path / "good.pt", generator, channels=4, blocks=1)
     (tmp_path / "half.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:5000])
-    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "text.pt").write_text("hello", encoding="utf-8")
     (tmp_path / "empty.pt").write_bytes(b"")
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
     mixed = {"generator": generator.state_dict(), "generator_settings": {"channels": 8, "blocks": 1}}
@@ -73,7 +73,7 @@ def test_bad_checkpoints(tmp_path, small_settings):
         refused(lambda name=name: load_generator(tmp_path / f"{name}.pt"), tmp_path, f"{name}.pt", words)
     save_generator(tmp_path / "good.safetensors", generator, channels=4, blocks=1)
     (tmp_path / "half.safetensors").write_bytes((tmp_path / "good.safetensors").read_bytes()[:5000])
-    (tmp_path / "text.safetensors").write_text("hello")
+    (tmp_path / "text.safetensors").write_text("hello", encoding="utf-8")
     save_file({"weights": torch.zeros(3)}, tmp_path / "other.safetensors", {"format": "pt"})
     save_file({"weights": torch.zeros(3)}, tmp_path / "notes.safetensors", {"author": "somebody"})
     for name, words in {"half": unreadable, "text": unreadable, "other": "not a checkpoint of this kit",

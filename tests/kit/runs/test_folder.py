@@ -24,7 +24,7 @@ def test_a_run_leaves_what_it_promises(small_settings):
     assert checkpoints == sorted([*labels, "adversarial", "adversarial_best", "warmup", "warmup_best", "last",
                                   "last_epoch", "warmup_end"])
     assert runs.read_history("small", folder.parent)[3]["phase"] == "adversarial"
-    with open(folder / "history.csv", newline="") as file:
+    with open(folder / "history.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(r["phase"], r["epoch"], r["updates"]) for r in rows] == [
         ("warmup", "1", "5"), ("warmup", "2", "10"), ("adversarial", "1", "15"), ("adversarial", "2", "20")]

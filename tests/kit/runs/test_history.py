@@ -8,7 +8,7 @@ from kit import runs
 
 def test_a_history_that_was_edited_is_named(small_settings):
     folder = train(small_settings, warmup_epochs=1, adversarial_epochs=0).run.folder
-    (folder / "history.csv").write_text("phase,epoch,updates,psnr,seconds\nwarmup,one,5,28,1\n")
+    (folder / "history.csv").write_text("phase,epoch,updates,psnr,seconds\nwarmup,one,5,28,1\n", encoding="utf-8")
     with pytest.raises(ValueError, match="history.csv: not a history as training writes it"):
         runs.read_history("small", small_settings.runs)
 

@@ -140,7 +140,7 @@ for cfg.name in sys.argv[2:]:
 
 def settings_file(folder, small_settings, **changes):
     path = folder / "settings.json"
-    path.write_text(json.dumps({**small_settings, **changes}))
+    path.write_text(json.dumps({**small_settings, **changes}), encoding="utf-8")
     return path
 
 

@@ -86,8 +86,8 @@ def test_a_run_is_tied_to_the_pictures_it_was_begun_with(own_lists, small_settin
         path = own_lists / "train" / "2.png"
         utils.save_picture(path, 255 - utils.read_picture(path))
     else:
-        text = (own_lists / "train.csv").read_text().splitlines(keepends=True)
-        (own_lists / "train.csv").write_text("".join(text[:-1]))
+        text = (own_lists / "train.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+        (own_lists / "train.csv").write_text("".join(text[:-1]), encoding="utf-8")
     with pytest.raises(ValueError, match="the training pictures have changed since the run was begun"):
         train(cfg)
 

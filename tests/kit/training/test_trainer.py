@@ -1,5 +1,8 @@
 """A run from its first update to its last, and what is told on the way."""
 
+import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import torch
 import create_data_lists
 import solver
 import utils
-from helpers import changed, same_generator, train
+from helpers import ROOT, changed, same_generator, train
 from kit.compute.learner import Learner
 
 
@@ -132,3 +135,39 @@ def test_batches_too_small_for_batch_norm_are_named_at_once(small_settings, chan
     with pytest.raises(ValueError, match=what):
         solver.Trainer(changed(small_settings, **changes), progress=False)
     assert not Path(small_settings.runs).exists()
+
+
+def test_a_new_run_is_not_called_like_another_but_for_case(small_settings):
+    train(small_settings, name="Demo", adversarial_epochs=0)
+    with pytest.raises(ValueError, match="there is a run 'Demo' already, and on Windows and macOS 'demo' would be its"):
+        solver.Trainer(changed(small_settings, name="demo"), progress=False)
+    assert len(train(small_settings, name="Demo").history) == 4
+
+
+def test_what_others_read_never_ends_a_training(small_settings, monkeypatch):
+    def refused(run, progress):
+        raise PermissionError("open in another program")
+
+    monkeypatch.setattr("kit.runs.Run.write_progress", refused)
+    assert len(train(small_settings).history) == 4
+
+
+LIMITED = """
+import json, resource, sys
+from easydict import EasyDict
+import solver
+from kit.compute.device import _address_space
+resource.setrlimit(resource.RLIMIT_AS, (_address_space() + 2**29,) * 2)
+try:
+    solver.Trainer(EasyDict(json.load(open(sys.argv[1], encoding="utf-8"))), progress=False).train()
+except ValueError as error:
+    print("ValueError", error)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells how much address space is taken")
+def test_memory_that_a_process_may_not_have_is_told_in_a_sentence(small_settings, tmp_path):
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({**small_settings, "batch_size": 20, "channels": 512}), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", LIMITED, settings], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "memory" in done.stdout and "choose a smaller" in done.stdout, done.stderr[-500:]

@@ -161,7 +161,7 @@ def test_a_schedule_that_is_none_is_refused(small_settings, schedule):
         solver.Trainer(small_settings, [Phase("mine", l1_epoch, 1, 1e-3, schedule)], progress=False)
 
 
-@pytest.mark.parametrize("name", ["last", "l1_001", "l1_best", "input", "gan_end"])
+@pytest.mark.parametrize("name", ["last", "l1_001", "l1_best", "input", "gan_end", "con", "a" * 101])
 def test_a_phase_is_not_called_like_a_file_of_a_run(small_settings, name):
-    with pytest.raises(ValueError, match="needs another name, for files of a run are called so"):
+    with pytest.raises(ValueError, match="needs another name, for files of a run cannot be, or are, called so"):
         solver.Trainer(small_settings, [Phase(name, l1_epoch, 1, 1e-3)], progress=False)
