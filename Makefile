@@ -29,7 +29,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab
 
 # BEGIN SOLUTION NO PROMPT
-.PHONY: handout lint notebooks benchmark recipes
+.PHONY: handout lint notebooks benchmark recipes lowest
 
 handout: $(READY)
 	$(BIN)/python -m teacher handout
@@ -48,9 +48,16 @@ benchmark: $(READY)
 recipes: $(READY)
 	$(BIN)/python -m kit.tools.compare_recipes
 
+# the tests with the lowest versions that requirements.txt allows
+lowest:
+	$(PYTHON) -m venv .venv-lowest
+	sed 's/>=/==/' requirements.txt > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet --requirement .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pytest
+
 # END SOLUTION
 clean:
-	rm -rf .venv data/lists runs results .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lowest data/lists runs results .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): requirements.txt
