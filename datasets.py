@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from imresize import imresize
-from kit.data.augment import compress_jpeg, flip_and_rotate, jitter_colours
+from kit.data.augment import compress_jpeg, flip_and_rotate, jitter_colours, send
 from kit.data.image_cache import ends_of, make_image_cache, open_image_cache
 from kit.data.ondevice import DeviceCache
 from utils import read_picture, to_rgb
@@ -209,7 +209,11 @@ class TrainDataset(Dataset):
             lr = imresize(hr, 1 / self.scale)
         chosen = np.flatnonzero(chances[:, 4] < self.jpeg_noise)
         if len(chosen):
-            lr[chosen] = compress_jpeg(lr[chosen].cpu(), 50 + (45 * chances[chosen, 5]).astype(int)).to(lr.device)
+            # Beside a GPU, if possible: fetching patches from it would make it wait.
+            own = self.is_on_device and not self.colour_jitter
+            small = self._cut(plan[chosen])[0] if own else lr[chosen].cpu()
+            small = compress_jpeg(small, 50 + (45 * chances[chosen, 5]).astype(int))
+            lr.index_copy_(0, send(torch.from_numpy(chosen), lr.device), send(small, lr.device))
         return lr, hr
 
     def _cut(self, plan):

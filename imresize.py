@@ -165,16 +165,30 @@ def _resize_at_once(x, steps, padding):
     """A floating-point image …×H×W as two matrix products: on a GPU, every single tap would be an operation."""
     with torch.autocast(x.device.type, enabled=False):  # which would round to half precision
         for factor, axis, new_length in steps:
-            index, weight = _taps(x.shape[axis], new_length, factor, padding)
-            matrix = torch.zeros(new_length, x.shape[axis], dtype=torch.float64).scatter_add_(1, index.T, weight.T)
-            matrix = matrix.to(x.device, x.dtype)
+            matrix = _matrix(x.shape[axis], new_length, factor, padding, x.device, x.dtype)
             x = matrix @ x if axis == x.ndim - 2 else x @ matrix.T
     return x
 
 
+@lru_cache(maxsize=16)
+def _matrix(length, new_length, scale, padding, device, dtype):
+    """The resize of an axis as a matrix, kept on its device: to bring it there makes a GPU wait."""
+    index, weight = _taps(length, new_length, scale, padding)
+    with torch.inference_mode(False):  # one that was made for inference could not be used in training
+        matrix = torch.zeros(new_length, length, dtype=torch.float64).scatter_add_(1, index.T, weight.T)
+        return matrix.to(device, dtype)
+
+
+@lru_cache(maxsize=16)
+def _taps_on(length, new_length, scale, padding, device, dtype):
+    """The taps on a device, kept there."""
+    index, weight = _taps(length, new_length, scale, padding)
+    with torch.inference_mode(False):
+        return index.to(device), weight.to(device, dtype)
+
+
 def _resize_axis(x, axis, scale, new_length, padding, dtype, limit):
-    index, weight = _taps(x.shape[axis], new_length, scale, padding)
-    index, weight = index.to(x.device), weight.to(x.device, dtype)
+    index, weight = _taps_on(x.shape[axis], new_length, scale, padding, x.device, dtype)
     x = x.movedim(axis, 0)
     rest = x.shape[1:]
     x = x.reshape(len(x), -1)

@@ -7,6 +7,11 @@ import torch
 from PIL import Image
 
 
+def send(tensor, device):
+    """A tensor of the CPU on a device, for which a GPU does not wait."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def flip_and_rotate(patch, flip, turns):
     """A patch H×W×C, flipped left-right, then rotated by quarter turns against the clock, as C×H×W."""
     if flip:
@@ -20,7 +25,8 @@ def jitter_colours(batch, changes):
     `changes` is N×4, shares from -1 to 1: saturation, brightness, contrast, and hue (of the circle). The whole batch
     at once, what torchvision's `adjust_…` do to one picture with one factor.
     """
-    saturation, brightness, contrast, hue = torch.from_numpy(changes).float().to(batch.device).T[..., None, None, None]
+    changes = send(torch.from_numpy(changes).float(), batch.device)
+    saturation, brightness, contrast, hue = changes.T[..., None, None, None]
     batch = batch / 255
     batch = _grey(batch).lerp(batch, 1 + saturation).clamp_(0, 1)
     batch = (batch + brightness).clamp_(0, 1)
