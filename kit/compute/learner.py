@@ -27,6 +27,7 @@ class Learner:
     def __init__(self, network, optimizer, machine, clip=None):
         self.network, self.optimizer, self.machine, self.clip = network, optimizer, machine, clip
         self._parallel, self._frozen = machine.data_parallel(network), False
+        self.gives_fp32 = False  # whatever format it computes in: for losses that are written with fp32 in mind
         self.update = 0  # the batch's number within the epoch; the trainer counts
 
     def __call__(self, *batches):
@@ -37,8 +38,11 @@ class Learner:
                     and len({batch.shape[1:] for batch in batches}) == 1):
                 together = network(torch.cat(batches))
                 if isinstance(together, torch.Tensor):
+                    together = together.float() if self.gives_fp32 else together
                     return together.split([len(batch) for batch in batches])
             outputs = [network(batch) for batch in batches]
+        if self.gives_fp32:
+            outputs = [output.float() if isinstance(output, torch.Tensor) else output for output in outputs]
         return outputs[0] if len(outputs) == 1 else outputs
 
     def __getattr__(self, name):

@@ -44,6 +44,8 @@ def execute(path, target, failed):
         client.execute(stderr=subprocess.DEVNULL)  # the kernel's own log: what cells say comes another way
     except CellExecutionError as error:
         target = failed
+        if error.ename in ("KeyboardInterrupt", "Stopped"):  # as older kernels show a stop
+            raise KeyboardInterrupt from None
         raise RuntimeError(f"{path}: a cell failed\n{error}") from None
     except BaseException:  # stopped: nbclient raises one thing or another then
         target = failed

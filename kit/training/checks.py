@@ -1,12 +1,24 @@
 """Whether networks can be trained with these settings: tried before the first update, not after an hour."""
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import torch
 
 from kit.compute.device import is_out_of_memory
 from kit.compute.inference import FORWARD_ERRORS, reason_of
 from kit.compute.layers import copy_of, shapes_of
+
+
+@contextmanager
+def memory_told(machine):
+    """A context in which networks are made and tried, and in which memory that runs out raises ValueError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(f"memory ran out on {machine.device} when the networks were made and tried; choose a smaller "
+                         f"crop or network, or end other programs ({reason_of(error)})") from error
 
 
 def check_memory(cfg, generator, make_discriminator, size, memory):
@@ -58,8 +70,7 @@ def settle_format(machine, what, make, size, side, say, may_change):
                 output = _learned(network, machine, min(size, 2), side)
             except FORWARD_ERRORS as error:
                 if is_out_of_memory(error):
-                    raise ValueError(f"memory ran out on {machine.device} when the {what} was tried; choose a smaller "
-                                     f"crop or network, or end other programs ({reason_of(error)})") from error
+                    raise
                 reasons.append(reason_of(error))
                 continue
             if reasons:

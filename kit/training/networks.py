@@ -179,9 +179,11 @@ class Networks:
 
 
 def _with_optimizers(phase, learners):
-    """Learners, and their optimizers under the names by which a phase asks for those."""
-    return learners | {short: learners[name].optimizer for short, name in OPTIMIZERS.items()
-                       if short in phase.parameters}
+    """Learners, and their optimizers under the names by which a phase asks for those, with losses of its own, then."""
+    optimizers = {short: learners[name].optimizer for short, name in OPTIMIZERS.items() if short in phase.parameters}
+    for learner in learners.values():
+        learner.gives_fp32 = bool(optimizers)
+    return learners | optimizers
 
 
 def _averaged(layers):

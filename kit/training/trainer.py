@@ -14,7 +14,7 @@ from kit.compute.interrupt import Stopped, interruption
 from kit.runs import Run, provenance
 from kit.settings.schema import checked, current_names
 from kit.training import divergence
-from kit.training.checks import check_enlarges
+from kit.training.checks import check_enlarges, memory_told
 from kit.training.cost import cost_table, seconds_per_update, seconds_to_validate
 from kit.training.display import HOURS, Display
 from kit.training.epoch import batches_on, out_of_memory, updates
@@ -67,9 +67,10 @@ class Trainer:
         steps = cfg.updates_per_epoch or len(batches(self.train_set, cfg.batch_size))
         self.state = RunState(self.phases, steps, self.machine)
         judged = any(phase.asks_for("discriminator") for phase in self.phases)
-        self.networks = Networks(self.cfg, self.machine, make_generator, make_discriminator, judged, self._say)
-        enlarge = enlarger(self.generator, self.machine)
-        check_enlarges(enlarge, cfg.scale, low_resolutions(self.valid_set, self.cfg))
+        with memory_told(self.machine):
+            self.networks = Networks(self.cfg, self.machine, make_generator, make_discriminator, judged, self._say)
+            enlarge = enlarger(self.generator, self.machine)
+            check_enlarges(enlarge, cfg.scale, low_resolutions(self.valid_set, self.cfg))
         if enlarge.note:
             self._say(enlarge.note)
         if saved:

@@ -19,6 +19,7 @@ def tutorial_epoch(generator, discriminator, g_optimizer, d_optimizer, batches, 
     generator.train(), discriminator.train()
     for lr, hr in batches:
         sr = generator(lr)
+        assert sr.dtype == torch.float32  # whatever it is computed in: the losses below count on it
         d_optimizer.zero_grad()
         real, fake = discriminator(hr), discriminator(sr.detach())
         d_loss = bce(real, torch.ones_like(real)) + bce(fake, torch.zeros_like(fake))
@@ -27,7 +28,7 @@ def tutorial_epoch(generator, discriminator, g_optimizer, d_optimizer, batches, 
 
         g_optimizer.zero_grad()
         fake = discriminator(sr)
-        g_loss = F.mse_loss(sr.float(), hr) + adversarial_weight * bce(fake, torch.ones_like(fake))
+        g_loss = F.mse_loss(sr, hr) + adversarial_weight * bce(fake, torch.ones_like(fake))
         g_loss.backward()
         nn.utils.clip_grad_norm_(generator.parameters(), 1.0)
         g_optimizer.step()
