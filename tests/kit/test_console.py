@@ -22,7 +22,7 @@ import solver
 from kit.settings.describe import describe
 print(solver.settings("demo"))
 print(describe(solver.settings("paper"), "all"))
-print("✓ ⁶ × 图")
+print("\\u2713 \\u2076 \\u00d7 \\u56fe")
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True,
                           env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"})
