@@ -2,7 +2,9 @@
 
 import csv
 import errno
+import math
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -85,12 +87,23 @@ def full_disk_told(path):
         raise NoRoom(f"{path}: the disk is full; what was there before is whole: make room, do it again") from error
 
 
-def write_csv(path, rows, fields):
-    """Write dictionaries as a CSV file with a header line; values missing in a row stay empty."""
-    with write_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+def write_csv(path, rows, fields, for_spreadsheets=False):
+    """Write dictionaries as a CSV file with a header line; values missing in a row stay empty.
+
+    `for_spreadsheets`: with a byte order mark, without which Excel takes it for the system's encoding, and with texts
+    that are no formulas, whoever has written them.
+    """
+    encoding = "utf-8-sig" if for_spreadsheets else "utf-8"
+    with write_whole(path) as temporary, open(temporary, "w", newline="", encoding=encoding) as file:
         writer = csv.DictWriter(file, fields, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: _no_formula(value) for key, value in row.items()} if for_spreadsheets else row
+                         for row in rows)
+
+
+def _no_formula(value):
+    """A value that a spreadsheet does not compute."""
+    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 class NoRoom(OSError):
@@ -167,12 +180,16 @@ def waiting_lock(path, what, progress=True):
 
 
 @contextmanager
-def members(file):
-    """The files of a zip or tar archive as a list of (name, size, what is wrong with it or None, how to open it)."""
+def members(file, largest=math.inf):
+    """The files of a zip or tar archive as a list of (name, size, what is wrong with it or None, how to open it).
+
+    Names are as their writer saw them, with "/" between folders. The list of a tar ends with the file by which all
+    together have more than `largest` bytes.
+    """
 
     def leads_out(name):
         path = PurePosixPath(name)
-        out = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name
+        out = path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name) or "\0" in name
         return "which leads out of the folder" if out else "which is too deep" if len(path.parts) > 20 else None
 
     def unreadable(item):
@@ -185,9 +202,31 @@ def members(file):
 
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
-            yield [(item.filename, item.file_size, unreadable(item) or leads_out(item.filename),
-                    partial(archive.open, item)) for item in archive.infolist() if not item.is_dir()]
+            names = [(_zip_name(item), item) for item in archive.infolist()]
+            yield [(name, item.file_size, unreadable(item) or leads_out(name), partial(archive.open, item))
+                   for name, item in names if not name.endswith("/")]
     else:
         with tarfile.open(file) as archive:
             yield [(item.name, item.size, leads_out(item.name) if item.isreg() else "a link or a device",
-                    partial(archive.extractfile, item)) for item in archive.getmembers() if not item.isdir()]
+                    partial(archive.extractfile, item)) for item in _upto(archive, largest) if not item.isdir()]
+
+
+def _zip_name(item):
+    """The name of a file in a zip: in UTF-8, where it says so, else in what Chinese systems write, else as it is."""
+    name = item.filename
+    if not item.flag_bits & 0x800:
+        for encoding in ("utf-8", "gbk", "big5"):
+            with suppress(UnicodeError):
+                name = name.encode("cp437").decode(encoding)  # (as cp437 Python has read it)
+                break
+    return name.replace("\\", "/")  # (of PowerShell)
+
+
+def _upto(archive, largest):
+    """The members of a tar archive until they have more than so many bytes: what is behind is not even unpacked."""
+    size = 0
+    for item in archive:
+        yield item
+        size += item.size
+        if size > largest:
+            return

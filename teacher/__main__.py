@@ -1,11 +1,12 @@
 """The instructor's commands: `python -m teacher handout`, `check`, `similarity`, `rating`, `scores`, `outcomes`."""
 
+import glob
 import json
 import sys
 from pathlib import Path
 
 from kit.console import Parser
-from teacher import classes, handout, outcomes, rating, scores, similarity
+from teacher import classes, handout, outcomes, rating, scores, similarity, submissions
 
 
 def main(arguments=None):
@@ -15,7 +16,10 @@ def main(arguments=None):
     edition.add_argument("--out", default="handout", metavar="PATH", help="a new folder, or a file that ends in .zip "
                          "(default: %(default)s)")
     look = commands.add_parser("check", help="look through the hand-ins of a class")
-    look.add_argument("folder", help="a folder with a zip or a folder for each hand-in")
+    look.add_argument("folder", help="what the learning platform gives: its download, or that unpacked")
+    look.add_argument("--names", metavar="REGEX", help="how names of hand-ins are built, where it is unusual: a "
+                      "regular expression with the groups student_id, name, platform_id, file, or some of them")
+    look.add_argument("--roster", metavar="CSV", help="the class list, to see who is missing")
     look.add_argument("--out", default="results/checks", metavar="DIR", help="for checks.csv, a JSON file for each, "
                       "and handins/, copies of their files for `similarity` and `rating` (default: %(default)s)")
     look.add_argument("--lists", default="data/lists", metavar="DIR", help="lists of the test sets (default: "
@@ -67,8 +71,14 @@ def _handout(options):
 
 
 def _check(options):
-    rows = classes.check_all(options.folder, options.out, options.lists, options.jobs, options.again, options.seconds)
+    roster = submissions.read_roster(options.roster) if options.roster else None
+    rows = classes.check_all(options.folder, options.out, options.lists, options.jobs, options.again, options.seconds,
+                             pattern=options.names, roster=roster)
+    missing = [row for row in rows if row["complete"] == "missing"]
+    rows = [row for row in rows if row not in missing]
     complete = sum(row["complete"] == "yes" for row in rows)
+    if missing:
+        print(f"\nmissing: {', '.join(' '.join(filter(None, [row['student_id'], row['name']])) for row in missing)}")
     print(f"\n{classes.class_table(rows)}\n\n{complete} of {len(rows)} are complete; all findings are in "
           f"{Path(options.out, 'checks.csv')}, copies of the files in {Path(options.out, 'handins')}")
     if complete < len(rows):
@@ -99,7 +109,9 @@ def _scores(options):
         key["page"], key["versions"].items()
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{options.key}: is not the key of a page of ratings") from error
-    ratings, wrong = scores.read_ratings(options.files, key)
+    # A pattern in quotes, or of a shell that leaves patterns to programs, is meant as one.
+    files = [path for name in options.files for path in (sorted(glob.glob(name)) if "*" in name else [name]) or [name]]
+    ratings, wrong = scores.read_ratings(files, key)
     for file, why in wrong:
         print(f"{file}: {why}")
     results, raters = scores.score(ratings, key)

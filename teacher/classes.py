@@ -6,29 +6,39 @@ What is looked at is `kit.handin.check`'s; their code runs in a sandbox.
 import hashlib
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from kit.console import Table, progress_bar
-from kit.files import write_csv, write_whole
+from kit.files import members, require_room, write_csv, write_whole
 from kit.handin import sandbox
 from kit.handin.check import check
-from kit.handin.findings import Finding, as_dict, csv_safe, sanitize
+from kit.handin.findings import Finding, as_dict, sanitize
+from kit.handin.opening import is_archive, is_junk
 from teacher import handout
+from teacher.submissions import match, submissions
 
-FIELDS = ["handin", "complete", "problems", "notes", "psnr", "ssim", "findings"]
+FIELDS = ["handin", "student_id", "name", "platform_id", "late", "attempt", "complete", "problems", "notes", "psnr",
+          "ssim", "findings"]
 
 
-def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120, progress=True):
-    """Check every zip and every folder in `folder`, and write the results to the folder `out`.
+def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120, progress=True, pattern=None,
+              roster=None):
+    """Check the hand-ins of a class, of each student the newest, and write the results to the folder `out`.
 
     Parameters
     ----------
     folder : path
-        Each hand-in is called after its folder or its zip.
+        A folder with a file or a folder for each student, as a platform's download is unpacked, or that download, an
+        archive. Whose each is, is read from its name, see `teacher.submissions`.
     out : path
         For `checks.csv`, a row for each; `<name>.json`, everything that was found; and `handins/<name>/`, a copy of its
-        files, for `similarity` and `rating`.
+        files, for `similarity` and `rating`. What an earlier call left there of hand-ins that are gone is removed.
+    pattern : str, optional
+        Another regular expression for names.
+    roster : list of dict, optional
+        Who should have handed in, see `teacher.submissions.read_roster`; those who have not get a row, too.
     lists, seconds
         As for `kit.handin.check.check`.
     jobs : int
@@ -36,29 +46,31 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
     again : bool
         Check those again that were checked before; else only those that are new or have changed.
 
-    Returns the rows, dictionaries of `FIELDS`. Raises ValueError when there is nothing to check or two hand-ins have
-    one name, and OSError where this machine cannot run code of others safely.
+    Returns the rows, dictionaries of `FIELDS`. Raises ValueError when there is nothing to check, and OSError where this
+    machine cannot run code of others safely.
     """
-    entries = [path for path in sorted(Path(folder).iterdir()) if not path.name.startswith(".")]
-    named, out = {}, Path(out)
-    for path in entries:
-        name = _name(path)
-        if name in named:
-            raise ValueError(f"{path} and {named[name]} have one name; rename one of them")
-        named[name] = path
+    out = Path(out)
+    folder = _download(Path(folder), out) if Path(folder).is_file() else Path(folder)
+    found, left_out = submissions(folder, pattern)
+    for name in left_out if progress else ():
+        print(f"{sanitize(name)}: is no hand-in, left out")
+    named = {}
+    for one in found:
+        named[_name(one, named)] = one
     if not named:
         raise ValueError(f"{folder}: holds no hand-ins, neither zips nor folders")
     sandbox.require()
     edition = handout.contents()
     done, todo = {}, []
-    for name, path in named.items():
+    for name, one in named.items():
         try:
-            digest = _digest(path)
+            digest = _digest(one.path)
         except (OSError, RecursionError):  # what is wrong with it will be said when it is checked
             digest = None
-        old = None if again else _earlier(out / f"{name}.json", digest)
+        old = None if again or not digest else _earlier(out / f"{name}.json", digest)
         done[name] = old
-        todo += [] if old else [(name, path, digest)]
+        todo += [] if old else [(name, one.path, digest)]
+    _remove_others(out, named)
     with progress_bar(None, "checking", progress, total=len(named), initial=len(named) - len(todo)) as bar, \
             ThreadPoolExecutor(max(1, jobs)) as pool:
         working = {pool.submit(_check_one, path, out, name, digest, lists, seconds, edition): name
@@ -70,9 +82,42 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
                 bar.update()
         finally:
             pool.shutdown(cancel_futures=True)  # those that run end first; the others wait for the same call again
-            rows = [_row(name, result) for name, result in done.items() if result]
-            write_csv(out / "checks.csv", rows, FIELDS)
+            rows = [_row(name, named[name], result) for name, result in done.items() if result]
+            for person, one in match(roster, found)[0] if roster else ():
+                if one is None:
+                    rows.append({**dict.fromkeys(FIELDS, ""), **person, "complete": "missing", "problems": 0,
+                                 "notes": 0, "findings": "has handed in nothing"})
+            write_csv(out / "checks.csv", [{key: row[key] for key in FIELDS} for row in rows], FIELDS,
+                      for_spreadsheets=True)
     return rows
+
+
+def _download(file, out):
+    """A class's download, an archive, unpacked into the folder `out`/download."""
+    if not is_archive(file):
+        raise ValueError(f"{file}: is neither a folder nor an archive that can be opened here")
+    target = out / "download"
+    sandbox.remove(target)
+    with members(file) as entries:
+        require_room(out, sum(size for _, size, _, _ in entries), "unpacking the download", "choose another --out")
+        for name, _, problem, read in entries:
+            if problem or is_junk(name):
+                continue
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            with read() as source, open(target / name, "wb") as copy:
+                shutil.copyfileobj(source, copy, 2**20)
+    inner = [path for path in target.iterdir() if not is_junk(path.name)]
+    return inner[0] if len(inner) == 1 and inner[0].is_dir() else target
+
+
+def _remove_others(out, named):
+    """Remove what earlier calls have kept of hand-ins that are not there any more: they would be rated and graded."""
+    for copy in (out / "handins").glob("*") if (out / "handins").is_dir() else ():
+        if copy.name not in named:
+            sandbox.remove(copy)
+    for file in out.glob("*.json"):
+        if file.stem not in named and _earlier(file) is not None:
+            file.unlink()
 
 
 def _check_one(path, out, name, digest, lists, seconds, edition):
@@ -90,17 +135,22 @@ def _check_one(path, out, name, digest, lists, seconds, edition):
     return result
 
 
-def _name(path):
-    """What a hand-in is called: after its folder or zip, in letters that every file and table can have."""
-    name = sanitize(path.name if path.is_dir() else path.stem)
-    if len(name.encode()) > 80:
-        name = f"{name[:20]} {hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}"
+def _name(one, taken):
+    """What a hand-in is called: after its student, in letters that every file and table can have; no other has it."""
+    first = one.path[0] if isinstance(one.path, list) else one.path
+    name = sanitize("_".join(filter(None, [one.student_id, one.name])) or first.stem).replace("/", "�")
+    if name.lower() in map(str.lower, taken) and one.platform_id:
+        name += f"_{one.platform_id}"
+    if len(name.encode()) > 80 or name.lower() in map(str.lower, taken):
+        name = f"{name[:20]} {hashlib.sha256(os.fsencode(first.name)).hexdigest()[:8]}"
     return name
 
 
 def _digest(path):
     """What tells whether a hand-in has changed: the bytes of a zip, or names, sizes and times of a folder's files."""
     digest = hashlib.sha256()
+    if isinstance(path, list):
+        return hashlib.sha256(" ".join(map(_digest, path)).encode()).hexdigest()
     if path.is_file():
         with open(path, "rb") as content:
             while chunk := content.read(1 << 20):
@@ -113,22 +163,24 @@ def _digest(path):
     return digest.hexdigest()
 
 
-def _earlier(path, digest):
-    """What an earlier call has found, if the hand-in is still the same."""
+def _earlier(path, digest=None):
+    """What an earlier call has found, if the hand-in is still the same (of whatever digest, without one)."""
     try:
         result = json.loads(path.read_bytes())
-        return result if result["digest"] == digest and isinstance(result["findings"], list) else None
+        return result if result["digest"] == (digest or result["digest"]) and isinstance(result["findings"], list) \
+            else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
-def _row(name, result):
+def _row(name, one, result):
     verdicts = [one["verdict"] for one in result["findings"]]
     said = "; ".join(f"{one['what']}: {one['text']}" for one in result["findings"] if one["verdict"] != "ok")
     digits = {key: f"{result[key]:.4f}" if key in result else "" for key in ("psnr", "ssim")}
-    return {"handin": csv_safe(name), "complete": "yes" if result["complete"] else "no",
+    return {"handin": name, **{key: getattr(one, key) for key in ("student_id", "name", "platform_id", "attempt")},
+            "late": "yes" if one.late else "", "complete": "yes" if result["complete"] else "no",
             "problems": verdicts.count("problem"), "notes": verdicts.count("note"), **digits,
-            "findings": csv_safe(said)}
+            "findings": said}
 
 
 def class_table(rows):

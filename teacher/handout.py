@@ -23,6 +23,7 @@ import nbformat
 import models
 from kit.files import KIT, patiently, write_whole
 from kit.handin import contents as handin
+from kit.handin.opening import LARGEST
 from kit.handin.pictures import PSNR_TOLERANCE
 from kit.handin.report import PEN, SECTIONS
 from kit.settings.recipes import RECIPES, settings
@@ -177,7 +178,7 @@ def _facts(files):
     bodies = [f"`{body}`" for name in tasks for body in dict.fromkeys(tasks[name])]
     return {"generator": f"{sizes[0]:,}", "discriminator": f"{sizes[1]:,}", "sections": listed,
             "bodies": {"en": ", ".join(bodies), "zh": "、".join(bodies)},
-            "largest_file": str(handin.LARGEST_FILE), "largest": str(handin.LARGEST),
+            "largest_file": str(handin.LARGEST_FILE), "largest": str(LARGEST),
             "needed": {"en": ", ".join(f"`{name}`" for name in handin.NEEDED),
                        "zh": "、".join(f"`{name}`" for name in handin.NEEDED)}, "pen": PEN,
             "result": f"`{handin.RESULT.as_posix()}/`", "psnr_tolerance": str(PSNR_TOLERANCE),

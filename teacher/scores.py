@@ -16,6 +16,7 @@ import numpy as np
 
 from kit.console import Table
 from kit.files import write_csv
+from kit.handin.opening import text_of
 from teacher.rating import NEAREST, ORIGINAL
 
 # What a rater's file says: `scores` token → 1…5.
@@ -42,7 +43,7 @@ def read_ratings(files, key):
     good, wrong, contrary = {}, [], set()
     for file in map(Path, files):
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(text_of(file))
             rater, scores, page, check = (content[name] for name in ("rater", "scores", "page", "check"))
             scores = {str(token): int(score) for token, score in scores.items()}
             expected = checksum(rater, scores)
@@ -185,8 +186,10 @@ def save(results, folder):
     rows = [{"handin": one.version, "picture": one.picture, "mos": round(one.mos, 3), "plain": round(one.plain, 3),
              "interval": round(one.interval, 3), "scores": one.count} for one in [*totals(results), *results]]
     fields = ["handin", "picture", "mos", "interval", "plain", "scores"]
-    write_csv(Path(folder, "mos.csv"), [row for row in rows if row["picture"] == "all"], fields)
-    write_csv(Path(folder, "mos_pictures.csv"), [row for row in rows if row["picture"] != "all"], fields)
+    write_csv(Path(folder, "mos.csv"), [row for row in rows if row["picture"] == "all"], fields,
+              for_spreadsheets=True)
+    write_csv(Path(folder, "mos_pictures.csv"), [row for row in rows if row["picture"] != "all"], fields,
+              for_spreadsheets=True)
     save_figure(plot(results), Path(folder, "mos.png"))
 
 

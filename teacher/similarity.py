@@ -27,8 +27,9 @@ from kit.console import Table
 from kit.evaluation.generators import load_generators
 from kit.evaluation.measure import methods
 from kit.files import write_csv, write_whole
-from kit.handin.contents import NOTEBOOKS, own_code, root_of
-from kit.handin.findings import csv_safe
+from kit.handin.contents import NOTEBOOKS, own_code
+from kit.handin.findings import sanitize
+from kit.handin.opening import root_of, text_of
 from teacher import handout
 from teacher.rating import find_pictures, picture_file
 from utils import read_picture, to_rgb
@@ -90,7 +91,11 @@ def code_of(folder):
     for name in [*own_code(root), *map(Path, NOTEBOOKS)]:
         path = root / name
         if path.is_file() and path.stat().st_size < 20 * 2**20:
-            text = path.read_text(encoding="utf-8", errors="replace")
+            try:
+                text = text_of(path)
+            except ValueError as error:
+                print(f"{sanitize(Path(folder).name)}: {error}; not compared")
+                continue
             files[name.as_posix()] = notebook_code(text) if path.suffix == ".ipynb" else text
     return files
 
@@ -169,9 +174,10 @@ def save(pairs, folder, out, graded=None, most=50):
 
     `graded` is the name of the set that the pictures are of.
     """
-    rows = [{"first": csv_safe(pair.first), "second": csv_safe(pair.second), "code": round(pair.code, 3),
+    rows = [{"first": pair.first, "second": pair.second, "code": round(pair.code, 3),
              "pictures": " ".join(pair.pictures)} for pair in pairs]
-    write_csv(Path(out, "similarity.csv"), rows, ["first", "second", "code", "pictures"])
+    write_csv(Path(out, "similarity.csv"), rows, ["first", "second", "code", "pictures"],
+              for_spreadsheets=True)
     parts = [_shown(pair, Path(folder), graded) for pair in pairs[:most]]
     with write_whole(Path(out, "similarity.html")) as temporary:
         temporary.write_text(_PAGE.format(body="\n".join(parts) or "<p>No pair is worth a look.</p>"),

@@ -16,13 +16,12 @@ from kit.handin.contents import (
     LARGEST_FILE,
     NEEDED,
     REPORT,
-    Refused,
     handed_out,
     kit_digests,
-    opened,
 )
 from kit.handin.findings import Finding, sanitize
 from kit.handin.notebooks import check_notebooks
+from kit.handin.opening import Refused, opened, text_of
 from kit.handin.pictures import check_pictures
 from kit.handin.report import unwritten
 from kit.handin.trial import check_code
@@ -36,8 +35,8 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
 
     Parameters
     ----------
-    handin : path
-        A zip or a folder.
+    handin : path or list of paths
+        An archive, a folder, or several files, as `kit.handin.opening.opened` takes them.
     lists : path
         Folder with the list of the graded set.
     scratch : path, optional
@@ -58,15 +57,17 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
 
     Raises FileNotFoundError for a hand-in that is not there, and OSError where its code cannot be kept in.
     """
-    if not Path(handin).exists():
-        raise FileNotFoundError(f"{handin}: there is no such file or folder")
+    for path in handin if isinstance(handin, list) else [handin]:
+        if not Path(path).exists():
+            raise FileNotFoundError(f"{path}: there is no such file or folder")
     temporary = tempfile.mkdtemp()
     try:
         try:
-            root = opened(handin, scratch or Path(temporary, "handin"))
+            root, elsewhere = opened(handin, scratch or Path(temporary, "handin"))
         except Refused as error:
             return [Finding("the file", "problem", str(error))], {}
-        findings = [*_guarded("files", check_files, root), *_guarded("kit", partial(check_kit, edition=edition), root),
+        findings = [*_guarded("files", check_files, root), *elsewhere,
+                    *_guarded("kit", partial(check_kit, edition=edition), root),
                     *_guarded("notebooks", check_notebooks, root)]
         scores = {}
         try:
@@ -114,7 +115,7 @@ def check_kit(root, edition=None):
     if digests is None:
         return []  # nothing to compare with
     try:
-        own = json.loads((root / DIGESTS).read_bytes()) if (root / DIGESTS).is_file() else kit_digests(root / "kit")
+        own = json.loads(text_of(root / DIGESTS)) if (root / DIGESTS).is_file() else kit_digests(root / "kit")
         changed = sorted(name for name in own if own[name] != digests.get(name))
     except (ValueError, TypeError, AttributeError, OSError, RecursionError):
         return [Finding("kit", "note", f"{DIGESTS} cannot be read, so it is not known whether kit/ was changed")]

@@ -1,18 +1,14 @@
-"""What a hand-in is made of: its pictures, its zip, and opening one that a stranger has made."""
+"""What a hand-in is made of: its pictures, its code, and its zip."""
 
 import hashlib
 import json
-import os
 import shutil
-import stat
 import zipfile
 from pathlib import Path
 
 from datasets import TestDataset
 from kit.evaluation.measure import scale_of
-from kit.files import KIT, members, remove_left_over, write_whole
-from kit.handin import sandbox
-from kit.handin.findings import sanitize
+from kit.files import KIT, remove_left_over, write_whole
 from utils import save_picture
 
 NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
@@ -25,8 +21,7 @@ HANDED_OUT = "handout.json"  # in the kit/ of a student edition: the same, as it
 NOT_OWN = {"kit", "tests", "teacher", "weights", "data", "runs", "results", REPORT_PICTURES}
 # What tells an environment, or another copy of the kit.
 NO_PACKAGE = ["pyvenv.cfg", "conda-meta", "site-packages", "kit/__init__.py"]
-LARGEST_FILE, LARGEST, MOST_FILES, DEEPEST = 20, 100, 2000, 20  # megabytes, megabytes unpacked, files, folders
-_TOO_LARGE = f"{{}}: has more than {MOST_FILES} files or {LARGEST} MB in it; was it made by python -m kit zip?"
+LARGEST_FILE = 20  # megabytes
 
 
 def save_result(csv_file, methods, name, run=None, folder=RESULT):
@@ -92,75 +87,3 @@ def handed_out():
     """The digests of the kit/ of this student edition as it was made; None in the whole kit."""
     note = KIT / HANDED_OUT
     return json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
-
-
-class Refused(ValueError):
-    """A hand-in that is not looked into."""
-
-
-def opened(handin, target):
-    """Copy the files of a hand-in, a zip or a folder, into the new folder `target`; gives the folder with models.py.
-
-    Nothing is written outside `target`. Raises Refused for what is neither, for a damaged zip, one that leads out of
-    its folder or has links in it, and for one that is too large.
-    """
-    handin, target = Path(handin), Path(target)
-    target.mkdir(parents=True)
-    try:
-        if handin.is_dir():
-            _copy_folder(handin, target)
-        elif zipfile.is_zipfile(handin):
-            _unpack(handin, target)
-        else:
-            raise Refused(f"{sanitize(handin.name)}: is neither a folder nor a zip")
-    except Refused:
-        sandbox.remove(target)
-        raise
-    except Exception as error:  # of all that can be wrong with a stranger's files, nothing may come through
-        sandbox.remove(target)
-        raise Refused(f"{sanitize(handin.name)}: cannot be unpacked ({sanitize(error)[:200]})") from error
-    return root_of(target)
-
-
-def root_of(folder):
-    """The folder with models.py that is least deep in a folder; the folder itself where there is none."""
-    inner = sorted(Path(folder).rglob("models.py"), key=lambda path: (len(path.parts), str(path)))
-    return inner[0].parent if inner else Path(folder)
-
-
-def _copy_folder(folder, target):
-    """Copy the plain files of a folder, no links."""
-    room, left = LARGEST * 2**20, MOST_FILES
-    for place, _, names in os.walk(folder):  # (which does not follow links)
-        inside = Path(place).relative_to(folder)
-        if len(inside.parts) > DEEPEST:
-            raise Refused(f"{sanitize(folder.name)}: has folders in folders in it, more than {DEEPEST} deep")
-        for name in names:
-            path = Path(place, name)
-            about = path.lstat()
-            if not stat.S_ISREG(about.st_mode):
-                continue
-            room, left = room - about.st_size, left - 1
-            if room < 0 or left < 0:
-                raise Refused(_TOO_LARGE.format(sanitize(folder.name)))
-            (target / inside).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target / inside / name)
-
-
-def _unpack(path, target):
-    """Unpack a zip within limits, all names looked at before the first file is written."""
-    name = sanitize(path.name)
-    with zipfile.ZipFile(path) as archive:
-        if any(item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for item in archive.infolist()):
-            raise Refused(f"{name}: is compressed in an unusual way; make it with python -m kit zip")
-    with members(path) as entries:
-        for inside, _, problem, _ in entries:
-            if problem:
-                raise Refused(f"{name}: refused, because it contains {sanitize(inside)[:100]!r}, {problem}")
-        if len(entries) > MOST_FILES or sum(size for _, size, _, _ in entries) > LARGEST * 2**20:
-            raise Refused(_TOO_LARGE.format(name))
-        for inside, _, _, read in entries:  # (no more comes out than the size that it says)
-            copy = target / inside
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            with read() as source, open(copy, "wb") as file:
-                shutil.copyfileobj(source, file, 2**20)

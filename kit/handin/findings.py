@@ -27,8 +27,3 @@ def as_dict(findings, scores):
 def sanitize(text):
     """A text from a stranger without what could steer a terminal or cannot be written to a file."""
     return "".join(letter if letter.isprintable() else "�" for letter in re.sub(r"\x1b\[[\d;]*m", "", str(text)))
-
-
-def csv_safe(text):
-    """A text that a spreadsheet does not take for a formula."""
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t") else text

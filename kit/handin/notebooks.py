@@ -5,6 +5,7 @@ import re
 
 from kit.handin.contents import LARGEST_FILE, NOTEBOOKS
 from kit.handin.findings import Finding, sanitize
+from kit.handin.opening import text_of
 from kit.notebook import LONGEST, digest
 
 MOST_CELLS = 1000
@@ -56,7 +57,7 @@ def _code_cells(path):
     if path.stat().st_size > LARGEST_FILE * 2**20:
         raise ValueError(f"it has {path.stat().st_size / 2**20:.0f} MB; show smaller pictures")
     try:
-        cells = json.loads(path.read_bytes())["cells"]
+        cells = json.loads(text_of(path))["cells"]
         code = [("".join(cell["source"]), cell.get("execution_count"), cell.get("outputs", []))
                 for cell in cells if cell["cell_type"] == "code"]
         usual = all(type(count) in (int, type(None)) and all(isinstance(output, dict) for output in outputs)

@@ -10,6 +10,7 @@ from datasets import TestDataset
 from kit.handin.contents import RESULT
 from kit.handin.findings import Finding, sanitize
 from kit.handin.notebooks import shown_scores
+from kit.handin.opening import text_of
 from utils import pixels_of, psnr, read_picture, ssim, to_rgb
 
 PSNR_TOLERANCE, SSIM_TOLERANCE = 0.02, 5e-4  # another machine rounds otherwise
@@ -18,7 +19,7 @@ PSNR_TOLERANCE, SSIM_TOLERANCE = 0.02, 5e-4  # another machine rounds otherwise
 def check_pictures(root, lists):
     """Whether the graded pictures are there and of the right size, and whether test.ipynb says what they score."""
     try:
-        said = json.loads((root / RESULT / "result.json").read_bytes())
+        said = json.loads(text_of(root / RESULT / "result.json"))
         graded, method = str(said["set"]), str(said["method"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"{RESULT.as_posix()}/result.json is missing or damaged; run super_resolution.ipynb to its "

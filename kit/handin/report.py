@@ -21,6 +21,7 @@ from kit.evaluation.measure import score_captions
 from kit.evaluation.scores import score_table
 from kit.files import write_whole
 from kit.handin.contents import REPORT, REPORT_PICTURES
+from kit.handin.opening import text_of
 from kit.plots.pictures import plot_comparison, save_figure
 from kit.runs.history import current_run, read_history, read_record, run_names
 from kit.settings.describe import describe, format_value
@@ -104,9 +105,9 @@ def write(folder=".", language=None, picture_folder="results/handin", lists="dat
 def unwritten(path):
     """What is missing in a report, as a list of sentences: sections, own words, sources."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return [f"{REPORT} is not a text in UTF-8"]
+        text = text_of(path)
+    except (OSError, ValueError):
+        return [f"{REPORT} is a text neither in UTF-8 nor in GBK"]
     own = _without(_without(text, "<!-- kit: ", "<!-- /kit -->"), "<!--", "-->")
     parts = re.split(r"^##+[ \t]+(.*)$", own, flags=re.MULTILINE)
     written = {re.sub(r"^[\d.\s]+", "", heading).strip(): body for heading, body in zip(parts[1::2], parts[2::2])}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from helpers import ROOT, walls
 from kit.handin import check as handin
-from kit.handin import contents
+from kit.handin import contents, opening
 from kit.handin.contents import RESULT
 from kit.handin.notebooks import shown_scores
 from teacher import __main__ as teacher
@@ -78,7 +78,7 @@ def test_nothing_that_is_handed_in_stops_the_others(good, student, removed, tmp_
     monkeypatch.setattr(handin, "check_code", lambda *arguments: [])  # none of it is about code
     rows = classes.check_all(tmp_path / "in", tmp_path / "out", student / "data" / "lists", progress=False)
     assert len(rows) == len(list((tmp_path / "in").iterdir())) == len(expected) + 3
-    found = {row["handin"].lstrip("'"): row for row in rows}
+    found = {row["handin"]: row for row in rows}
     assert found["zz"]["complete"] == "yes" and sum(row["complete"] == "yes" for row in rows) == 1
     for name, words in expected.items():
         assert words in found[name]["findings"], (name, found[name])
@@ -216,7 +216,7 @@ def test_handed_in_is_the_students_own_and_changed_machinery_is_named(tmp_path):
     contents.make_zip(tmp_path, tmp_path / "ann.zip")
     with zipfile.ZipFile(tmp_path / "ann.zip") as archive:
         assert archive.namelist() == [*own, contents.DIGESTS]
-    root = contents.opened(tmp_path / "ann.zip", tmp_path / "opened")
+    root, _ = opening.opened(tmp_path / "ann.zip", tmp_path / "opened")
     def named(root, **digests):
         edition = {f"kit/{contents.HANDED_OUT}": json.dumps(digests)}
         return [(one.verdict, one.text) for one in handin.check_kit(root, edition)]

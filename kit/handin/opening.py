@@ -1,0 +1,237 @@
+"""Opening what somebody has handed in: archives of all kinds, names of all encodings, files wherever they were put.
+
+Nothing that is opened is run, and nothing is written outside the new folder.
+"""
+
+import os
+import re
+import shutil
+import stat
+import tarfile
+import unicodedata
+import zipfile
+from pathlib import Path
+
+from kit.files import members
+from kit.handin import sandbox
+from kit.handin.contents import NEEDED, NOT_OWN, RESULT
+from kit.handin.findings import Finding, sanitize
+
+LARGEST, MOST_FILES, DEEPEST = 100, 2000, 20  # megabytes unpacked, files, folders
+_TOO_LARGE = f"{{}}: has more than {MOST_FILES} files or {LARGEST} MB in it; was it made by python -m kit zip?"
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+UNREADABLE = {".7z": "7-Zip", ".rar": "RAR"}
+# What systems and editors put beside the files of a person.
+JUNK = {"__MACOSX", ".ipynb_checkpoints", "__pycache__", ".DS_Store", "Thumbs.db", "desktop.ini", ".git", ".idea",
+        ".vscode", ".pytest_cache"}
+
+
+class Refused(ValueError):
+    """A hand-in that is not looked into."""
+
+
+def opened(handin, target):
+    """Copy the files of a hand-in into the new folder `target`, and arrange them as the kit has them.
+
+    Parameters
+    ----------
+    handin : path or list of paths
+        An archive, a folder, a folder that holds a lone archive, or several files.
+    target : path
+
+    Returns
+    -------
+    root : pathlib.Path
+        The folder that holds models.py and all that belongs beside it.
+    findings : list of Finding
+        What was found in another place, or under another name, than the kit writes it.
+
+    Raises Refused for what is neither, for a damaged archive, one that leads out of its folder or has links in it, and
+    for one that is too large.
+    """
+    target = Path(target)
+    target.mkdir(parents=True)
+    try:
+        for path in handin if isinstance(handin, list) else [Path(handin)]:
+            _bring(path, target)
+        _open_inner(target)
+        root = root_of(target)
+        return root, _arrange(root, target)
+    except Refused:
+        sandbox.remove(target)
+        raise
+    except Exception as error:  # of all that can be wrong with a stranger's files, nothing may come through
+        sandbox.remove(target)
+        raise Refused(f"{_named(handin)}: cannot be unpacked ({sanitize(error)[:200]})") from error
+
+
+def _named(handin):
+    return sanitize(Path(handin[0] if isinstance(handin, list) else handin).name)
+
+
+def is_junk(path):
+    """Whether a path, relative to a hand-in, is of what systems and editors leave beside a person's files."""
+    return any(part in JUNK or part.startswith("._") for part in Path(path).parts)
+
+
+def is_archive(path):
+    return Path(path).name.lower().endswith(ARCHIVES)
+
+
+def _bring(path, target):
+    if path.is_dir():
+        _copy_folder(path, target)
+    elif zipfile.is_zipfile(path) or is_archive(path) and tarfile.is_tarfile(path):
+        _unpack(path, target)
+    elif path.suffix.lower() in UNREADABLE:
+        kind = UNREADABLE[path.suffix.lower()]
+        raise Refused(f"{sanitize(path.name)}: is neither a folder nor a zip, but of {kind}, which cannot be opened "
+                      f"here; unpack it, and put the folder in its place")
+    elif is_archive(path) or path.stat().st_size > LARGEST * 2**20 or not path.suffix:
+        raise Refused(f"{sanitize(path.name)}: is neither a folder nor a zip")
+    else:
+        shutil.copyfile(path, target / path.name)
+
+
+def _open_inner(target):
+    """Unpack a lone archive that a folder or an archive holds, as platforms and browsers wrap them."""
+    for _ in range(3):
+        files = [path for path in target.rglob("*") if path.is_file() and not is_junk(path.relative_to(target))]
+        if len(files) != 1 or not (is_archive(files[0]) or files[0].suffix.lower() in UNREADABLE):
+            return
+        place = target.with_name(f"{target.name}.inner")
+        place.mkdir()
+        inner = files[0].rename(place / files[0].name)  # out of the way of what is in it
+        try:
+            _bring(inner, target)
+        finally:
+            sandbox.remove(place)
+
+
+def _copy_folder(folder, target):
+    """Copy the plain files of a folder, no links."""
+    room, left = LARGEST * 2**20, MOST_FILES
+    for place, _, names in os.walk(folder):  # (which does not follow links)
+        inside = Path(place).relative_to(folder)
+        if is_junk(inside):
+            continue
+        if len(inside.parts) > DEEPEST:
+            raise Refused(f"{sanitize(folder.name)}: has folders in folders in it, more than {DEEPEST} deep")
+        for name in names:
+            path = Path(place, name)
+            about = path.lstat()
+            if not stat.S_ISREG(about.st_mode) or is_junk(name):
+                continue
+            room, left = room - about.st_size, left - 1
+            if room < 0 or left < 0:
+                raise Refused(_TOO_LARGE.format(sanitize(folder.name)))
+            (target / inside).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / inside / name)
+
+
+def _unpack(path, target):
+    """Unpack an archive within limits, all names looked at before the first file is written."""
+    name = sanitize(path.name)
+    if zipfile.is_zipfile(path):  # what Python unpacks at once, however large it is, is not unpacked
+        with zipfile.ZipFile(path) as archive:
+            if any(item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+                   for item in archive.infolist()):
+                raise Refused(f"{name}: is compressed in an unusual way; make it with python -m kit zip")
+    with members(path, largest=LARGEST * 2**20) as entries:
+        entries = [entry for entry in entries if not is_junk(entry[0])]
+        for inside, _, problem, _ in entries:
+            if problem:
+                raise Refused(f"{name}: refused, because it contains {sanitize(inside)[:100]!r}, {problem}")
+        if len(entries) > MOST_FILES or sum(size for _, size, _, _ in entries) > LARGEST * 2**20:
+            raise Refused(_TOO_LARGE.format(name))
+        for inside, _, _, read in entries:  # (no more comes out than the size that it says)
+            copy = target / inside
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with read() as source, open(copy, "wb") as file:
+                shutil.copyfileobj(source, file, 2**20)
+
+
+# ------------------------------------------------------------------------------------------- where things are
+
+
+def root_of(folder):
+    """The folder that holds what is handed in, wherever it is within it; the folder itself without anything."""
+    found = [path.parent for path in _needed_in(Path(folder)).values()]
+    return Path(os.path.commonpath(found)) if found else Path(folder)
+
+
+def _needed_in(folder):
+    """Where the files are that are handed in: name → path, of several the least deep, and rather of the right name.
+
+    Folders of the kit and of what it makes are left out: what is called alike there was not handed in.
+    """
+    files = [path for path in folder.rglob("*")
+             if path.is_file() and not set(path.relative_to(folder).parts[:-1]) & NOT_OWN]
+    files.sort(key=lambda path: (len(path.parts), str(path)))
+    found = {}
+    for name in NEEDED:
+        fits = ([path for path in files if path.name == name]
+                or [path for path in files if path.name not in NEEDED and _plain(path.name) == name])
+        if fits:
+            found[name] = fits[0]
+    return found
+
+
+def _plain(name):
+    """A file's name without what copies, browsers and attempts add to it: "train (1).ipynb" is "train.ipynb"."""
+    name = unicodedata.normalize("NFKC", name).lower()
+    stem, dot, ending = name.rpartition(".")
+    marks = r"\s*(\(\d+\)|[-_ ]*(copy|副本|最终版?|final|v\d+|\d+))$"
+    while (shorter := re.sub(marks, "", stem)) != stem and shorter:
+        stem = shorter
+    return f"{stem}{dot}{ending}"
+
+
+def _arrange(root, folder):
+    """Move what is needed to where the kit has it; says as notes what was found elsewhere."""
+    files = sorted(filter(Path.is_file, folder.rglob("*")), key=lambda path: (len(path.parts), str(path)))
+    notes = []
+
+    def move(path, place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        found = sanitize(path.relative_to(root) if path.is_relative_to(root) else path.relative_to(folder))
+        notes.append(Finding("files", "note", f"{place.relative_to(root).as_posix()} was found as {found}"))
+        path.rename(place)
+
+    for name, path in _needed_in(folder).items():
+        if (root / name).is_file():
+            continue
+        beside = [other for other in path.parent.iterdir() if other != path] if name == "models.py" else []
+        move(path, root / name)
+        for other in beside:  # the packages that it imports
+            if path.parent != root and not (root / other.name).exists() and (other.is_dir() or other.suffix == ".py"):
+                other.rename(root / other.name)
+    if not (root / RESULT / "result.json").is_file():
+        path = next((path for path in files if path.is_file() and path.name == "result.json"), None)
+        if path and not (root / RESULT).exists():
+            place = path.parent
+            notes.append(Finding("files", "note", f"{RESULT.as_posix()} was found as "
+                                                  f"{sanitize(place.relative_to(folder)) or '.'}"))
+            (root / RESULT).mkdir(parents=True)
+            for other in list(place.iterdir()):
+                if other == path or other.is_dir() and other.name not in ("results", *NOT_OWN):
+                    other.rename(root / RESULT / other.name)
+    if not (root / "results" / "cells.jsonl").is_file():
+        path = next((path for path in files if path.is_file() and path.name == "cells.jsonl"), None)
+        if path:
+            move(path, root / "results" / "cells.jsonl")
+    return notes
+
+
+def text_of(path):
+    """The text of a file that somebody has handed in: UTF-8, with a byte order mark or without, else GBK.
+
+    Raises ValueError for what is neither.
+    """
+    data = Path(path).read_bytes()
+    for encoding in ("utf-8-sig", "gb18030"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise ValueError(f"{sanitize(Path(path).name)}: is a text neither in UTF-8 nor in GBK")

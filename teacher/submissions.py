@@ -1,0 +1,149 @@
+"""Who has handed in what: student, attempt and lateness, from the names that learning platforms give to files."""
+
+import csv
+import re
+from collections import defaultdict, namedtuple
+from pathlib import Path
+
+from kit.handin.findings import sanitize
+from kit.handin.opening import ARCHIVES, UNREADABLE, is_archive, is_junk, text_of
+
+# `path` is what `kit.handin.opening.opened` takes; `older` are the attempts before it, which are not looked at.
+Submission = namedtuple("Submission", "student_id name platform_id late attempt path older",
+                        defaults=["", "", "", False, 1, None, ()])
+
+_NUMBER, _PERSON = r"(?P<student_id>[A-Za-z]?\d{6,12})(?!\d)", r"[^\W\d_]+(?:[ ·.'’][^\W\d_]+)*"
+# How names begin, of files and folders alike; what is behind is the student's own file name.
+PATTERNS = {
+    "Moodle": r"(?P<name>.+?)_(?P<platform_id>\d+)_assignsubmission_(file|onlinetext)(_(?P<file>.*))?",
+    "Canvas": r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<platform_id>\d+)_(?P<order>\d+)_(?P<file>.+)",
+    "number first": rf"{_NUMBER}[ _\-+]*(?P<name>{_PERSON})?(?P<file>.*)",
+    "name first": rf"(?P<name>{_PERSON})[ _\-+]+{_NUMBER}(?P<file>.*)",
+}
+# Beside hand-ins stand lists and pages of the platform's; those are none.
+NO_HANDIN = {".csv", ".tsv", ".xlsx", ".xls", ".html", ".htm", ".txt", ".json", ".log", ".md"}
+_ATTEMPT = r"(?:[-_ ]|\()(?:v|attempt|第)?(\d{1,2})\)?次?$"
+
+
+def submissions(folder, pattern=None):
+    """The hand-ins of a class, one for each student: the newest attempt.
+
+    Parameters
+    ----------
+    folder : path
+        As a platform's download is unpacked: a folder or a file for each student, or several files.
+    pattern : str, optional
+        Another regular expression for names, with groups such as (?P<student_id>…), (?P<name>…), (?P<file>…).
+
+    Returns
+    -------
+    found : list of Submission
+        Sorted by name.
+    left_out : list of str
+        Names of files that are no hand-ins.
+
+    Raises ValueError for a pattern that is none.
+    """
+    try:
+        patterns = [re.compile(text) for text in ([pattern] if pattern else PATTERNS.values())]
+    except re.error as error:
+        raise ValueError(f"the pattern {pattern!r} is no regular expression: {error}") from error
+    groups, left_out = defaultdict(list), []
+    for path in sorted(Path(folder).iterdir()):
+        if path.name.startswith(".") or is_junk(path.name):
+            continue
+        one = _read_name(path, patterns)
+        if path.is_file() and path.suffix.lower() in NO_HANDIN and not (one.platform_id or one.student_id):
+            left_out.append(path.name)
+        elif "_onlinetext" not in path.name:
+            groups[one.platform_id or one.student_id or one.name].append(one)
+    return sorted((_newest(group) for group in groups.values()), key=lambda one: (one.name, one.student_id)), left_out
+
+
+def _read_name(path, patterns):
+    """What the name of a file or folder says; `older` has the order of what was handed in, for now."""
+    stem = _stem(path)
+    for pattern in patterns:
+        if found := pattern.fullmatch(path.name if path.is_dir() else path.name[: len(stem)] or path.name):
+            said = {key: value or "" for key, value in found.groupdict().items()}
+            attempt = re.search(_ATTEMPT, said.get("file", ""))
+            return Submission(said.get("student_id", ""), said.get("name", "").strip(), said.get("platform_id", ""),
+                              bool(said.get("late")), int(attempt[1]) if attempt else 1, path,
+                              (int(said.get("order") or 0),))
+    return Submission(name=sanitize(stem), path=path, older=(0,))  # (a number at its end may be the student's)
+
+
+def _stem(path):
+    ending = next((end for end in sorted((*ARCHIVES, *UNREADABLE), key=len, reverse=True)
+                   if path.name.lower().endswith(end)), path.suffix if path.is_file() else "")
+    return path.name[: len(path.name) - len(ending)]
+
+
+def _newest(group):
+    """The newest of what one student has handed in; single files, without an archive, belong together."""
+    def age(one):
+        return one.attempt, one.older, one.path.stat().st_mtime
+
+    whole = sorted((one for one in group if one.path.is_dir() or is_archive(one.path)
+                    or one.path.suffix.lower() in UNREADABLE), key=age)
+    if whole:
+        return whole[-1]._replace(older=tuple(one.path for one in whole[:-1]))
+    return max(group, key=age)._replace(path=[one.path for one in group], older=())
+
+
+# ------------------------------------------------------------------------------------------------ the roster
+
+# How platforms call the columns of a class list, in small letters.
+COLUMNS = {"student_id": ["学号", "student id", "student_id", "id number", "sis user id", "sis login id", "number"],
+           "name": ["姓名", "name", "full name", "student", "学生姓名"],
+           "platform_id": ["id", "user id", "participant", "identifier"], "email": ["email", "email address", "邮箱"]}
+
+
+def read_roster(file):
+    """A class list, a CSV as platforms export it: a list of dictionaries with student_id, name, platform_id, email.
+
+    Raises ValueError for a file without a column for numbers or names.
+    """
+    text = text_of(file)
+    rows = list(csv.DictReader(text.splitlines(), dialect=_dialect(text)))
+    fields = {key: next((name for name in (rows[0] if rows else {}) if name and name.strip().lower() in names), None)
+              for key, names in COLUMNS.items()}
+    first, last = (next((name for name in (rows[0] if rows else {}) if name and name.strip().lower() in names), None)
+                   for names in (["first name", "名"], ["last name", "surname", "姓"]))
+    if not fields["student_id"] and not fields["name"] and not (first and last):
+        raise ValueError(f"{file}: has no column for numbers or names; give one the header student_id or name")
+    found = []
+    for row in rows:
+        person = {key: (row.get(field) or "").strip() if field else "" for key, field in fields.items()}
+        if not person["name"] and first and last:
+            person["name"] = f"{(row[first] or '').strip()} {(row[last] or '').strip()}".strip()
+        person["platform_id"] = re.sub(r"\D", "", person["platform_id"])  # "Participant 12345"
+        if person["student_id"] or person["name"]:
+            found.append(person)
+    return found
+
+
+def _dialect(text):
+    header = (text.splitlines() or [""])[0]
+    return csv.excel_tab if "\t" in header else type("Dialect", (csv.excel,), {
+        "delimiter": ";" if header.count(";") > header.count(",") else ","})
+
+
+def match(roster, found):
+    """Who of a roster has handed in: a list of (person, Submission or None), and the submissions of nobody in it."""
+    rest, pairs = list(found), []
+    for person in roster:
+        one = next((one for one in rest if _is(person, one)), None)
+        pairs.append((person, one))
+        if one:
+            rest.remove(one)
+    return pairs, rest
+
+
+def _is(person, one):
+    for key in ("student_id", "platform_id"):
+        if person[key] and getattr(one, key):
+            return person[key].lower() == getattr(one, key).lower()
+    names = [set(re.findall(r"\w", name.lower())) and sorted(re.findall(r"\w", name.lower()))
+             for name in (person["name"], one.name)]
+    return bool(names[0]) and names[0] == names[1]  # the same letters: "Li Wei", "WeiLi", "liwei"

@@ -1,0 +1,229 @@
+"""Who has handed in what: names as learning platforms and students write them, and the class list."""
+
+import csv
+import json
+import os
+import tarfile
+import zipfile
+
+import pytest
+
+from kit.handin.opening import Refused, opened, text_of
+from teacher import classes
+from teacher.submissions import match, read_roster, submissions
+
+
+def put(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.write_bytes(b"x")
+    return folder
+
+
+@pytest.mark.parametrize("name, student_id, person, platform_id, late", [
+    ("Zhang Wei_123456_assignsubmission_file_/", "", "Zhang Wei", "123456", False),
+    ("李娜_123457_assignsubmission_file_hw.zip", "", "李娜", "123457", False),
+    ("O'Brien Pat_777_assignsubmission_file_/", "", "O'Brien Pat", "777", False),
+    ("wangfang_LATE_5512_99101_hw.zip", "", "wangfang", "5512", True),
+    ("wangfang_5512_99101_2021010101.zip", "", "wangfang", "5512", False),
+    ("2021012345_张三_hw3.zip", "2021012345", "张三", "", False),
+    ("2021012346 李四.zip", "2021012346", "李四", "", False),
+    ("王五-2021012347.zip", "2021012347", "王五", "", False),
+    ("2021012348.tar.gz", "2021012348", "", "", False),
+    ("2021012349+赵六+超分辨率.rar", "2021012349", "赵六", "", False),
+    ("ann.zip", "", "ann", "", False), ("student_1.zip", "", "student_1", "", False),
+])
+def test_names_of_platforms_and_students(tmp_path, name, student_id, person, platform_id, late):
+    (one,), left_out = submissions(put(tmp_path, name))
+    assert (one.student_id, one.name, one.platform_id, one.late) == (student_id, person, platform_id, late)
+    assert one.path.name == name.rstrip("/") and not left_out
+
+
+def test_each_student_counts_once_with_the_newest_attempt(tmp_path):
+    put(tmp_path, "wangfang_LATE_5512_99101_hw.zip", "wangfang_5512_99102_hw-1.zip", "2021012345_张三_hw.zip",
+        "2021012345_张三_hw_v2.zip", "liu_5513_9_models.py", "liu_5513_9_train.ipynb", "student_1.zip", "student_2.zip",
+        "grades.csv", "ann/", "ann.zip", ".DS_Store", "__MACOSX/", "x_1_assignsubmission_onlinetext_/")
+    os.utime(tmp_path / "ann", (0, 0))  # and of one name without a number the one that was changed last
+    found, left_out = submissions(tmp_path)
+    assert {one.name: [path.name for path in one.path] if isinstance(one.path, list) else one.path.name
+            for one in found} == {
+        "wangfang": "wangfang_5512_99102_hw-1.zip", "张三": "2021012345_张三_hw_v2.zip",
+        "liu": ["liu_5513_9_models.py", "liu_5513_9_train.ipynb"],
+        "student_1": "student_1.zip", "student_2": "student_2.zip", "ann": "ann.zip"}
+    assert sorted(path.name for one in found for path in one.older) == [
+        "2021012345_张三_hw.zip", "ann", "wangfang_LATE_5512_99101_hw.zip"]
+    assert left_out == ["grades.csv"]
+
+
+def test_another_pattern_for_names(tmp_path):
+    put(tmp_path, "hw3-zhang.san-A12.zip")
+    (one,), _ = submissions(tmp_path, r"hw3-(?P<name>[\w.]+)-(?P<student_id>\w+)")
+    assert (one.name, one.student_id) == ("zhang.san", "A12")
+    with pytest.raises(ValueError, match="is no regular expression"):
+        submissions(tmp_path, "(")
+
+
+@pytest.mark.parametrize("text, encoding", [
+    ("学号,姓名\n2021012345,张三\n2021012346,李四\n", "utf-8-sig"),
+    ("学号,姓名\n2021012345,张三\n2021012346,李四\n", "gbk"),
+    ("Identifier;ID number;Full name\nParticipant 1;2021012345;张三\nParticipant 2;2021012346;李四\n", "utf-8"),
+    ("First name\tLast name\tID number\n三\t张\t2021012345\n四\t李\t2021012346\n", "utf-8"),
+])
+def test_rosters_as_platforms_export_them(tmp_path, text, encoding):
+    (tmp_path / "roster.csv").write_bytes(text.encode(encoding))
+    found, _ = submissions(put(tmp_path / "in", "2021012345_张三_hw.zip", "nobody.zip"))
+    pairs, others = match(read_roster(tmp_path / "roster.csv"), found)
+    assert [(person["student_id"], one and one.name) for person, one in pairs] == [
+        ("2021012345", "张三"), ("2021012346", None)]
+    assert [one.name for one in others] == ["nobody"]
+
+
+def test_a_roster_without_numbers_goes_by_names_and_one_without_both_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("Student,ID\n\"Wang, Fang\",5512\nLi Wei,5514\n", encoding="utf-8")
+    found, _ = submissions(put(tmp_path / "in", "wangfang_5512_9_hw.zip", "liwei.zip"))
+    assert all(one for _, one in match(read_roster(tmp_path / "a.csv"), found)[0])
+    (tmp_path / "b.csv").write_text("mark\n5\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="no column for numbers or names"):
+        read_roster(tmp_path / "b.csv")
+
+
+# ----------------------------------------------------------------------------------------------- what is in them
+
+
+FILES = {"models.py": "m", "solver.py": "s", "train.ipynb": "t", "test.ipynb": "e", "super_resolution.ipynb": "g",
+         "report.md": "r", "results/handin/result.json": "{}", "results/handin/Set5/baby.png": "p",
+         "results/cells.jsonl": "c"}
+
+
+def handed_in(folder, files=FILES):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+class Written(zipfile.ZipInfo):
+    """A file in a zip whose name is written in some encoding, without the mark of UTF-8."""
+
+    encoding = "utf-8"
+
+    def _encodeFilenameFlags(self):
+        return self.filename.encode(self.encoding), self.flag_bits
+
+
+def zipped(folder, path, prefix="", name=lambda name: name, encoding="utf-8"):
+    """A zip of a folder, with names as some program writes them."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                info = Written("x")
+                info.filename, info.encoding = name(prefix + file.relative_to(folder).as_posix()), encoding
+                archive.writestr(info, file.read_bytes())
+    return path
+
+
+def everything(root):
+    return all((root / name).is_file() for name in FILES)
+
+
+def test_a_zip_in_a_folder_in_a_zip_is_opened(tmp_path):
+    inner = zipped(handed_in(tmp_path / "a"), tmp_path / "hw.zip", "ann/")
+    (tmp_path / "moodle").mkdir()
+    inner.rename(tmp_path / "moodle" / "hw.zip")
+    root, notes = opened(tmp_path / "moodle", tmp_path / "out")
+    assert everything(root) and not notes
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.write(tmp_path / "moodle" / "hw.zip", "张三/hw.zip")
+        archive.writestr("__MACOSX/._hw.zip", "x")
+    root, notes = opened(tmp_path / "outer.zip", tmp_path / "out2")
+    assert everything(root) and not notes and sorted(path.name for path in tmp_path.iterdir()) == [
+        "a", "moodle", "out", "out2", "outer.zip"]
+
+
+def test_tars_are_opened_and_others_named(tmp_path):
+    handed_in(tmp_path / "a")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "a", "ann")
+    assert everything(opened(tmp_path / "a.tar.gz", tmp_path / "out")[0])
+    (tmp_path / "a.7z").write_bytes(b"7z")
+    with pytest.raises(Refused, match="of 7-Zip, which cannot be opened here; unpack it"):
+        opened(tmp_path / "a.7z", tmp_path / "out2")
+
+
+@pytest.mark.parametrize("encoding, folder", [("gbk", "代码实现"), ("big5", "功課許蓋"), ("utf-8", "作业")])
+def test_names_in_chinese_without_the_mark_for_utf_8(tmp_path, encoding, folder):
+    path = zipped(handed_in(tmp_path / "a"), tmp_path / "a.zip", f"{folder}/", encoding=encoding)
+    with zipfile.ZipFile(path) as archive:
+        assert not any(item.flag_bits & 0x800 for item in archive.infolist())
+    root, notes = opened(path, tmp_path / "out")
+    assert everything(root) and not notes and root.name == folder
+
+
+def test_powershell_writes_backslashes(tmp_path):
+    path = zipped(handed_in(tmp_path / "a"), tmp_path / "a.zip", "ann/", lambda name: name.replace("/", "\\"))
+    assert everything(opened(path, tmp_path / "out")[0])
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("..\\..\\slipped.txt", "x")
+    with pytest.raises(Refused, match="leads out of the folder"):
+        opened(tmp_path / "b.zip", tmp_path / "out2")
+
+
+def test_junk_and_a_copy_of_the_kit_deeper_down_are_not_what_was_handed_in(tmp_path):
+    handed_in(tmp_path / "a" / "hw")
+    put(tmp_path / "a", "__MACOSX/hw/._models.py", "hw/.DS_Store", "hw/.ipynb_checkpoints/train-checkpoint.ipynb",
+        "hw/old/models.py", "hw/kit/models.py")
+    root, notes = opened(tmp_path / "a", tmp_path / "out")
+    assert root.name == "hw" and everything(root) and not notes
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.name.startswith((".", "_"))]
+
+
+def test_files_in_folders_and_under_names_of_ones_own_are_found_and_told(tmp_path):
+    files = {"代码/models.py": "m", "代码/solver.py": "s", "代码/mysr/net.py": "n", "train (1).ipynb": "t",
+             "test_final.ipynb": "e", "super_resolution - 副本.ipynb": "g", "report.md": "r", "结果/result.json": "{}",
+             "结果/Set5/baby.png": "p", "results/cells.jsonl": "c"}
+    root, notes = opened(handed_in(tmp_path / "a", files), tmp_path / "out")
+    assert everything(root) and (root / "mysr" / "net.py").is_file()
+    said = "\n".join(one.text for one in notes)
+    assert "train.ipynb was found as train (1).ipynb" in said and "models.py was found as 代码/models.py" in said
+    assert "results/handin was found as 结果" in said and {one.verdict for one in notes} == {"note"}
+
+
+def test_texts_are_read_whatever_windows_made_of_them(tmp_path):
+    for number, data in enumerate(["\ufeff报告".encode(), "报告".encode("gbk"), "报告".encode()]):
+        (tmp_path / f"{number}.md").write_bytes(data)
+        assert text_of(tmp_path / f"{number}.md") == "报告"
+    (tmp_path / "none").write_bytes(b"\xff\xff\xff")
+    with pytest.raises(ValueError, match="neither in UTF-8 nor in GBK"):
+        text_of(tmp_path / "none")
+
+
+# --------------------------------------------------------------------------------------------- the class's table
+
+
+def test_a_class_from_its_download_to_its_table(tmp_path, monkeypatch):
+    from kit.handin import check as handin
+
+    monkeypatch.setattr(handin, "check_code", lambda *arguments: [])
+    monkeypatch.setattr(handin, "check_pictures", lambda root, lists: ([], {}))
+    monkeypatch.setattr("kit.handin.sandbox.require", lambda: None)
+    handed_in(tmp_path / "a")
+    for student in ("张三_1_assignsubmission_file_", "=HYPERLINK(1)_2_assignsubmission_file_"):
+        (tmp_path / "in" / student).mkdir(parents=True)
+        zipped(tmp_path / "a", tmp_path / "in" / student / "hw.zip")
+    zipped(tmp_path / "in", tmp_path / "download.zip")
+    roster = [{"student_id": "", "name": name, "platform_id": "", "email": ""} for name in ("张三", "李四")]
+    rows = classes.check_all(tmp_path / "download.zip", tmp_path / "out", progress=False, roster=roster)
+    assert [(row["name"], row["complete"]) for row in rows if row["name"] == "李四"] == [("李四", "missing")]
+    data = (tmp_path / "out" / "checks.csv").read_bytes()
+    assert data.startswith(b"\xef\xbb\xbf") and b"\n=" not in data and b"'=HYPERLINK(1)" in data
+    with open(tmp_path / "out" / "checks.csv", newline="", encoding="utf-8-sig") as file:
+        table = list(csv.DictReader(file))
+    assert {row["platform_id"] for row in table} == {"1", "2", ""} and len(table) == 3
+    assert (tmp_path / "out" / "handins" / "张三" / "models.py").is_file()
+    (tmp_path / "in" / "张三_1_assignsubmission_file_" / "hw.zip").unlink()
+    (tmp_path / "in" / "张三_1_assignsubmission_file_").rmdir()
+    classes.check_all(tmp_path / "in", tmp_path / "out", progress=False)  # it was taken back: nothing of it stays
+    assert [path.name for path in (tmp_path / "out" / "handins").iterdir()] == ["=HYPERLINK(1)"]
+    assert not (tmp_path / "out" / "张三.json").exists()
+    assert json.loads((tmp_path / "out" / "=HYPERLINK(1).json").read_bytes())["findings"]
