@@ -5,6 +5,9 @@ from collections import namedtuple
 
 from kit.console import Table
 
+# What a trial says where code asks for weights that would have to be downloaded.
+NOT_HERE = "weights that are not here are not downloaded"
+
 # What was looked at, "ok", "note" or "problem", and a sentence.
 Finding = namedtuple("Finding", "what verdict text")
 

@@ -19,6 +19,9 @@ def check_notebooks(root):
             wrong = _wrong_with_notebook(root / name, executed)
             verdict = "note" if wrong and wrong.startswith("it cannot") else "problem" if wrong else "ok"
             findings.append(Finding(name, verdict, wrong or "executed from top to bottom, as it stands"))
+            if not wrong and (own := begin_of_notes(_code_cells(root / name)) - 1):
+                findings.append(Finding(name, "note", f"its first {own} cell{'s' * (own > 1)}, before the kit's own, "
+                                                      f"are not recorded: have a look at them"))
     return findings
 
 
@@ -42,14 +45,21 @@ def _wrong_with_notebook(path, executed):
     if not executed:
         return "it cannot be told whether it was changed afterwards: results/cells.jsonl is missing"
     wanted = [(count, digest(source)) for source, count, _ in cells]
+    first = begin_of_notes(cells)
     noted = {one for kernel in executed.values() for one in kernel.items()}
-    if not noted & set(wanted[1:] or wanted):
+    if not noted & set(wanted[first:] or wanted):
         return "it cannot be told whether it was changed afterwards: results/cells.jsonl knows nothing of it; " + again
     fewest = min(([count for count, digest in wanted if kernel.get(count, digest) != digest]
-                  + [count for count, _ in wanted[1:] if count not in kernel] for kernel in executed.values()), key=len)
+                  + [count for count, _ in wanted[first:] if count not in kernel] for kernel in executed.values()),
+                 key=len)
     if fewest:
         return f"it was changed after it had been executed, for example in cell [{fewest[0]}]; {again}"
     return None
+
+
+def begin_of_notes(cells):
+    """How many cells of a notebook were run before the kit noted what is: up to the one that calls `set_up`."""
+    return next((i + 1 for i, (source, *_) in enumerate(cells) if re.search(r"\bset_up\(", source)), 1)
 
 
 def _code_cells(path):
@@ -89,10 +99,11 @@ def shown_scores(path, graded, method):
     except (ValueError, OSError):
         return None
     for text in (_text_of(output) for _, _, outputs in cells for output in outputs):
-        header, *lines = text.splitlines() or [""]
-        columns = re.split(r"\s{2,}", header.strip())
-        place = next((i for i, name in enumerate(columns) if name.startswith(f"{graded} (")), None)
-        for row in (re.split(r"\s{2,}", line.strip()) for line in lines if place):
+        lines = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
+        # The header may have something printed before it.
+        begin, place = next(((i, line.index(name)) for i, line in enumerate(lines) for name in line[1:]
+                             if name.startswith(f"{graded} (")), (0, None))
+        for row in lines[begin + 1:] if place else ():
             if row[0] == method and len(row) > place:
                 try:
                     return tuple(map(float, row[place].split("/")[:2]))
@@ -103,7 +114,7 @@ def shown_scores(path, graded, method):
 
 def _text_of(output):
     data = output.get("data", {})
-    text = data.get("text/plain", "") if isinstance(data, dict) else ""
+    text = output.get("text") or (data.get("text/plain", "") if isinstance(data, dict) else "")  # printed, or shown
     return "".join(text) if isinstance(text, (str, list)) else ""
 
 

@@ -117,9 +117,17 @@ def unwritten(path):
                               if words[language][0] in written), (None, ""))
         if heading is None:
             missing.append(f"it has no section {words['en'][0]!r} ({words['zh'][0]})")
-        elif PEN in body or not body.strip():
+        elif _own_words(body, [ask for _, ask in words.values()]) < (1 if words is SECTIONS["sources"] else 2):
             missing.append(f"its section {heading!r} has none of your own words yet (see {PEN})")
     return missing
+
+
+def _own_words(body, hints):
+    """How many words, or Chinese characters, stand in a section beside its hints, whether these were left there or not.
+    """
+    for hint in hints:
+        body = body.replace(hint, "")
+    return len(re.findall(r"[\u3400-\u9fff]|[^\W_]+", body.replace(PEN, "")))
 
 
 def _without(text, begin, end):

@@ -1,27 +1,41 @@
 """Trying the code of a hand-in in the sandbox, and what came of it."""
 
+import importlib.util
 import json
+import re
 import shutil
+from contextlib import suppress
+from pathlib import Path
 
 from kit.files import KIT
 from kit.handin import sandbox
-from kit.handin.contents import own_code
-from kit.handin.findings import Finding, sanitize
+from kit.handin.contents import NOT_OWN, RESULT, own_code
+from kit.handin.findings import NOT_HERE, Finding, sanitize
+from kit.handin.opening import text_of
+from kit.settings.content_loss import PIXEL_TERMS, content_terms
+from kit.settings.schema import SECTIONS, SETTINGS, current_names
 
 
 def check_code(root, folder, trusted, seconds, edition=None):
     """Whether its networks and its training work: the tests of networks and a few updates, in a sandbox.
 
     They are tried in the new folder `folder`: the student's code with the machinery and the tests of the student
-    edition that was handed out, or of this kit.
+    edition that was handed out, or of this kit, and with the settings of the run that was handed in.
     """
+    findings = []
     for name, text in (edition or _own_edition()).items():
         if name.endswith((".py", ".csv")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
     for file in own_code(root):
+        if len(file.parts) > 1 and _is_installed(file.parts[0]):
+            findings.append(Finding("code", "note", f"its folder {sanitize(file.parts[0])} is called like an installed "
+                                                    f"package, which is what was tried"))
+            continue
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / file, folder / file)
+    findings = list(dict.fromkeys(findings))
+    (folder / "trial_settings.json").write_text(json.dumps(settings_of(root)), encoding="utf-8")
     outcome = sandbox.run(folder / "kit" / "handin" / "smoke_test.py", [], folder, seconds, trusted=trusted)
     tried = [Finding("code", "problem", f"it tried what no training needs: {sanitize(attempt)}")
              for attempt in outcome.attempts[:3]]
@@ -33,18 +47,61 @@ def check_code(root, folder, trusted, seconds, edition=None):
     ended = limits.get(outcome.reason) or (
         None if {"networks", "training"} <= results.keys() or "error" in results.get("modules", {})
         else f"ended on its own, with status {outcome.status} ({sanitize(last[0])[:200]})")
-    findings = []
-    if "error" in results.get("modules", {}):
-        findings.append(Finding("code", "problem", f"it cannot be imported: {results['modules']['error']}"))
-    findings += _on_networks(results.get("networks"))
     training = results.get("training", {})
-    if "error" in training:
+    if "error" in results.get("modules", {}):
+        error = results["modules"]["error"]
+        if lacking := _lacking_package(error, root):
+            findings.append(Finding("code", "note", f"it was not tried: it needs the package {lacking}, which is not "
+                                                    f"installed here; install it to try it"))
+            return findings
+        findings.append(Finding("code", "problem", f"it cannot be imported: {error}"))
+    findings += _on_networks(results.get("networks"))
+    if NOT_HERE in training.get("error", ""):
+        findings.append(Finding("training", "note", "it was not tried: it needs weights that are not here"))
+    elif "error" in training:
         findings.append(Finding("training", "problem", f"a training of a few updates failed: {training['error']}"))
     elif training.get("phases"):
         findings.append(Finding("training", "ok", f"a few updates of {', '.join(training['phases'])} ran"))
     if ended:
         findings.append(Finding("code", "problem", f"it {ended}"))
     return [*findings, *tried]
+
+
+def settings_of(root):
+    """The settings of the run that was handed in, as far as they say how its networks are built and trained.
+
+    A stranger's file: what is no setting, or no value that it may have, counts as not said.
+    """
+    try:
+        run = json.loads(text_of(root / RESULT / "result.json"))["run"]
+        said = current_names(json.loads(text_of(root / "runs" / Path(str(run)).name / "settings.json"))[-1]["settings"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        said = {}
+    names = [*SECTIONS["generator"], *SECTIONS["discriminator"], *SECTIONS["losses and updates"], "crop",
+             "channels_last", "colour_jitter", "jpeg_noise"]
+    given = {name: said[name] for name in names if name in said and SETTINGS[name].check.holds(said[name])}
+    if given.get("crop", 0) > 128 or given.get("scale", 4) != 4:  # the photograph is too small, or the set another
+        given.pop("crop", None)
+    given.pop("vgg_weights", None)
+    if any(name not in PIXEL_TERMS for name in content_terms(given.get("content_loss", "mse"))):
+        given["content_loss"] = "mse"  # its features are not here
+    return given
+
+
+def _is_installed(name):
+    """Whether a package of this name is installed, or Python's own, and not one of the kit's folder."""
+    with suppress(ImportError, ValueError):
+        found = importlib.util.find_spec(name)
+        place = Path(found.origin or KIT) if found else KIT
+        return KIT.parent not in place.parents or "site-packages" in place.parts
+    return False
+
+
+def _lacking_package(error, root):
+    """The package that code asks for and that is not installed, by the error of its import; None if it is another."""
+    found = re.search(r"ModuleNotFoundError: No module named '([A-Za-z]\w*)", error)
+    mine = found and ((root / found[1]).exists() or (root / f"{found[1]}.py").exists())
+    return found[1] if found and not mine and found[1] not in NOT_OWN else None
 
 
 def _own_edition():

@@ -1,0 +1,177 @@
+"""Honest hand-ins of many kinds: nobody is accused of what is only otherwise."""
+
+import json
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from helpers import ROOT, copy_kit
+from kit.handin import report, trial
+from kit.handin.findings import NOT_HERE
+from kit.handin.notebooks import check_notebooks, shown_scores
+from kit.handin.sandbox import Outcome
+from kit.notebook import digest
+
+
+def notebook(path, *sources, outputs=None):
+    """A notebook that was executed from top to bottom."""
+    cells = [nbformat.v4.new_code_cell(source, execution_count=i) for i, source in enumerate(sources, 1)]
+    cells[-1].outputs = outputs or [nbformat.v4.new_output("stream", text="done\n")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+
+
+def noted(folder, *sources, first=1):
+    """What the kit notes of the cells from number `first` on."""
+    (folder / "results").mkdir(exist_ok=True)
+    (folder / "results" / "cells.jsonl").write_text("".join(
+        json.dumps({"kernel": "k", "count": i, "source": digest(source)}) + "\n"
+        for i, source in enumerate(sources, first)), encoding="utf-8")
+
+
+COLAB = ["from google.colab import drive\ndrive.mount('/content/drive')", "%cd /content/drive/MyDrive/srgan"]
+OWN = ["from kit import notebook\nnotebook.set_up()", "a = 1", "a + 1"]
+
+
+def test_cells_before_the_kits_first_one_are_excused_and_named(tmp_path):
+    notebook(tmp_path / "train.ipynb", *COLAB, *OWN)
+    noted(tmp_path, *OWN[1:], first=4)
+    found = [(one.verdict, one.text) for one in check_notebooks(tmp_path)]
+    assert found[0] == ("ok", "executed from top to bottom, as it stands")
+    assert found[1][0] == "note" and "its first 2 cells, before the kit's own, are not recorded" in found[1][1]
+    notebook(tmp_path / "train.ipynb", *COLAB, *OWN[:2], "a + 2")  # but not what comes later
+    (one,) = check_notebooks(tmp_path)
+    assert one.verdict == "problem" and "changed after it had been executed, for example in cell [5]" in one.text
+
+
+TABLE = """method       Set5 (5 pictures)
+───────────  ─────────────────────────
+bicubic      28.42 / 0.8101 / 7.37
+adversarial  29.13 / 0.8402 / 4.96
+"""
+
+
+@pytest.mark.parametrize("before", ["", "on the test sets:\n\n"])
+def test_a_table_that_is_printed_is_a_table(tmp_path, before):
+    for output in (nbformat.v4.new_output("stream", text=before + TABLE),
+                   nbformat.v4.new_output("execute_result", data={"text/plain": before + TABLE}, execution_count=1)):
+        notebook(tmp_path / "test.ipynb", "print(table)", outputs=[output])
+        assert shown_scores(tmp_path / "test.ipynb", "Set5", "adversarial") == (29.13, 0.8402)
+        assert shown_scores(tmp_path / "test.ipynb", "Set14", "adversarial") is None
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_own_words_count_with_or_without_the_hint(tmp_path, language):
+    text = report.write(tmp_path, language).read_text(encoding="utf-8")
+    path = tmp_path / "report.md"
+    path.write_text(re.sub("(?m)^(✎.*)$", r"\1\n\nI trained it for a night. 训练了一夜。", text), encoding="utf-8")
+    assert report.unwritten(path) == []
+    path.write_text(re.sub("(?m)^(✎.*)$", r"\1 We tried this and that.", text), encoding="utf-8")
+    assert report.unwritten(path) == []
+    path.write_text(re.sub("(?m)^✎.*$", ".", text), encoding="utf-8")
+    assert len(report.unwritten(path)) == 7
+    path.write_text(re.sub("(?m)^(✎.*)$", "无", text), encoding="utf-8")
+    assert len(report.unwritten(path)) == 6  # enough for sources alone
+
+
+# ----------------------------------------------------------------------------------------------- its code
+
+
+@pytest.fixture
+def tried(tmp_path, monkeypatch):
+    """What `check_code` says when the trial has left these results; and what it was tried with."""
+    def check(files=(), **results):
+        for name, text in {"models.py": "", **dict(files)}.items():
+            (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "root" / name).write_text(text, encoding="utf-8")
+
+        def run(program, arguments, folder, seconds, trusted):
+            (folder / "trial.json").write_text(json.dumps(results), encoding="utf-8")
+            return Outcome(0, None, "", [], 1.0)
+
+        monkeypatch.setattr(trial.sandbox, "run", run)
+        folder = tmp_path / f"trial{len(list(tmp_path.iterdir()))}"
+        findings = trial.check_code(tmp_path / "root", folder, False, 10, edition={"kit/x.py": ""})
+        return [f"{one.verdict} {one.what}: {one.text}" for one in findings], folder
+
+    return check
+
+
+FINE = {"modules": {}, "networks": {"tests": [{"test": "t", "paper": False, "outcome": "passed", "why": ""}]},
+        "training": {"phases": ["warmup"]}}
+
+
+def test_a_package_that_is_not_installed_is_no_fault(tried):
+    said, _ = tried(modules={"error": "ModuleNotFoundError: No module named 'einops' (models.py, line 3)"})
+    assert said == ["note code: it was not tried: it needs the package einops, which is not installed here; install it "
+                    "to try it"]
+    said, _ = tried(modules={"error": "ModuleNotFoundError: No module named 'mysr.deep' (models.py, line 3)"},
+                    files={"mysr/net.py": ""})
+    assert said[0].startswith("problem code: it cannot be imported")
+
+
+def test_weights_that_are_not_here_are_no_fault(tried):
+    error = f"ConnectionError: the VGG19 weights could not be downloaded ({NOT_HERE})"
+    assert "note training: it was not tried: it needs weights that are not here" in tried(
+        **{**FINE, "training": {"error": error}})[0]
+
+
+def test_packages_of_ones_own_are_tried_unless_they_are_called_like_an_installed_one(tried):
+    said, folder = tried({"mysr/net.py": "", "torch/nn.py": "", "json/x.py": ""}, **FINE)
+    assert (folder / "mysr" / "net.py").is_file() and not (folder / "torch").exists()
+    assert sum("is called like an installed package" in one for one in said) == 2
+
+
+def test_it_is_tried_with_the_settings_that_it_was_trained_with(tried):
+    settings = {"crop": 96, "channels_last": False, "channels": 24, "content_loss": "0.006 vgg54", "rubbish": 1,
+                "blocks": "many", "device": "cuda", "colour_jitter": 0.1}
+    files = {"results/handin/result.json": '{"set": "Set5", "method": "m", "run": "../../mine"}',
+             "runs/mine/settings.json": json.dumps([{"settings": settings}])}
+    _, folder = tried(files, **FINE)
+    given = json.loads((folder / "trial_settings.json").read_bytes())
+    assert given == {"crop": 96, "channels_last": False, "channels": 24, "content_loss": "mse", "colour_jitter": 0.1}
+
+
+# ------------------------------------------------------------------------------- the tests of networks
+
+OTHERS = {
+    "a residual block of another make": (
+        "class ResidualBlock(nn.Module):\n    def __init__(self, kernel, channels, n):\n        super().__init__()\n",
+        None),
+    "only by 4": ("class Generator(models_.Generator):\n    pass\n"
+                  "def make_generator(cfg):\n    return models_.make_generator(type(cfg)({**cfg, 'scale': 4}))\n",
+                  "with the setting scale=2 your generator makes 3×96×96 of 3×24×24, not 3×48×48"),
+    "a frozen layer": ("def make_generator(cfg):\n    network = models_.make_generator(cfg)\n"
+                       "    next(network.parameters()).requires_grad_(False)\n    return network\n", None),
+    "a discriminator for 96 alone": (
+        "def make_discriminator(cfg):\n    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 96 * 96, 1))\n",
+        "mat1 and mat2 shapes cannot be multiplied"),
+    "ends in nothing": (
+        "def make_generator(cfg):\n    return nn.Sequential(models_.make_generator(cfg), nn.Identity())\n", None),
+    "ends in a sigmoid": ("def make_discriminator(cfg):\n"
+                          "    return nn.Sequential(models_.make_discriminator(cfg), nn.Sigmoid())\n",
+                          "its verdicts are never below 0: a sigmoid at its end?"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_networks_that_are_otherwise_get_notes_in_words(name, tmp_path):
+    """Of the tests that the check runs, only such fail as are told as notes, and they say what is otherwise."""
+    code, message = OTHERS[name]
+    copy_kit(tmp_path)
+    (tmp_path / "models_.py").write_bytes((tmp_path / "models.py").read_bytes())
+    head = "import torch\nfrom torch import nn\nimport models_\nfrom models_ import *\n"
+    (tmp_path / "models.py").write_text(head + code, encoding="utf-8")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_models.py").write_bytes((ROOT / "tests" / "test_models.py").read_bytes())
+    program = "import json\nfrom kit.handin import smoke_test\nprint(json.dumps(smoke_test.try_networks()))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    rows = json.loads(done.stdout.splitlines()[-1])["tests"]
+    failed = [row for row in rows if row["outcome"] == "failed"]
+    assert len(rows) > 20 and all(row["paper"] for row in failed), failed
+    if message:
+        assert any(message in row["why"] for row in failed), failed
+    else:
+        assert not [row for row in failed if "parameters" not in row["why"]], failed
