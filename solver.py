@@ -91,7 +91,8 @@ def probability(logits):
 # what it asks for by the names of its parameters: `generator`, `discriminator` (see kit/compute/learner.py), `batches`,
 # `content_loss`, and any setting; and `g_optimizer` and `d_optimizer`, if it is to be written as PyTorch's tutorials
 # are (zero_grad, backward, step) rather than with `descend`, which also clips, and scales losses for fp16.
-# Counting, learning rates, saving and stopping are the trainer's.
+# Counting, learning rates, saving and stopping are the trainer's. A resumed epoch gets the batches that are left, so
+# what counts them asks `generator.update`, and not `enumerate`.
 
 
 # BEGIN SOLUTION NO PROMPT

@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kit.compute.layers import placed
+
 
 def has_bf16(device):
     """Whether a device computes with bf16 in hardware; without, it would be slower than fp32."""
@@ -139,7 +141,7 @@ class Machine:
     def move(self, batch):
         """A batch, or a network, on the device and in the layout that it computes best in."""
         if isinstance(batch, nn.Module):
-            return batch.to(self.device, memory_format=self.layout)
+            return placed(batch, self.device, self.layout)
         return batch.to(self.device, non_blocking=self.device.type == "cuda", memory_format=self.layout)
 
     def data_parallel(self, network):

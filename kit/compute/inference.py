@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kit.compute.device import is_out_of_memory, layout_for
-from kit.compute.layers import copy_of, use_fast_layers
+from kit.compute.layers import copy_of, placed, use_fast_layers
 
-# What a network raises for a picture of a size, number format or layout that it was not written for.
-FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+# What a network raises for a picture of a size, number format or layout that it was not written for: anything.
+FORWARD_ERRORS = (Exception,)
 
 
 class QuickCopy:
@@ -51,7 +52,7 @@ class QuickCopy:
     @torch.no_grad()
     def __init__(self, generator, device, bf16):
         self.device, self.note = torch.device(device), None
-        plain = use_fast_layers(copy_of(generator)).to(memory_format=torch.contiguous_format)
+        plain = placed(use_fast_layers(copy_of(generator)), self.device, torch.contiguous_format)
         plain = plain.requires_grad_(False).eval()
         self.pad_to, probe, wanted, self.widest = _tried_sizes(plain, self.device)
         self.scale = wanted.shape[-1] // probe.shape[-1]
@@ -67,7 +68,7 @@ class QuickCopy:
         for dtype, autocast in [*ways, (torch.float32, False)]:
             for layout in dict.fromkeys([layout_for(self.device), torch.contiguous_format]):
                 self._dtype, self._autocast, self._layout = dtype, autocast, layout
-                self.network = copy_of(network).to(self.device, dtype, memory_format=layout)
+                self.network = placed(copy_of(network), self.device, layout, dtype)
                 try:
                     if self(probe).isfinite().all() or not wanted.isfinite().all():
                         if reason:
@@ -170,6 +171,15 @@ def _fold_batch_norm(network):
     return network if found else None
 
 
+class _WithoutAddresses(TorchDispatchMode):
+    """Refuses what computes addresses from its input: a NaN there ends the process."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        if "deform_conv" in str(function):
+            raise ValueError("a deformable convolution looks wherever its input says")
+        return function(*arguments, **(options or {}))
+
+
 PROBE_LENGTH = 288  # pixels, long enough for any usual network, and quick
 
 
@@ -183,8 +193,8 @@ def receptive_field(generator):
     differently (strides, windows, coordinates), because it cannot enlarge in tiles.
     """
     # On the CPU and in fp32: on GPUs, quick ways to convolve mix neighbouring outputs.
-    network = copy_of(generator).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval()
-    with torch.no_grad():
+    network = placed(copy_of(generator), "cpu", torch.contiguous_format, torch.float32).eval()
+    with torch.no_grad(), _WithoutAddresses():
         try:
             found = max(_spread(network, rotated) for rotated in (False, True))
             is_alike = found >= PROBE_LENGTH // 2 - 1 or all(_is_alike_everywhere(network, found, rotated)

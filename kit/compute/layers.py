@@ -1,6 +1,7 @@
 """Layers of any network: a copy of them, their shapes alone, and quicker ones for CPUs with the same results."""
 
 import copy
+from itertools import chain
 
 import torch
 from torch import nn
@@ -11,9 +12,29 @@ def copy_of(network):
 
     PyTorch refuses to copy those, because they hang on gradients; the copy has their values.
     """
-    kept = {id(value): value.detach().clone() for module in network.modules() for value in vars(module).values()
-            if isinstance(value, torch.Tensor) and not value.is_leaf}
+    kept = {id(value): value.detach().clone() for module in network.modules()
+            for value in _tensors_in(vars(module)) if not value.is_leaf}
     return copy.deepcopy(network, kept)
+
+
+def _tensors_in(value):
+    """The tensors in a value, or in lists, tuples and dictionaries in it."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(part)
+
+
+def placed(network, device, layout, dtype=None):
+    """Bring a network to a device, its images' weights to a memory layout, and its real numbers to a format."""
+    network.to(device)
+    for tensor in chain(network.parameters(), network.buffers()):
+        if dtype and tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
+        if tensor.dim() == 4:  # (the layouts are of images; three-dimensional convolutions have others)
+            tensor.data = tensor.data.contiguous(memory_format=layout)
+    return network
 
 
 def shapes_of(make, *arguments):
@@ -21,7 +42,7 @@ def shapes_of(make, *arguments):
     try:
         with torch.device("meta"):
             network = make(*arguments)
-    except RuntimeError:  # it puts real tensors into its weights
+    except Exception:  # it puts real tensors into its weights, say
         network = make(*arguments)
     return network.to("meta")
 
@@ -88,6 +109,9 @@ class _SlopeForAll(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         x, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient itself will be differentiated: the plain way
+            below = x.clamp(max=0)
+            return gradient * torch.where(x > 0, 1, slope), (gradient * below).sum().to(slope.dtype).view_as(slope)
         of_x = torch.ops.aten.leaky_relu_backward(gradient, x, slope.item(), False)
         last = (0, *range(2, x.dim()), 1)  # channels last: flat without a copy, as training lays them out
         of_slope = torch.dot(gradient.permute(last).reshape(-1), x.clamp(max=0).permute(last).reshape(-1))

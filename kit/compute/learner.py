@@ -10,7 +10,7 @@ class Learner:
 
     `learner(x, y)` gives the network's outputs for both batches; its weights are brought into the machine's number
     format only once for them. They go through it one after the other, or, which is quicker, as one batch, if the
-    network has `per_sample = True`.
+    network has `per_sample = True`. What is named, `learner(x, features=True)`, goes to the network as it is.
 
     Parameters
     ----------
@@ -30,17 +30,17 @@ class Learner:
         self.gives_fp32 = False  # whatever format it computes in: for losses that are written with fp32 in mind
         self.update = 0  # the batch's number within the epoch; the trainer counts
 
-    def __call__(self, *batches):
+    def __call__(self, *batches, **options):
         # Frozen, it goes without the wrapper of several processes, which counts on gradients of its weights.
         network = self.network if self._frozen else self._parallel
         with self.machine.autocast():
-            if (len(batches) > 1 and self._is_per_sample()
+            if (len(batches) > 1 and not options and self._is_per_sample()
                     and len({batch.shape[1:] for batch in batches}) == 1):
                 together = network(torch.cat(batches))
                 if isinstance(together, torch.Tensor):
                     together = together.float() if self.gives_fp32 else together
                     return together.split([len(batch) for batch in batches])
-            outputs = [network(batch) for batch in batches]
+            outputs = [network(batch, **options) for batch in batches]
         if self.gives_fp32:
             outputs = [output.float() if isinstance(output, torch.Tensor) else output for output in outputs]
         return outputs[0] if len(outputs) == 1 else outputs
@@ -118,7 +118,7 @@ def load_optimizer(optimizer, state):
         raise ValueError(f"moments of {len(moments)} weights, not of {len(weights)}")
     for index, values in moments.items():
         for name in ("exp_avg", "exp_avg_sq"):
-            if values[name].shape != weights[index].shape or values[name].dtype != torch.float32:
+            if values[name].shape != weights[index].shape or values[name].dtype != weights[index].dtype:
                 raise ValueError(f"{name} of weight {index} is {tuple(values[name].shape)}, {values[name].dtype}")
         if values["step"].numel() != 1:
             raise ValueError(f"step of weight {index} is no number")

@@ -6,8 +6,10 @@ Of all that stands below `solver.py`, this file alone imports `models.py`.
 from functools import partial
 from pathlib import Path
 
+from torch import nn
+
 from kit.compute.device import Machine, layout_for
-from kit.compute.layers import shapes_of
+from kit.compute.layers import placed, shapes_of
 from kit.evaluation.measure import evaluate, mean_scores
 from kit.runs.checkpoints import load_checkpoint
 from kit.settings.recipes import generator_settings
@@ -30,13 +32,13 @@ def _built(path, device):
     try:
         cfg = generator_settings(content["generator_settings"])
         # First the shapes alone: a stranger's settings could ask for more memory than there is.
-        shapes_of(make_generator, cfg).load_state_dict(content["generator"], assign=True)
+        nn.Module.load_state_dict(shapes_of(make_generator, cfg), content["generator"], assign=True)
         generator = make_generator(cfg)
-        generator.load_state_dict(content["generator"])
+        nn.Module.load_state_dict(generator, content["generator"])  # (a network may have another of its own)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: its weights do not fit its settings and your models.py ({reason})") from error
-    return generator.to(device, memory_format=layout_for(device)).eval(), cfg
+    return placed(generator, device, layout_for(device)).eval(), cfg
 
 
 def load_generators(checkpoints, device="auto"):

@@ -13,7 +13,7 @@ from torch import nn
 
 import solver
 from imresize import imresize
-from kit.compute.layers import copy_of
+from kit.compute.layers import copy_of, placed
 from kit.console import Table
 from kit.lessons.figure import closed, detail, picture_row
 from kit.settings.content_loss import PIXEL_TERMS, content_terms
@@ -124,7 +124,7 @@ def balance(trainer):
     """
     cfg = trainer.cfg
     generator, discriminator = (
-        copy_of(network).to("cpu", torch.float32, memory_format=torch.contiguous_format).train()
+        placed(copy_of(network), "cpu", torch.contiguous_format, torch.float32).train()
         for network in (trainer.generator, trainer.discriminator or solver.make_discriminator(cfg)))
     lr, hr = (part.cpu() for part in trainer.train_set[range(cfg.batch_size)])
     lr, hr = to_unit(lr), to_signed(hr)

@@ -84,7 +84,7 @@ def _check_weights(path, weights):
         if value.is_complex() or value.layout != torch.strided or value.is_quantized:
             raise ValueError(f"{path}: its weight {name} is of the kind {value.dtype}, {value.layout}, not of plain "
                              f"numbers")
-        if value.is_floating_point() and not value.isfinite().all():
+        if value.is_floating_point() and value.isnan().any():  # (a mask may have infinities)
             raise ValueError(f"{path}: its weight {name} has values that are no numbers")
 
 

@@ -3,6 +3,7 @@
 from contextlib import contextmanager, suppress
 
 import torch
+from torch.nn.parameter import UninitializedParameter
 
 from kit.compute.device import is_out_of_memory
 from kit.compute.inference import FORWARD_ERRORS, reason_of
@@ -19,6 +20,20 @@ def memory_told(machine):
             raise
         raise ValueError(f"memory ran out on {machine.device} when the networks were made and tried; choose a smaller "
                          f"crop or network, or end other programs ({reason_of(error)})") from error
+
+
+def check_kind(network, what):
+    """The network itself, if it is of PyTorch's plain modules; else raises ValueError."""
+    if not isinstance(network, torch.nn.Module):
+        raise ValueError(f"models.make_{what} must give a torch.nn.Module, not {type(network).__name__}")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise ValueError(f"the {what} has parts in TorchScript, which cannot be trained here; make it of nn.Modules")
+    if any(isinstance(weight, UninitializedParameter) for weight in network.parameters()):
+        raise ValueError(f"the {what} has layers that do not know their sizes yet (Lazy…); name the sizes")
+    if any(torch.is_complex(tensor) for tensor in (*network.parameters(), *network.buffers())):
+        raise ValueError(f"the {what} has complex weights, which are not kept here; let it keep pairs of real numbers, "
+                         f"see torch.view_as_complex")
+    return network
 
 
 def check_memory(cfg, generator, make_discriminator, size, memory):
@@ -53,9 +68,10 @@ def settle_format(machine, what, make, size, side, say, may_change):
 
     One that is written for PyTorch's usual layout, with `x.view(len(x), -1)` say, cannot in the one that is quickest;
     one that mixes in numbers of its own may need fp32, which is taken if the precision `may_change`. Each is tried by
-    a forward and a backward pass of a network that `make()` makes, of two of `size` patches with sides of `side`.
+    a forward and a backward pass of a network that `make()` makes, of two of `size` patches with sides of `side`, or of
+    all where it asks for more.
 
-    Returns what the network made of them. Raises ValueError for a network that cannot learn.
+    Returns what the network made of them, and how many they were. Raises ValueError for a network that cannot learn.
     """
     wanted, reasons = (machine.layout, machine.precision), []
     for precision in dict.fromkeys([machine.precision, "fp32"] if may_change else [machine.precision]):
@@ -67,12 +83,13 @@ def settle_format(machine, what, make, size, side, say, may_change):
                 raise ValueError(f"the {what} that models.make_{what} builds has no weight that can learn; all have "
                                  f"requires_grad = False")
             try:
-                output = _learned(network, machine, min(size, 2), side)
+                output = _tried(network, machine, size, side)
             except FORWARD_ERRORS as error:
                 if is_out_of_memory(error):
                     raise
                 reasons.append(reason_of(error))
                 continue
+            check_saved(what, make().state_dict(), network.state_dict())
             if reasons:
                 now = [name for name, changed in [("the usual memory layout", layout != wanted[0]),
                                                   ("fp32", precision != wanted[1])] if changed]
@@ -82,6 +99,28 @@ def settle_format(machine, what, make, size, side, say, may_change):
     advice = "" if may_change or wanted[1] == "fp32" else ", or its precision = 'fp32'"
     raise ValueError(f"the {what} cannot be trained on batches of {size} patches with sides of {side} "
                      f"({reasons[-1]}); change batch_size, crop or the network{advice}")
+
+
+def _tried(network, machine, size, side):
+    """What `_learned` gives for two patches, or for `size` where it fails for two; and how many they were."""
+    try:
+        return _learned(network, machine, min(size, 2), side), min(size, 2)
+    except FORWARD_ERRORS:
+        if size <= 2:
+            raise
+        return _learned(network, machine, size, side), size
+
+
+def check_saved(what, made, tried):
+    """Raise ValueError for a network whose state could not be loaded again.
+
+    `made` is its state as it was made, `tried` that of one that was tried.
+    """
+    if odd := [name for name, value in tried.items() if not isinstance(value, torch.Tensor)]:
+        raise ValueError(f"the {what} keeps {odd[0]} in its state, which is no tensor: a run could not be resumed")
+    if odd := [name for name in tried if name not in made or made[name].shape != tried[name].shape]:
+        raise ValueError(f"the {what} makes or changes {odd[0]} in its forward pass: a run could not be resumed; make "
+                         f"it in __init__, or register it with persistent=False")
 
 
 def _learned(network, machine, size, side):

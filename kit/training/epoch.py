@@ -1,26 +1,46 @@
 """The updates of an epoch, made by its phase's function; and what they must have done when it is over."""
 
+from functools import partial
+
 import numpy as np
-import torch
 
 from datasets import batches
+from kit.compute.device import is_out_of_memory
 from kit.compute.learner import Learner
-from kit.training.networks import fingerprint
+from kit.training.networks import fingerprint, seed_all
 from utils import to_signed, to_unit
 
 
 def batches_on(machine, train_set, cfg, first, count):
     """`count` batches from number `first` on as tensors on the device: lr in [0, 1], hr in [-1, 1].
 
-    PyTorch's generators of random numbers are seeded with the run's seed and the number of the batch before it is
-    handed over: so noise or dropout in a phase is the same when a run is resumed.
+    PyTorch's, NumPy's and Python's random numbers are seeded with the run's seed and the number of the batch before it
+    is handed over: so noise or dropout in a phase is the same when a run is resumed.
     """
     found = batches(train_set, cfg.batch_size, first, count, cfg.workers, machine.rank, machine.world,
                     pinned=machine.device.type == "cuda")
     for number, (lr, hr) in enumerate(found, first):
         batch = to_unit(machine.move(lr)), to_signed(machine.move(hr))
-        torch.manual_seed(int(np.random.SeedSequence([cfg.seed, number, machine.rank]).generate_state(1)[0]))
+        seed_all(int(np.random.SeedSequence([cfg.seed, number, machine.rank]).generate_state(1)[0]))
         yield batch
+
+
+class Rest:
+    """The batches of an epoch that are still to come, each told to `prepare()` before it is handed over.
+
+    Its length is that of the whole epoch, as of a DataLoader.
+    """
+
+    def __init__(self, batches, length, prepare):
+        self.batches, self.length, self.prepare = batches, length, prepare
+
+    def __iter__(self):
+        for batch in self.batches:
+            self.prepare()
+            yield batch
+
+    def __len__(self):
+        return self.length
 
 
 def updates(phase, arguments, rest, state, discriminator_rate, say):
@@ -30,24 +50,30 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
     comes next. Raises ValueError for an epoch function that does not yield once for each batch.
     """
     learners = {name: argument for name, argument in arguments.items() if isinstance(argument, Learner)}
-    before = fingerprint(learners.values())
+    before, set_to, used, told = fingerprint(learners.values()), {}, {}, []
 
     def prepare():
         for name, learner in learners.items():
+            if name in set_to and learner.learning_rate not in (set_to[name], used.get(name)) and not told:
+                told.append(name)
+                say(f"the learning rate of the {name} was changed after an update of phase {phase.name!r}, and is set "
+                    f"anew before the next: give the phase a schedule instead, which may be a function of your own")
             factor = discriminator_rate if name == "discriminator" else 1
-            learner.learning_rate, learner.update = factor * state.learning_rate(phase), state.step
+            learner.learning_rate = set_to[name] = factor * state.learning_rate(phase)
+            learner.update = state.step
 
-    def prepared():
-        for batch in rest:
-            prepare()
-            yield batch
+    def note(name, optimizer, *_):
+        used[name] = optimizer.param_groups[0]["lr"]
+        state.rate = used.get("generator", state.rate)
 
     for learner in learners.values():
         learner.network.train()
-    watched = arguments.get("generator")
-    for losses in phase.losses(arguments, prepared()):
-        state.rate = watched.learning_rate if watched else None  # whatever the epoch function made of it
-        yield losses
+    hooks = [learner.optimizer.register_step_pre_hook(partial(note, name)) for name, learner in learners.items()]
+    try:
+        yield from phase.losses(arguments, Rest(rest, state.steps_per_epoch, prepare))
+    finally:
+        for hook in hooks:
+            hook.remove()
     if state.step != state.steps_per_epoch:
         raise ValueError(f"phase {phase.name!r}: its epoch function yielded {state.step} times for "
                          f"{state.steps_per_epoch} batches; it must yield its losses once for each")
@@ -56,7 +82,12 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
             f"generator.descend(loss), or step() of an optimizer?")
 
 
-def out_of_memory(error, phase, cfg, machine):
-    """What to say when memory ran out in a phase."""
-    return (f"{phase.name}: memory ran out on {machine.device}; choose a new name with a smaller batch_size (now "
-            f"{cfg.batch_size}) or crop (now {cfg.crop}), or end other programs ({str(error).splitlines()[0]})")
+def explained(error, phase, cfg, machine):
+    """An error of training as a ValueError that says what to do; None where it speaks for itself."""
+    if isinstance(error, (RuntimeError, MemoryError)) and is_out_of_memory(error):
+        return ValueError(f"{phase.name}: memory ran out on {machine.device}; choose a new name with a smaller "
+                          f"batch_size (now {cfg.batch_size}) or crop (now {cfg.crop}), or end other programs "
+                          f"({str(error).splitlines()[0]})")
+    if isinstance(error, RuntimeError) and "view size is not compatible" in str(error):
+        return ValueError(f"{phase.name}: {error}; or set channels_last to False")
+    return None

@@ -1,9 +1,10 @@
 """The networks of a run: generator, discriminator, their optimizers, and the generator's average."""
 
 import copy
+import random
 from functools import partial
-from itertools import chain
 
+import numpy as np
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -12,7 +13,7 @@ from kit.compute.learner import Learner, load_optimizer
 from kit.runs.checkpoints import load_checkpoint
 from kit.settings.recipes import generator_settings
 from kit.settings.schema import section
-from kit.training.checks import check_logits, check_memory, settle_format
+from kit.training.checks import check_kind, check_logits, check_memory, settle_format
 from kit.training.phases import OPTIMIZERS
 
 
@@ -35,8 +36,9 @@ class Networks:
 
     def __init__(self, cfg, machine, make_generator, make_discriminator, judged, say):
         self.cfg, self.machine, self._discriminator_of = cfg, machine, make_discriminator
-        torch.manual_seed(cfg.seed)
-        self.generator, self.discriminator, self.average = self._placed(make_generator(cfg)), None, None
+        seed_all(cfg.seed)
+        self.generator = self._placed(check_kind(make_generator(cfg), "generator"))
+        self.discriminator = self.average = None
         size = cfg.batch_size // machine.world
         # Of several processes one downloads what a network needs.
         machine.broadcast(lambda: check_memory(cfg, self.generator, make_discriminator if judged else None, size,
@@ -44,9 +46,8 @@ class Networks:
         settle_format(machine, "generator", partial(copy_of, self.generator), size, cfg.crop // cfg.scale, say,
                       cfg.precision == "auto")
         if judged:
-            logits = settle_format(machine, "discriminator", self.new_discriminator, size, cfg.crop, say,
-                                   cfg.precision == "auto")
-            check_logits(logits, min(size, 2))
+            check_logits(*settle_format(machine, "discriminator", self.new_discriminator, size, cfg.crop, say,
+                                        cfg.precision == "auto"))
         self.generator = machine.move(self.generator)
         self.optimizers = {"generator": self._adam(self.generator)}
         self._begin_average()
@@ -62,19 +63,20 @@ class Networks:
 
     def begin_phase(self):
         """Go on from the result, with optimizers anew: a new task, for which old momentum would mislead."""
-        self.generator.load_state_dict(self.result.state_dict())
+        _load(self.generator, self.result.state_dict())
         self._begin_average()
         self.optimizers["generator"] = self._adam(self.generator)
         if self.discriminator:
             self.optimizers["discriminator"] = self._adam(self.discriminator)
 
     def add_discriminator(self):
-        torch.manual_seed(self.cfg.seed + 1)
+        seed_all(self.cfg.seed + 1)
         self.discriminator = self.new_discriminator()
         self.optimizers["discriminator"] = self._adam(self.discriminator)
 
     def new_discriminator(self):
-        return self._placed(self._discriminator_of(self.cfg), fast=not self.cfg.gradient_penalty)
+        network = check_kind(self._discriminator_of(self.cfg), "discriminator")
+        return self._placed(network, fast=not self.cfg.gradient_penalty)
 
     def learners(self, phase):
         """The networks that a phase asks for as learners, by name, and their optimizers, if it asks for those."""
@@ -98,12 +100,13 @@ class Networks:
         """Draw the average towards the generator after an update, the number `steps` of its phase."""
         if self.average:
             decay = min(self.cfg.ema_decay, (1 + steps) / (10 + steps))  # at first quickly, to forget random weights
-            get_ema_multi_avg_fn(decay)(*map(_averaged, self._layers), steps)
+            get_ema_multi_avg_fn(decay)(*([getattr(layers[i], kind)[name] for i, kind, name in self._averaged]
+                                          for layers in self._layers), steps)
 
     @staticmethod
     def is_finite(network):
         """Whether all weights are numbers, and not so large that their squares are none."""
-        norms = torch._foreach_norm([weight.detach() for weight in network.parameters()])
+        norms = torch._foreach_norm([weight.detach() for weight in network.parameters() if weight.is_floating_point()])
         return bool(torch.stack(norms).isfinite().all())
 
     # ------------------------------------------------------------------------------------- saved and loaded
@@ -121,16 +124,16 @@ class Networks:
 
     def load(self, saved):
         """Take weights and moments of a saved state."""
-        self.generator.load_state_dict(saved["generator"])
+        _load(self.generator, saved["generator"])
         load_optimizer(self.optimizers["generator"], saved["g_optimizer"])
         if saved["scaler"] and self.machine.scaler.is_enabled():  # fp16, then and now
             self.machine.scaler.load_state_dict(saved["scaler"])
         self._begin_average()
         if self.average and "average" in saved:
-            self.average.load_state_dict(saved["average"])
+            _load(self.average, saved["average"])
         if "discriminator" in saved:
             self.add_discriminator()
-            self.discriminator.load_state_dict(saved["discriminator"])
+            _load(self.discriminator, saved["discriminator"])
             load_optimizer(self.optimizers["discriminator"], saved["d_optimizer"])
 
     def start_from(self, path):
@@ -144,7 +147,7 @@ class Networks:
         if differences:
             raise ValueError(f"start_from: the generator in {path} was built with {', '.join(differences)}; make them "
                              f"equal")
-        self.generator.load_state_dict(content["generator"])
+        _load(self.generator, content["generator"])
         self._begin_average()
         return content.get("updates", 0)
 
@@ -176,6 +179,7 @@ class Networks:
             self.average = copy_of(self.generator).requires_grad_(False)
             # Their layers, found once, for the search takes longer than the averaging.
             self._layers = [list(network.modules()) for network in (self.average, self.generator)]
+            self._averaged = _averaged(self._layers[0])
 
 
 def _with_optimizers(phase, learners):
@@ -187,10 +191,29 @@ def _with_optimizers(phase, learners):
 
 
 def _averaged(layers):
-    """What is averaged of a network's layers: weights and buffers, each once."""
-    values = dict.fromkeys(chain.from_iterable(chain(layer._parameters.values(), layer._buffers.values())
-                                               for layer in layers))
-    return [value for value in values if value is not None and value.is_floating_point()]
+    """What is averaged of a network's layers, each once: (number of the layer, "_parameters" or "_buffers", name).
+
+    Infinities, of a mask say, have no average; they stay.
+    """
+    found = {}
+    for i, layer in enumerate(layers):
+        for kind in ("_parameters", "_buffers"):
+            for name, value in getattr(layer, kind).items():
+                if value is not None and value.is_floating_point() and value.isfinite().all():
+                    found.setdefault(id(value), (i, kind, name))
+    return list(found.values())
+
+
+def _load(network, weights):
+    """Give a network weights as PyTorch does; it may have a way of its own, which does another thing."""
+    torch.nn.Module.load_state_dict(network, weights)
+
+
+def seed_all(seed):
+    """Seed all random numbers that networks and losses may draw."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
 
 
 def fingerprint(learners):

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 
 from datasets import batches, training_patches
-from kit.compute.device import Machine, is_out_of_memory
+from kit.compute.device import Machine
 from kit.compute.interrupt import Stopped, interruption
 from kit.runs import Run, provenance
 from kit.settings.schema import checked, current_names
@@ -17,7 +17,7 @@ from kit.training import divergence
 from kit.training.checks import check_enlarges, memory_told
 from kit.training.cost import cost_table, seconds_per_update, seconds_to_validate
 from kit.training.display import HOURS, Display
-from kit.training.epoch import batches_on, out_of_memory, updates
+from kit.training.epoch import batches_on, explained, updates
 from kit.training.keeping import Keeper
 from kit.training.networks import Networks
 from kit.training.phases import check_phases, find_phase, settle_precision
@@ -198,8 +198,8 @@ class Trainer:
                 raise
             except (Stopped, RuntimeError, MemoryError, ValueError) as error:
                 display.write(self.state.outcome(phase), message=str(error))
-                if isinstance(error, (RuntimeError, MemoryError)) and is_out_of_memory(error):
-                    raise ValueError(out_of_memory(error, phase, self.cfg, self.machine)) from error
+                if told := explained(error, phase, self.cfg, self.machine):
+                    raise told from error
                 raise
             display.write(self.state.outcome(phase))
 

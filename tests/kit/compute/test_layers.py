@@ -32,3 +32,20 @@ def test_the_way_back_through_a_quick_shuffle_is_that_of_pytorch():
         layer(lr).backward(gradient)
     assert type(layer[0]) is FastPixelShuffle
     torch.testing.assert_close(lr.grad, 2 * torch.nn.functional.pixel_unshuffle(gradient, 2), rtol=0, atol=0)
+
+
+def test_the_gradient_of_a_quick_layer_can_itself_be_differentiated():
+    """As a penalty on a discriminator's slope asks for, also in phases that the kit knows nothing of."""
+    found = []
+    for change in (lambda network: network, use_fast_layers):
+        torch.manual_seed(0)
+        network = change(nn.Sequential(nn.Conv2d(3, 8, 3), nn.PReLU(), nn.PixelShuffle(2), nn.PReLU(), nn.Flatten(),
+                                       nn.Linear(2 * 12 * 12, 1)))
+        pictures = torch.rand(2, 3, 8, 8, requires_grad=True)
+        gradient, = torch.autograd.grad(network(pictures).sum(), pictures, create_graph=True)
+        gradient.square().sum().backward()
+        found.append([torch.zeros_like(weight) if weight.grad is None else weight.grad
+                      for weight in network.parameters()])
+    assert found[1][2].abs() > 0  # of a slope
+    for mine, wanted in zip(*found):
+        torch.testing.assert_close(mine, wanted)

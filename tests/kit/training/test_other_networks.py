@@ -1,5 +1,7 @@
 """Networks of other builds are trained, stopped, resumed bit for bit, validated, kept, measured and enlarge."""
 
+import math
+import random
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import utils
 from helpers import changed, equal, interrupted, train, weights
 from kit import evaluation
 from kit.compute.device import layout_for
+from kit.compute.inference import receptive_field
 from kit.evaluation.generators import load_generator, load_generators
 from other_networks import GENERATORS, Flattens, UNet
 
@@ -129,3 +132,123 @@ def test_the_first_validation_picture_is_tried_before_training(small_settings, m
     monkeypatch.setattr(solver, "make_generator", lambda cfg: Small())
     with pytest.raises(ValueError, match=r"cannot enlarge a picture of 16×12 \(too wide for me\)"):
         solver.Trainer(small_settings, progress=False)
+
+
+class Deep(nn.Module):
+    """Three-dimensional weights, a mask with infinities, an average of its own, and a way of its own to be loaded."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.deep = nn.Conv2d(3, 8, 3, padding=1), nn.Conv3d(1, 1, 3, padding=1)
+        self.tail = nn.Conv2d(8, 48, 3, padding=1)
+        self.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+        self.scale = nn.Parameter(torch.FloatTensor([1.0]))
+        self.kept = []
+
+    def load_state_dict(self, state, strict=True):
+        raise RuntimeError("only my own weights")
+
+    def forward(self, lr):
+        x = self.head(lr)
+        self.kept = [x]  # results that hang on gradients cannot be copied deeply
+        share = torch.softmax(self.mask, 0)[0]
+        return nn.functional.pixel_shuffle(self.tail(x + share * self.scale * self.deep(x[:, None])[:, 0]), 4)
+
+
+class Random(nn.Module):
+    """Drops at random, by Python's and NumPy's random numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(3, 48, 3, padding=1)
+        nn.init.constant_(self.body.bias, random.random())
+
+    def forward(self, lr):
+        keep = random.random() + np.random.rand() if self.training else 1
+        return nn.functional.pixel_shuffle(self.body(keep * lr), 4)
+
+
+@pytest.mark.parametrize("build", [Deep, Random])
+@pytest.mark.parametrize("ema_decay", [0, 0.5])
+def test_a_network_with_habits_of_its_own_resumes_and_is_measured(small_settings, monkeypatch, build, ema_decay):
+    monkeypatch.setattr(solver, "make_generator", lambda cfg: build())
+    monkeypatch.setattr("kit.evaluation.generators.make_generator", lambda cfg: build())
+    cfg = changed(small_settings, ema_decay=ema_decay, precision="fp32")
+    whole = train(cfg, name="whole")
+    resumed = interrupted(cfg, monkeypatch, 8)
+    assert equal(weights(resumed.run.folder), weights(whole.run.folder))
+    loaded = load_generator(resumed.run.checkpoint("adversarial"))
+    assert utils.super_resolve(loaded, np.zeros((9, 7, 3), np.uint8)).shape == (36, 28, 3)
+
+
+@pytest.mark.parametrize("odd, message", [
+    (lambda: torch.jit.script(nn.Conv2d(3, 48, 3, padding=1)), "the generator has parts in TorchScript"),
+    (lambda: nn.Sequential(nn.LazyConv2d(48, 3, padding=1), nn.PixelShuffle(4)), "do not know their sizes yet"),
+    (lambda: nn.ParameterList([torch.zeros(2, dtype=torch.complex64)]), "has complex weights, which are not kept here"),
+    (lambda: "a generator", "models.make_generator must give a torch.nn.Module, not str"),
+])
+def test_what_cannot_be_trained_or_kept_is_refused_in_a_sentence(small_settings, monkeypatch, odd, message):
+    monkeypatch.setattr(solver, "make_generator", lambda cfg: odd())
+    with pytest.raises(ValueError, match=message):
+        solver.Trainer(small_settings, progress=False)
+
+
+class Late(nn.Module):
+    """Makes a buffer in its forward pass, so that a saved state has more than a new network."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(3, 48, 3, padding=1)
+
+    def forward(self, lr):
+        self.register_buffer("grid", torch.zeros(2))
+        return nn.functional.pixel_shuffle(self.body(lr), 4)
+
+
+def test_a_state_that_could_not_be_loaded_is_noticed_before_training(small_settings, monkeypatch):
+    monkeypatch.setattr(solver, "make_generator", lambda cfg: Late())
+    with pytest.raises(ValueError, match="makes or changes grid in its forward pass: a run could not be resumed"):
+        solver.Trainer(small_settings, progress=False)
+
+
+class Fours(nn.Module):
+    """A discriminator that compares pictures four by four, and gives more than logits if asked to."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(3, 1, 3)
+
+    def forward(self, pictures, features=False):
+        maps = self.body(pictures)
+        spread = maps.view(4, -1, *maps.shape[1:]).std(0).mean()
+        return (maps.mean((1, 2, 3)) + spread, [maps]) if features else maps.mean((1, 2, 3)) + spread
+
+
+def test_a_discriminator_for_batches_of_a_size_that_gives_more_if_asked(small_settings, monkeypatch):
+    def epoch(generator, discriminator, batches):
+        assert len(batches) == 5
+        for lr, hr in batches:
+            logits, (maps,) = discriminator(hr, features=True)
+            discriminator.descend(logits.mean() + maps.square().mean())
+            loss = solver.mse_loss(generator(lr), hr)
+            generator.descend(loss)
+            yield {"loss": loss}
+
+    monkeypatch.setattr(solver, "make_discriminator", lambda cfg: Fours())
+    phases = [solver.Phase("mine", epoch, 1, 1e-3)]
+    assert len(solver.Trainer(changed(small_settings, channels_last=False), phases, progress=False).train()) == 1
+
+
+def test_a_deformable_convolution_is_not_probed_with_nan():
+    from torchvision.ops import DeformConv2d
+
+    class Deformed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.offset, self.body = nn.Conv2d(3, 18, 3, padding=1), DeformConv2d(3, 48, 3, padding=1)
+
+        def forward(self, lr):
+            return nn.functional.pixel_shuffle(self.body(lr, self.offset(lr)), 4)
+
+    with pytest.raises(ValueError, match="cannot enlarge in tiles"):
+        receptive_field(Deformed())

@@ -166,3 +166,19 @@ def test_a_schedule_that_is_none_is_refused(small_settings, schedule):
 def test_a_phase_is_not_called_like_a_file_of_a_run(small_settings, name):
     with pytest.raises(ValueError, match="needs another name, for files of a run cannot be, or are, called so"):
         solver.Trainer(small_settings, [Phase(name, l1_epoch, 1, 1e-3)], progress=False)
+
+
+def test_a_scheduler_within_a_phase_is_named_and_the_history_has_the_rate_that_was_used(small_settings, capsys):
+    def scheduled_epoch(generator, g_optimizer, batches):
+        scheduler = torch.optim.lr_scheduler.StepLR(g_optimizer, 1, gamma=0.1)
+        for lr, hr in batches:
+            g_optimizer.zero_grad()
+            loss = F.mse_loss(generator(lr), hr)
+            loss.backward()
+            g_optimizer.step()
+            scheduler.step()
+            yield {"loss": loss}
+
+    trainer = solver.Trainer(small_settings, [Phase("mine", scheduled_epoch, 1, 1e-3)])
+    assert trainer.train()[0]["learning_rate"] == 1e-3
+    assert capsys.readouterr().out.count("give the phase a schedule instead, which may be a function of your own") == 1
