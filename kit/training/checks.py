@@ -51,7 +51,7 @@ def check_memory(cfg, generator, make_discriminator, size, memory):
 
     networks = [(copy_of(generator).to("meta"), cfg.crop // cfg.scale)]
     if make_discriminator:
-        networks.append((shapes_of(make_discriminator, cfg), cfg.crop))
+        networks.append((shapes_of(lambda: check_kind(make_discriminator(cfg), "discriminator")), cfg.crop))
     for network, side in networks:
         for module in network.modules():
             module.register_forward_hook(add_up)

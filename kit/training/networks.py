@@ -193,13 +193,14 @@ def _with_optimizers(phase, learners):
 def _averaged(layers):
     """What is averaged of a network's layers, each once: (number of the layer, "_parameters" or "_buffers", name).
 
-    Infinities, of a mask say, have no average; they stay.
+    Infinities, of a mask say, have no average; they stay, as does what is not saved, but made anew.
     """
     found = {}
     for i, layer in enumerate(layers):
         for kind in ("_parameters", "_buffers"):
             for name, value in getattr(layer, kind).items():
-                if value is not None and value.is_floating_point() and value.isfinite().all():
+                if (value is not None and name not in layer._non_persistent_buffers_set
+                        and value.is_floating_point() and value.isfinite().all()):
                     found.setdefault(id(value), (i, kind, name))
     return list(found.values())
 
