@@ -6,12 +6,19 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
+import create_data_lists
+import utils
 from helpers import ROOT, copy_kit
+from imresize import imresize
 from kit.handin import report, trial
+from kit.handin.contents import RESULT
 from kit.handin.findings import NOT_HERE
 from kit.handin.notebooks import check_notebooks, shown_scores
+from kit.handin.pictures import check_pictures
 from kit.handin.sandbox import Outcome
 from kit.notebook import digest
 
@@ -175,3 +182,54 @@ def test_networks_that_are_otherwise_get_notes_in_words(name, tmp_path):
         assert any(message in row["why"] for row in failed), failed
     else:
         assert not [row for row in failed if "parameters" not in row["why"]], failed
+
+
+# ------------------------------------------------------------------------------------------- its pictures
+
+
+@pytest.fixture
+def set5(tmp_path, photograph):
+    """Lists with a "Set5" of details of a photograph, a hand-in without pictures, and the originals."""
+    lists, root = tmp_path / "lists", tmp_path / "root"
+    originals = {}
+    for i in range(1, 6):
+        detail = np.ascontiguousarray(photograph[40 * i : 40 * i + 64, 60 * i : 60 * i + 64])
+        originals[f"img_{i:03d}"] = detail
+        utils.save_picture(tmp_path / "Set5" / f"img_{i:03d}.png", detail)
+    create_data_lists.create_data_lists(None, {"Set5": tmp_path / "Set5"}, lists, progress=False)
+    (root / RESULT / "Set5").mkdir(parents=True)
+    (root / RESULT / "result.json").write_text('{"set": "Set5", "method": "mine", "run": "r"}', encoding="utf-8")
+    return root, lists, originals
+
+
+def said_of(root, lists):
+    return [f"{one.verdict} {one.what}: {one.text}" for one in check_pictures(root, lists)[0]]
+
+
+def test_pictures_under_other_names_and_of_other_formats_are_measured_and_told(set5):
+    root, lists, originals = set5
+    names = ["baby.png", "bird.jpg", "img_003_SRF_4_HR.png", "img_004.PNG", "woman.bmp"]
+    for name, original in zip(names, originals.values()):
+        picture = utils.bicubic(imresize(original, 0.25))
+        Image.fromarray(picture).save(root / RESULT / "Set5" / name, quality=95)
+    said = said_of(root, lists)
+    assert "note pictures: Set5/img_001.png was found as baby.png" in said
+    assert "note pictures: Set5/img_002.png was found as bird.jpg; what it has lost counts" in said
+    assert sum("was found as" in one for one in said) == 5 and sum("measured from the pictures" in one for one in said)
+    for name in names[1:]:
+        (root / RESULT / "Set5" / name).unlink()
+    assert [one for one in said_of(root, lists) if one.startswith("problem")] == [
+        f"problem pictures: Set5/img_00{i}.png is missing" for i in range(2, 6)]
+
+
+@pytest.mark.parametrize("noise, verdict, words", [
+    (0, "problem", "more than any network can reach: are the originals in them?"),
+    (4, "problem", "more than any network can reach"), (16, None, "")])
+def test_scores_that_no_network_reaches(set5, noise, verdict, words):
+    root, lists, originals = set5
+    random = np.random.default_rng(0)
+    for name, original in originals.items():
+        noisy = np.clip(original + random.normal(0, noise, original.shape), 0, 255).round().astype(np.uint8)
+        utils.save_picture(root / RESULT / "Set5" / f"{name}.png", noisy)
+    found = [one for one in said_of(root, lists) if "dB on Set5" in one]
+    assert len(found) == (verdict is not None) and all(one.startswith(verdict) and words in one for one in found)
