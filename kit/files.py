@@ -23,6 +23,7 @@ except ImportError:  # Windows
     fcntl = None
 
 KIT = Path(__file__).resolve().parent  # the package; beside it stand the six modules
+OPEN_FILES_STAY = os.name == "nt"  # whether a file that is open can be neither replaced nor deleted
 TEMPORARY = ".part"  # how the name of a file ends that is being written
 
 
@@ -50,7 +51,7 @@ def write_whole(path):
 
 def patiently(act, *arguments):
     """Do to a file what Windows refuses as long as another program has it open, a virus scanner say: for 4 seconds."""
-    for seconds in (0.02, 0.05, 0.1, 0.3, 0.5, 1, 2, None):
+    for seconds in (*((0.02, 0.05, 0.1, 0.3, 0.5, 1, 2) if OPEN_FILES_STAY else ()), None):
         try:
             return act(*arguments)
         except PermissionError:

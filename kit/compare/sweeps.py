@@ -1,5 +1,6 @@
 """Training many runs in one call, resumable, several at a time if so asked."""
 
+import hashlib
 import itertools
 import os
 import signal
@@ -15,6 +16,7 @@ import solver
 from kit.compare.tables import entries_of, table
 from kit.compute.interrupt import Stopped
 from kit.console import Table, progress_bar
+from kit.files import is_portable
 from kit.runs import provenance
 from kit.runs.folder import Run
 from kit.settings.describe import format_value
@@ -57,6 +59,8 @@ def sweep(cfg, variants=None, seeds=1, at_once=1, phases=None, **grid):
         for seed in range(cfg.seed, cfg.seed + seeds):
             changes = {**variant, **({"seed": seed} if seeds > 1 else {})}
             named = "-".join([cfg.name, *(f"{name}_{_word(value)}" for name, value in changes.items())])
+            if not is_portable(named) and not Path(cfg.runs, named).exists():  # too long for a folder
+                named = f"{named[:60]}-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
             planned.append((EasyDict(current_names({**cfg, **changes, "name": named})), variant))
             checked(planned[-1][0])
     todo = [one for one, _ in planned if not has_ended(one, (phases or solver.default_phases)(one))]

@@ -52,7 +52,7 @@ class QuickCopy:
     @torch.no_grad()
     def __init__(self, generator, device, bf16):
         self.device, self.note = torch.device(device), None
-        plain = placed(use_fast_layers(copy_of(generator)), self.device, torch.contiguous_format)
+        plain = placed(use_fast_layers(copy_of(generator)), self.device, torch.contiguous_format, torch.float32)
         plain = plain.requires_grad_(False).eval()
         self.pad_to, probe, wanted, self.widest = _tried_sizes(plain, self.device)
         self.scale = wanted.shape[-1] // probe.shape[-1]
@@ -64,24 +64,26 @@ class QuickCopy:
     def _choose_format(self, network, probe, wanted, bf16):
         """Take the first number format and layout, the quickest first, in which the network computes."""
         ways = [(torch.bfloat16, False), (torch.float32, True)] if bf16 else []
-        reason = None
+        reasons = []
         for dtype, autocast in [*ways, (torch.float32, False)]:
             for layout in dict.fromkeys([layout_for(self.device), torch.contiguous_format]):
                 self._dtype, self._autocast, self._layout = dtype, autocast, layout
                 self.network = placed(copy_of(network), self.device, layout, dtype)
                 try:
-                    if self(probe).isfinite().all() or not wanted.isfinite().all():
-                        if reason:
-                            instead = "in bf16 where PyTorch's autocast takes it" if autocast else "in fp32"
-                            self.note = (f"this {type(network).__name__} does not compute in bf16 throughout "
-                                         f"({reason}), so it enlarges {instead}")
-                        return
-                    reason = reason or "its output is no number"
+                    sr = self(probe)
                 except FORWARD_ERRORS as error:
                     _raise_out_of_memory(error)
-                    failed = reason_of(error)
-            reason = reason or failed
-        raise ValueError(f"this {type(network).__name__} enlarges on its own, but not on {self.device} ({failed})")
+                    reasons.append(reason_of(error))
+                    continue
+                if wanted.isfinite().all() and not sr.isfinite().all():
+                    reasons.append("its output is no number")
+                    continue
+                if bf16 and dtype != torch.bfloat16:
+                    instead = "in bf16 where PyTorch's autocast takes it" if autocast else "in fp32"
+                    self.note = (f"this {type(network).__name__} does not compute in bf16 throughout ({reasons[0]}), "
+                                 f"so it enlarges {instead}")
+                return
+        raise ValueError(f"this {type(network).__name__} enlarges on its own, but not on {self.device} ({reasons[-1]})")
 
     @property
     def bits(self):
@@ -106,9 +108,9 @@ class QuickCopy:
         try:
             self(torch.zeros(1, 3, height, width, device=self.device))  # it may have failed for lack of values only
         except FORWARD_ERRORS as error:
-            _raise_out_of_memory(error)
-            raise ValueError(f"the generator cannot enlarge a picture of {width}×{height} "
-                             f"({reason_of(error)})") from error
+            if not is_out_of_memory(error):  # of that, smaller pieces may need less
+                raise ValueError(f"the generator cannot enlarge a picture of {width}×{height} "
+                                 f"({reason_of(error)})") from error
 
 
 def _raise_out_of_memory(error):

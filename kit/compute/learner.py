@@ -1,6 +1,8 @@
 """A network that learns, as an epoch of training sees it: call it to compute, `descend` to learn."""
 
+import inspect
 from contextlib import contextmanager
+from functools import wraps
 
 import torch
 
@@ -49,7 +51,16 @@ class Learner:
         """What the network has, such as `parameters()`: so that code written for a network alone works here, too."""
         if name == "network":  # (of a learner that is only being made)
             raise AttributeError(name)
-        return getattr(self.network, name)
+        value = getattr(self.network, name)
+        if not inspect.ismethod(value):
+            return value
+
+        @wraps(value)
+        def method(*arguments, **options):
+            result = value(*arguments, **options)
+            return self if result is self.network else result  # of `generator = generator.train()`, say
+
+        return method
 
     def _is_per_sample(self):
         """Whether the network says that it looks at each picture alone (by one of two names, the second an older)."""

@@ -10,6 +10,7 @@ import inspect
 from pathlib import Path
 
 from kit.console import did_you_mean
+from kit.files import is_portable
 from kit.runs.folder import Run
 from kit.runs.history import run_names
 from kit.settings.schema import SECTIONS, SETTINGS, fixed
@@ -168,7 +169,10 @@ def _trained_by_then(segment, names):
 
 
 def check_name_is_new(cfg):
-    """Raise ValueError for a new run whose name differs only in case from that of another."""
+    """Raise ValueError for a new run whose name not every system takes, or differs only in case from another's."""
+    if not is_portable(cfg.name):
+        raise ValueError(f"a new run cannot be called {cfg.name!r}: its name must have 100 letters at most, not end in "
+                         f"'.', and be none that Windows keeps for devices")
     other = next((name for name in run_names(cfg.runs) if name.lower() == cfg.name.lower() and name != cfg.name), None)
     if other:
         raise ValueError(f"there is a run {other!r} already, and on Windows and macOS {cfg.name!r} would be its "

@@ -7,7 +7,6 @@ from collections import namedtuple
 from easydict import EasyDict
 
 from kit.console import did_you_mean
-from kit.files import is_portable
 from kit.settings.content_loss import current_text, is_content_loss
 
 
@@ -21,9 +20,8 @@ class Check(namedtuple("Check", "holds wanted")):
 Setting = namedtuple("Setting", "paper check meaning")
 
 _TEXT = Check(lambda v: isinstance(v, str) and v != "", "a text")
-_NAME = Check(lambda v: isinstance(v, str) and re.fullmatch(r"\w[\w.-]*", v) and is_portable(v),
-              "a word of letters, digits, '_', '-' and '.', 100 at most, that does not end in '.', and is no name that "
-              "Windows keeps for devices")
+_NAME = Check(lambda v: isinstance(v, str) and re.fullmatch(r"\w[\w.-]*", v),
+              "a word of letters, digits, '_', '-' and '.'")
 _NAME_OR_NONE = Check(lambda v: v is None or _NAME.holds(v), "the name of a run, or None")
 _FILE = Check(lambda v: v is None or isinstance(v, str) and v != "", "a file, or None")
 _COUNT = Check(lambda v: type(v) is int and v >= 1, "a whole number, at least 1")

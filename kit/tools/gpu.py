@@ -27,6 +27,7 @@ from kit.console import Parser
 from kit.data.image_cache import ends_of, open_image_cache
 from kit.data.ondevice import DeviceCache
 from kit.runs import load_checkpoint
+from kit.training.state import RunState
 
 
 def small_settings(folder, **changes):
@@ -149,8 +150,9 @@ def check_no_waits(device, recipe="demo", **changes):
                 trainer.networks.add_discriminator()
             arguments = phase.arguments(trainer.cfg, {**trainer._made, **trainer.networks.learners(phase)})
             try:
+                state = RunState(trainer.phases, 24, trainer.machine)
                 for number, losses in enumerate(phase.losses(arguments, trainer._batches(0, 24))):
-                    trainer.state.count(losses, phase)
+                    state.count(losses, phase)
                     trainer.networks.follow(number + 1)
                     if number == 3:
                         torch.cuda.set_sync_debug_mode("error")
@@ -201,8 +203,8 @@ def checks(device):
 def paper_step(device, way, kind="adversarial", batch=16):
     """An update of the paper's networks with a loss on φ(5,4) of random weights, to be called again and again.
 
-    `way`: "plain" is PyTorch as it comes, in fp32; "eager" the kit's; "compiled" that with torch.compile; "graph" that
-    as a CUDA graph.
+    `way`: "plain" is PyTorch in fp32 (without TF32), in its usual layout; "eager" the kit's; "compiled" that with
+    torch.compile; "graph" that as a CUDA graph.
     """
     from torchvision.models import vgg19
 
@@ -233,6 +235,7 @@ def paper_step(device, way, kind="adversarial", batch=16):
     if way != "graph":
         return step
     side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):  # what is tried out and made at first must not be in the graph
         for _ in range(3):
             step()
@@ -240,13 +243,18 @@ def paper_step(device, way, kind="adversarial", batch=16):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return graph.replay
+
+    def replay(kept=step):  # what the graph works on must live as long as it
+        graph.replay()
+
+    return replay
 
 
 def measure(device, way, kind, steps=20):
     """Milliseconds of an update, the median of five rounds."""
-    step, times = paper_step(device, way, kind), []
+    times = []
     with Machine(device).tuned():
+        step = paper_step(device, way, kind)
         for _ in range(6):
             began = time.perf_counter()
             for _ in range(steps):

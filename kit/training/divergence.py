@@ -4,13 +4,7 @@ import math
 
 from kit.runs import provenance
 
-FALL = 10  # dB below the best epoch: no training that goes on falls so deep
-ENOUGH = 30  # dB: what a picture has above it does not count, else one of a single colour decides alone
-
-
-def judged(psnrs):
-    """What an epoch is judged by: the mean PSNR of the validation pictures, each with no more than `ENOUGH`."""
-    return sum(min(psnr, ENOUGH) for psnr in psnrs) / len(psnrs)
+FALL = 10  # dB below its best epoch: no training that goes on falls so deep in most pictures
 
 
 def check_losses(means, phase, state, cfg):
@@ -26,12 +20,14 @@ def check_weights(networks, phase, state, cfg):
             raise FloatingPointError(_no_number(f"a weight of {type(network).__name__}", phase, state, cfg))
 
 
-def check_score(score, psnr, phase, state, cfg, run=None):
-    """Raise FloatingPointError when an epoch ended far below the best one before, and put `run` back to it.
+def check_score(judged, psnr, phase, state, cfg, run=None):
+    """Raise FloatingPointError when an epoch ended far below the best ones before, and put `run` back to them.
 
-    `score` is what it is `judged` by, and `psnr` what is said of it.
+    `judged` are the PSNR of the pictures that it is judged by, and `psnr` what is said of it. Most of them must have
+    fallen: a single picture cannot decide.
     """
-    if score < state.best_score - FALL:
+    falls = sorted(best - now for best, now in zip(state.best, judged))
+    if falls and falls[(len(falls) - 1) // 2] > FALL:
         if run:
             run.rollback()
         raise FloatingPointError(

@@ -26,18 +26,13 @@ def batches_on(machine, train_set, cfg, first, count):
 
 
 class Rest:
-    """The batches of an epoch that are still to come, each told to `prepare()` before it is handed over.
+    """The batches of an epoch that are still to come; its length is that of the whole epoch, as of a DataLoader."""
 
-    Its length is that of the whole epoch, as of a DataLoader.
-    """
-
-    def __init__(self, batches, length, prepare):
-        self.batches, self.length, self.prepare = batches, length, prepare
+    def __init__(self, batches, length):
+        self.batches, self.length = batches, length
 
     def __iter__(self):
-        for batch in self.batches:
-            self.prepare()
-            yield batch
+        return iter(self.batches)
 
     def __len__(self):
         return self.length
@@ -69,8 +64,11 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
     for learner in learners.values():
         learner.network.train()
     hooks = [learner.optimizer.register_step_pre_hook(partial(note, name)) for name, learner in learners.items()]
+    prepare()
     try:
-        yield from phase.losses(arguments, Rest(rest, state.steps_per_epoch, prepare))
+        for losses in phase.losses(arguments, Rest(rest, state.steps_per_epoch)):
+            yield losses
+            prepare()
     finally:
         for hook in hooks:
             hook.remove()

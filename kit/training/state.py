@@ -5,7 +5,6 @@ import time
 
 import torch
 
-from kit.training.divergence import ENOUGH
 from kit.training.phases import find_phase, scheduled
 
 # How the losses were called in states of runs that were begun before losses had their names beside them.
@@ -30,7 +29,7 @@ class RunState:
     def __init__(self, phases, steps_per_epoch, machine):
         self.phases, self.steps_per_epoch, self.machine = phases, steps_per_epoch, machine
         self.phase, self.epoch, self.step, self.history = phases[0].name, 0, 0, []
-        self.best_score = -math.inf  # of the epochs, see divergence.judged
+        self.best = []  # the highest PSNR of each picture that divergence is told by
         self.rate = None  # the generator's learning rate in the update before
         self.saved_step = 0  # of this epoch, in the state that was saved last
         self.initial_updates, self.seconds = 0, 0  # seconds were spent on this epoch before it was last saved
@@ -139,9 +138,9 @@ class RunState:
     def _shared_sums(self):
         return self.machine.all_reduce(self._sums) / self.machine.world
 
-    def end_epoch(self, row, score):
+    def end_epoch(self, row, judged):
         self.history.append(row)
-        self.best_score = max(self.best_score, score)
+        self.best = list(map(max, self.best, judged)) if len(self.best) == len(judged) else judged
         self.epoch, self.step, self.saved_step, self.seconds, self._sums = self.epoch + 1, 0, 0, 0, None
 
     # ------------------------------------------------------------------------------------- saved and loaded
@@ -152,7 +151,7 @@ class RunState:
         self.seconds = self.elapsed() if self.step else 0
         return {"phase": self.phase, "epoch": self.epoch, "step": self.step, "history": self.history,
                 "initial_updates": self.initial_updates, "sums": sums, "seconds": self.seconds,
-                "best_score": self.best_score, "rate": self.rate}
+                "best": self.best, "rate": self.rate}
 
     def load(self, saved):
         """Stand where a saved state was."""
@@ -160,7 +159,7 @@ class RunState:
         self.initial_updates = saved.get("initial_updates", saved.get("begun_after", 0))
         self.seconds, self.saved_step = saved.get("seconds", 0), self.step
         self.rate = saved.get("rate")
-        self.best_score = saved.get("best_score", min(self.best_psnr, ENOUGH))
+        self.best = saved.get("best", [])
         sums = saved["sums"]
         if sums is not None:
             sums = sums if isinstance(sums, dict) else dict(zip(FIRST_LOSSES, sums))

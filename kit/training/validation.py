@@ -6,8 +6,9 @@ import numpy as np
 
 from datasets import TestDataset
 from kit.evaluation.measure import evaluate, mean_scores
-from kit.training import divergence
 from utils import Enlarger
+
+FLAT = 3  # grey levels from the darkest to the lightest: of a picture of one colour, PSNR says nothing about training
 
 
 def enlarger(generator, machine):
@@ -46,19 +47,23 @@ def validate(generator, valid_set, cfg, machine):
         pictures.update(zip(range(part, cfg.valid_pictures, world), part_pictures))
     rows = [scores[index] for index in sorted(scores)]
     means = {name: value for name, value in mean_scores(rows)._asdict().items() if value is not None}
-    return ({**means, "judged": divergence.judged([row["psnr"] for row in rows])},
+    judged = [row["psnr"] for index, row in enumerate(rows) if index not in valid_set.flat]
+    return ({**means, "judged": judged},
             [(valid_set[index], pictures[index]) for index in sorted(pictures)])
 
 
 def validation_set(cfg):
     """The pictures to validate with, a TestDataset. Raises ValueError for one that scores cannot be taken of."""
     valid_set = TestDataset(cfg.valid_list, cfg.scale, keep=cfg.valid_pictures)
+    valid_set.flat = set()
     smallest = 2 * cfg.scale + 11  # the border that is cut, and SSIM's window
     for index, row in enumerate(valid_set.rows[: cfg.valid_pictures]):
         if min(row.width, row.height) < smallest:
             raise ValueError(f"{row.hr}: is {row.width}×{row.height}, too small to validate with (at least {smallest} "
                              f"on both sides); leave it out of the list")
-        valid_set[index]  # raises what reading it raises
+        hr = valid_set[index].hr  # raises what reading it raises
+        if np.ptp(hr) <= FLAT:
+            valid_set.flat.add(index)
     return valid_set
 
 

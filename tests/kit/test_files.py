@@ -64,6 +64,7 @@ def test_another_program_is_waited_for(tmp_path, capsys):
 def open_elsewhere(monkeypatch, times):
     """Let `os.replace` fail so many times, as on Windows while another program has the file open."""
     left, replace = iter(range(times)), os.replace
+    monkeypatch.setattr("kit.files.OPEN_FILES_STAY", True)
 
     def refusing(source, target):
         if next(left, None) is not None:

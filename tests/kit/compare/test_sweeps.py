@@ -61,3 +61,13 @@ def test_a_failure_does_not_stop_a_sweep_and_seeds_show_the_spread(small_setting
     with pytest.raises(ValueError, match="'s-warmup_lr_0.001' was begun with channels = 4, not 6"):
         sweep(cfg, warmup_lr=[1e-3])
         sweep(changed(cfg, channels=6), warmup_lr=[1e-3])
+
+
+def test_a_sweep_through_many_settings_gets_names_that_folders_can_have(small_settings):
+    cfg = changed(small_settings, name="s", adversarial_epochs=0, warmup_epochs=1)
+    many = dict(warmup_lr=1e-3, content_loss="mse + 2 lr_consistency", discriminator_channels=2, ema_decay=0.5,
+                discriminator_dense=8, clip_gradients=0.1)
+    for _ in range(2):  # the second time it is there
+        table = sweep(cfg, [many])
+    name, = runs.run_names(cfg.runs)
+    assert len(name) <= 100 and name.startswith("s-warmup_lr_0.001-content_loss") and name in table

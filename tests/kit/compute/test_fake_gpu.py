@@ -94,3 +94,10 @@ def test_devices_agree_and_no_update_waits(small_lists, vgg19_weights, gpu, reci
     quick = inference.QuickCopy(generator, GPU, bf16=True)
     assert quick(torch.empty(1, 3, 7, 9, device=GPU)).device == GPU and quick.note is None
 
+
+
+def test_a_copy_can_be_for_another_device_than_its_generator_is_on(gpu):
+    with GPU:
+        generator = solver.make_generator(solver.settings("demo", channels=4, blocks=1, activation="relu"))
+    quick = inference.QuickCopy(generator, "cpu", bf16=False)
+    assert quick(torch.empty(1, 3, 7, 9)).device.type == "cpu"

@@ -84,3 +84,25 @@ def test_batch_norm_is_folded_away_without_a_trace(photograph):
     assert np.abs(exact.astype(int) - plain).max() <= 1 and (exact == plain).mean() > 0.999
     rounded = utils.super_resolve(trained, image, precision="bf16")
     assert np.abs(rounded.astype(int) - plain).mean() < 1
+
+
+class OnlyOnce(nn.Module):
+    """Gives numbers at first and none later, or none in one memory layout."""
+
+    def __init__(self, channels_last_fails):
+        super().__init__()
+        self.body, self.fails, self.calls = nn.Conv2d(3, 48, 3, padding=1), channels_last_fails, 0
+
+    def forward(self, lr):
+        self.calls += 1
+        maps = self.body(lr)
+        wrong = not maps.is_contiguous() if self.fails else self.calls > 1
+        return F.pixel_shuffle(maps + (float("nan") if wrong else 0), 4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_that_gives_no_numbers_is_told_and_a_layout_alone_is_no_reason_for_a_note(precision, photograph):
+    with pytest.raises(ValueError, match="enlarges on its own, but not on cpu .its output is no number"):
+        utils.Enlarger(OnlyOnce(False), precision=precision)
+    enlarge = utils.Enlarger(OnlyOnce(True), precision=precision)
+    assert enlarge.note is None and enlarge(photograph[:8, :9]).shape == (32, 36, 3)

@@ -56,3 +56,11 @@ def test_findings_are_written_as_they_come(tmp_path, monkeypatch):
     gpu.main(["--out", str(tmp_path / "gpu.md")])
     text = (tmp_path / "gpu.md").read_text(encoding="utf-8")
     assert "| fine |" in text and "FAILED: RuntimeError: no such kernel |" in text and "| 5 ms |" in text
+
+
+@pytest.mark.parametrize("changes", [{}, {"jpeg_noise": 0.5}])
+def test_the_check_of_waits_goes_through_all_phases(monkeypatch, changes):
+    modes = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    assert "each phase" in gpu.check_no_waits("cpu", **changes)
+    assert modes == ["error", "default", "error", "default"]  # of warm-up and adversarial phase

@@ -80,5 +80,17 @@ def test_a_flat_picture_among_those_of_validation_cannot_decide_alone(small_sett
     with pytest.raises(FloatingPointError, match="adversarial epoch 2 ended at 12.5 dB, after 61.5 dB before"):
         trainer.train()
     assert [row["psnr"] for row in trainer.history] == [61.5, 24.5, 53.0]
-    old = solver.Trainer(small_settings, progress=False)
-    assert old.state.best_score == 28.0
+    assert solver.Trainer(small_settings, progress=False).state.best == [26.0, 97.0]
+
+
+def test_easy_pictures_that_all_fall_are_a_divergence_and_flat_ones_alone_never(small_settings, monkeypatch):
+    psnrs = iter([[42.0] * 4, [41.0, 43.0, 29.0, 30.0], [25.0] * 4])
+    monkeypatch.setattr(validation, "evaluate",
+                        lambda *rest, **options: [{"psnr": psnr, "ssim": 0.5} for psnr in next(psnrs)])
+    trainer = solver.Trainer(small_settings, progress=False)
+    with pytest.raises(FloatingPointError, match="adversarial epoch 1 ended at 25.0 dB, after 42.0 dB before"):
+        trainer.train()
+    monkeypatch.setattr(validation, "evaluate", lambda *rest, **options: [{"psnr": next(values), "ssim": 0.5}])
+    values = iter([60.0, 41.0, 23.5, 20.0])
+    monkeypatch.setattr(validation, "FLAT", 255)  # as if the picture had one colour
+    assert len(train(small_settings, name="flat").history) == 4

@@ -142,6 +142,11 @@ def test_a_new_run_is_not_called_like_another_but_for_case(small_settings):
     with pytest.raises(ValueError, match="there is a run 'Demo' already, and on Windows and macOS 'demo' would be its"):
         solver.Trainer(changed(small_settings, name="demo"), progress=False)
     assert len(train(small_settings, name="Demo").history) == 4
+    for name in ("con", "ends.", "n" * 101):
+        with pytest.raises(ValueError, match="a new run cannot be called"):
+            solver.Trainer(changed(small_settings, name=name), progress=False)
+    Path(small_settings.runs, "Demo").rename(Path(small_settings.runs, "ends."))  # as an earlier kit has allowed
+    assert len(train(small_settings, name="ends.").history) == 4
 
 
 def test_what_others_read_never_ends_a_training(small_settings, monkeypatch):

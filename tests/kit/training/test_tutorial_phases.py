@@ -1,5 +1,6 @@
 """Phases written as PyTorch's tutorials are, other people's training functions, betas and schedules of one's own."""
 
+import itertools
 import math
 import os
 
@@ -182,3 +183,39 @@ def test_a_scheduler_within_a_phase_is_named_and_the_history_has_the_rate_that_w
     trainer = solver.Trainer(small_settings, [Phase("mine", scheduled_epoch, 1, 1e-3)])
     assert trainer.train()[0]["learning_rate"] == 1e-3
     assert capsys.readouterr().out.count("give the phase a schedule instead, which may be a function of your own") == 1
+
+
+def test_what_a_learner_gives_back_is_the_learner(small_settings):
+    def epoch(generator, discriminator, g_optimizer, batches):
+        generator, discriminator = generator.to("cpu").train(), discriminator.eval()
+        for lr, hr in batches:
+            loss = F.mse_loss(generator(lr), hr)
+            assert loss.dtype == torch.float32 and hasattr(discriminator, "descend")
+            generator.descend(loss)
+            yield {"loss": loss}
+
+    solver.Trainer(changed(small_settings, precision="bf16"), [Phase("mine", epoch, 1, 1e-3)], progress=False).train()
+
+
+@pytest.mark.parametrize("read", ["all at once", "one ahead", "before the loop"])
+def test_rates_and_numbers_of_updates_do_not_hang_on_when_a_batch_is_read(small_settings, monkeypatch, read):
+    seen = []
+
+    def epoch(generator, batches):
+        first = generator.learning_rate, generator.update
+        batches = list(batches) if read == "all at once" else iter(batches)
+        kept = [] if read == "all at once" else [next(batches)] if read == "one ahead" else []
+        for batch in itertools.chain(batches, [None] if kept else []):
+            (lr, hr), kept = (kept[0], [batch]) if kept else (batch, [])
+            seen.append(first if read == "before the loop" else (generator.learning_rate, generator.update))
+            loss = F.mse_loss(generator(lr).float(), hr)
+            generator.descend(loss)
+            first = generator.learning_rate, generator.update
+            yield {"loss": loss}
+
+    cfg, phases = changed(small_settings, save_minutes=100), [Phase("mine", epoch, 2, 1e-3, "one_cycle")]
+    whole = solver.Trainer(changed(cfg, name="whole"), phases, progress=False)
+    whole.train()
+    if read != "before the loop":
+        assert [update for _, update in seen] == [0, 1, 2, 3, 4] * 2 and len({rate for rate, _ in seen}) == 10
+    assert same_generator(interrupted(cfg, monkeypatch, 8, phases), whole)
