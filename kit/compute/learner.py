@@ -42,7 +42,7 @@ class Learner:
                 if isinstance(together, torch.Tensor):
                     together = together.float() if self.gives_fp32 else together
                     return together.split([len(batch) for batch in batches])
-            outputs = [network(batch, **options) for batch in batches]
+            outputs = [network(batch, **options) for batch in batches] or [network(**options)]
         if self.gives_fp32:
             outputs = [output.float() if isinstance(output, torch.Tensor) else output for output in outputs]
         return outputs[0] if len(outputs) == 1 else outputs

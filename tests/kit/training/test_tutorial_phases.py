@@ -189,7 +189,7 @@ def test_what_a_learner_gives_back_is_the_learner(small_settings):
     def epoch(generator, discriminator, g_optimizer, batches):
         generator, discriminator = generator.to("cpu").train(), discriminator.eval()
         for lr, hr in batches:
-            loss = F.mse_loss(generator(lr), hr)
+            loss = F.mse_loss(generator(lr=lr), hr)
             assert loss.dtype == torch.float32 and hasattr(discriminator, "descend")
             generator.descend(loss)
             yield {"loss": loss}
