@@ -79,6 +79,7 @@ def settle_format(machine, what, make, size, side, say, may_change):
             machine.layout = layout
             machine.set_precision(precision)
             network = machine.move(make())
+            made = {name: getattr(value, "shape", None) for name, value in network.state_dict().items()}
             if not any(weight.requires_grad for weight in network.parameters()):
                 raise ValueError(f"the {what} that models.make_{what} builds has no weight that can learn; all have "
                                  f"requires_grad = False")
@@ -89,7 +90,7 @@ def settle_format(machine, what, make, size, side, say, may_change):
                     raise
                 reasons.append(reason_of(error))
                 continue
-            check_saved(what, make().state_dict(), network.state_dict())
+            check_saved(what, made, network.state_dict())
             if reasons:
                 now = [name for name, changed in [("the usual memory layout", layout != wanted[0]),
                                                   ("fp32", precision != wanted[1])] if changed]
@@ -114,11 +115,11 @@ def _tried(network, machine, size, side):
 def check_saved(what, made, tried):
     """Raise ValueError for a network whose state could not be loaded again.
 
-    `made` is its state as it was made, `tried` that of one that was tried.
+    `made` are the shapes in its state as it was made, `tried` is its state after it was tried.
     """
     if odd := [name for name, value in tried.items() if not isinstance(value, torch.Tensor)]:
         raise ValueError(f"the {what} keeps {odd[0]} in its state, which is no tensor: a run could not be resumed")
-    if odd := [name for name in tried if name not in made or made[name].shape != tried[name].shape]:
+    if odd := [name for name in tried if name not in made or made[name] != tried[name].shape]:
         raise ValueError(f"the {what} makes or changes {odd[0]} in its forward pass: a run could not be resumed; make "
                          f"it in __init__, or register it with persistent=False")
 
