@@ -208,8 +208,9 @@ def members(file, largest=math.inf):
                    for name, item in names if not name.endswith("/")]
     else:
         with tarfile.open(file) as archive:
-            yield [(item.name, item.size, leads_out(item.name) if item.isreg() else "a link or a device",
-                    partial(archive.extractfile, item)) for item in _upto(archive, largest) if not item.isdir()]
+            names = [(item.name.replace("\\", "/"), item) for item in _upto(archive, largest) if not item.isdir()]
+            yield [(name, item.size, leads_out(name) if item.isreg() else "a link or a device",
+                    partial(archive.extractfile, item)) for name, item in names]
 
 
 def _zip_name(item):
