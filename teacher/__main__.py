@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from kit.console import Parser
+from kit.console import Parser, did_you_mean
 from teacher import classes, handout, outcomes, rating, scores, similarity, submissions
 
 
@@ -52,6 +52,8 @@ def main(arguments=None):
     table = commands.add_parser("scores", help="mean opinion scores from the files of the raters")
     table.add_argument("key", help="the key that `rating` wrote beside the page")
     table.add_argument("files", nargs="+", help="the files that the raters saved")
+    table.add_argument("--without", action="append", default=[], metavar="RATER", help="leave a rater out (can be "
+                       "given several times)")
     table.add_argument("--out", default="results/scores", metavar="DIR", help="for mos.csv, mos_pictures.csv and "
                        "mos.png (default: %(default)s)")
     options = parser.parse_args(arguments)
@@ -114,6 +116,11 @@ def _scores(options):
     ratings, wrong = scores.read_ratings(files, key)
     for file, why in wrong:
         print(f"{file}: {why}")
+    raters = [one.rater for one in ratings]
+    for name in options.without:
+        if name not in raters:
+            raise ValueError(f"--without: there is no rater {name!r}{did_you_mean(name, raters)}")
+    ratings = [one for one in ratings if one.rater not in options.without]
     results, raters = scores.score(ratings, key)
     print("\n" + scores.score_table(results) + "\n\n" + scores.rater_table(raters) + "\n")
     scores.save(results, options.out)

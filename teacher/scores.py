@@ -10,6 +10,7 @@ import json
 import math
 import zlib
 from collections import defaultdict, namedtuple
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from kit.files import write_csv
 from kit.handin.opening import text_of
 from teacher.rating import NEAREST, ORIGINAL
 
-# What a rater's file says: `scores` token → 1…5.
-Ratings = namedtuple("Ratings", "file rater scores")
+# What a rater's file says: `scores` token → 1…5, and `times` token → when, where it says that.
+Ratings = namedtuple("Ratings", "file rater scores times", defaults=[{}])
 # A version's result: `mos` with its 95 % confidence interval, `plain` mean and number of scores.
 Score = namedtuple("Score", "picture version mos interval plain count")
 # A rater's: bias (mean deviation), inconsistency (its standard deviation), and why they should be looked at, or "".
@@ -29,6 +30,7 @@ Rater = namedtuple("Rater", "rater bias inconsistency anchors doubt")
 # The inconsistency of a rater is drawn towards that of all as if by so many scores: else, with few of them, one who
 # happens to agree with the mean would be taken for exact, and outweigh everybody.
 SHARED = 5
+FASTEST = 1  # seconds; in less nobody has compared anything
 
 
 # --------------------------------------------------------------------------------------------- files
@@ -46,6 +48,8 @@ def read_ratings(files, key):
             content = json.loads(text_of(file))
             rater, scores, page, check = (content[name] for name in ("rater", "scores", "page", "check"))
             scores = {str(token): int(score) for token, score in scores.items()}
+            times = {str(token): datetime.fromisoformat(str(when).removesuffix("Z")).replace(tzinfo=None)
+                     for token, when in content.get("times", {}).items()}
             expected = checksum(rater, scores)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
             wrong.append((file, "is cut off, or no file of ratings"))
@@ -57,7 +61,7 @@ def read_ratings(files, key):
         elif unknown := [t for t, value in scores.items() if t not in key["versions"] or value not in range(1, 6)]:
             wrong.append((file, f"has a score that the page cannot give ({unknown[0]})"))
         elif rater not in good:
-            good[rater] = Ratings(file, rater, scores)
+            good[rater] = Ratings(file, rater, scores, times)
         else:
             other = good[rater]
             both = scores.keys() & other.scores.keys()
@@ -69,7 +73,7 @@ def read_ratings(files, key):
             else:
                 if len(both) == len(other.scores):
                     wrong.append((other.file, f"is an earlier state of {file.name}"))
-                good[rater] = Ratings(file, rater, {**other.scores, **scores})  # two halves make a whole
+                good[rater] = Ratings(file, rater, {**other.scores, **scores}, {**other.times, **times})  # two halves
     return [ratings for rater, ratings in good.items() if ratings.scores and rater not in contrary], wrong
 
 
@@ -144,6 +148,10 @@ def _judged(ratings, bias, inconsistency, all_inconsistencies, key):
         doubts.append("scores as if at random")
     if len(ratings.scores) > 5 and len(set(ratings.scores.values())) == 1:
         doubts.append("gave the same score to all")
+    times = sorted(ratings.times.values())
+    gaps = [(later - earlier).total_seconds() for earlier, later in zip(times, times[1:])]
+    if len(gaps) >= 5 and np.median(gaps) < FASTEST:
+        doubts.append(f"looked {np.median(gaps):.1f} s at each")
     means = " / ".join(f"{np.mean(values):.1f}" if values else "–" for values in (low, high))
     return Rater(ratings.rater, bias, inconsistency, means, ", ".join(doubts))
 
