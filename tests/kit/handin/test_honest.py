@@ -15,7 +15,8 @@ import utils
 from helpers import ROOT, copy_kit
 from imresize import imresize
 from kit.handin import report, trial
-from kit.handin.contents import RESULT
+from kit.handin.check import check_files
+from kit.handin.contents import NEEDED, RESULT
 from kit.handin.findings import NOT_HERE
 from kit.handin.notebooks import check_notebooks, shown_scores
 from kit.handin.pictures import check_pictures
@@ -233,3 +234,14 @@ def test_scores_that_no_network_reaches(set5, noise, verdict, words):
         utils.save_picture(root / RESULT / "Set5" / f"{name}.png", noisy)
     found = [one for one in said_of(root, lists) if "dB on Set5" in one]
     assert len(found) == (verdict is not None) and all(one.startswith(verdict) and words in one for one in found)
+
+
+def test_a_hand_in_without_records_of_its_runs_is_noted(tmp_path):
+    for name in NEEDED:
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    (one,) = check_files(tmp_path)
+    assert one.verdict == "note" and "how it was trained cannot be seen" in one.text
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "history.csv").write_text("phase,epoch\n", encoding="utf-8")
+    (one,) = check_files(tmp_path)
+    assert one.verdict == "ok"
