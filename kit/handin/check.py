@@ -107,7 +107,7 @@ def check_files(root):
             findings.append(Finding("files", "problem", f"{name} has {path.stat().st_size / 2**20:.0f} MB; no file "
                                                         f"needs more than {LARGEST_FILE}"))
     if not list(root.glob("runs/*/history.csv")):
-        findings.append(Finding("files", "note", "no run's history is among them, so how it was trained cannot be seen"))
+        findings.append(Finding("files", "note", "no run's history is among them: how it was trained cannot be seen"))
     return findings or [Finding("files", "ok", "all there, and no model file")]
 
 
