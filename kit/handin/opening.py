@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import tarfile
+import tempfile
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -52,8 +53,11 @@ def opened(handin, target):
     target = Path(target)
     target.mkdir(parents=True)
     try:
-        for path in handin if isinstance(handin, list) else [Path(handin)]:
-            _bring(path, target)
+        if isinstance(handin, list):
+            for path in handin:
+                _bring(Path(path), target, is_archive(path))  # (a .docx is a zip, too, and stays as it is)
+        else:
+            _bring(Path(handin), target, True)
         _open_inner(target)
         root = root_of(target)
         return root, _arrange(root, target)
@@ -78,10 +82,11 @@ def is_archive(path):
     return Path(path).name.lower().endswith(ARCHIVES)
 
 
-def _bring(path, target):
+def _bring(path, target, unpack):
+    """Copy a file or a folder into the folder `target`, or `unpack` it there if it is an archive."""
     if path.is_dir():
         _copy_folder(path, target)
-    elif zipfile.is_zipfile(path) or is_archive(path) and tarfile.is_tarfile(path):
+    elif unpack and (zipfile.is_zipfile(path) or is_archive(path) and tarfile.is_tarfile(path)):
         _unpack(path, target)
     elif path.suffix.lower() in UNREADABLE:
         kind = UNREADABLE[path.suffix.lower()]
@@ -99,13 +104,9 @@ def _open_inner(target):
         files = [path for path in target.rglob("*") if path.is_file() and not is_junk(path.relative_to(target))]
         if len(files) != 1 or not (is_archive(files[0]) or files[0].suffix.lower() in UNREADABLE):
             return
-        place = target.with_name(f"{target.name}.inner")
-        place.mkdir()
-        inner = files[0].rename(place / files[0].name)  # out of the way of what is in it
-        try:
-            _bring(inner, target)
-        finally:
-            sandbox.remove(place)
+        with tempfile.TemporaryDirectory() as place:  # out of the way of what is in it
+            inner = Path(shutil.move(files[0], place))
+            _bring(inner, target, True)
 
 
 def _copy_folder(folder, target):

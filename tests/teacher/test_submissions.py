@@ -141,6 +141,13 @@ def test_a_zip_in_a_folder_in_a_zip_is_opened(tmp_path):
         "a", "moodle", "out", "out2", "outer.zip"]
 
 
+def test_several_files_are_taken_as_they_are(tmp_path):
+    handed_in(tmp_path / "a", {"models.py": "m", "report.md": "r"})
+    zipped(tmp_path / "a", tmp_path / "a" / "report.docx")
+    root, _ = opened(sorted((tmp_path / "a").iterdir()), tmp_path / "out")
+    assert sorted(path.name for path in root.iterdir()) == ["models.py", "report.docx", "report.md"]
+
+
 def test_tars_are_opened_and_others_named(tmp_path):
     handed_in(tmp_path / "a")
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
