@@ -53,7 +53,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(inference, "copy_of", lambda network: network)  # (copies need a GPU)
     monkeypatch.setattr(inference, "_fold_batch_norm", lambda network: None)
     monkeypatch.setattr(Machine, "_device", lambda machine, wanted: GPU)
-    kept = [imresize._matrix, imresize._taps_on]
+    kept = [imresize._taps, imresize._matrix, imresize._taps_on]
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         try:
             torch.empty(1, device=GPU).uniform_()
