@@ -45,8 +45,7 @@ def write_whole(path):
                 os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
         patiently(os.replace, temporary, path)
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        remove(temporary)
 
 
 def patiently(act, *arguments):
@@ -71,7 +70,7 @@ def remove_left_over(folder, hours=0):
     for path in Path(folder).glob(f".*{TEMPORARY}"):
         with suppress(OSError):
             if path.stat().st_mtime <= time.time() - 3600 * hours:
-                path.unlink()
+                remove(path)
 
 
 FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}  # (Windows knows no quotas)
@@ -211,6 +210,15 @@ def members(file, largest=math.inf):
             names = [(item.name.replace("\\", "/"), item) for item in _upto(archive, largest) if not item.isdir()]
             yield [(name, item.size, leads_out(name) if item.isreg() else "a link or a device",
                     partial(archive.extractfile, item)) for name, item in names]
+
+
+def extract(entries, folder):
+    """Write files of an archive, entries of `members` that were looked at before, to a folder."""
+    for name, _, _, read in entries:  # (no more comes out than the size that it says)
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with read() as source, open(target, "wb") as file:
+            shutil.copyfileobj(source, file, 2**20)
 
 
 def _zip_name(item):

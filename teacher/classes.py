@@ -6,12 +6,11 @@ What is looked at is `kit.handin.check`'s; their code runs in a sandbox.
 import hashlib
 import json
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from kit.console import Table, progress_bar
-from kit.files import members, require_room, write_csv, write_whole
+from kit.files import extract, members, require_room, write_csv, write_whole
 from kit.handin import sandbox
 from kit.handin.check import check
 from kit.handin.findings import Finding, as_dict, sanitize
@@ -93,19 +92,19 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
 
 
 def _download(file, out):
-    """A class's download, an archive, unpacked into the folder `out`/download."""
+    """A class's download, an archive, unpacked below `out`; once, so that its files keep their times."""
     if not is_archive(file):
         raise ValueError(f"{file}: is neither a folder nor an archive that can be opened here")
-    target = out / "download"
-    sandbox.remove(target)
-    with members(file) as entries:
-        require_room(out, sum(size for _, size, _, _ in entries), "unpacking the download", "choose another --out")
-        for name, _, problem, read in entries:
-            if problem or is_junk(name):
-                continue
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            with read() as source, open(target / name, "wb") as copy:
-                shutil.copyfileobj(source, copy, 2**20)
+    target = out / "download" / _digest(file)[:16]
+    if not target.is_dir():
+        sandbox.remove(target.parent)
+        work = target.with_suffix(".part")
+        work.mkdir(parents=True)
+        with members(file) as entries:
+            entries = [entry for entry in entries if not entry[2] and not is_junk(entry[0])]
+            require_room(out, sum(size for _, size, _, _ in entries), "unpacking the download", "choose another --out")
+            extract(entries, work)
+        work.rename(target)
     inner = [path for path in target.iterdir() if not is_junk(path.name)]
     return inner[0] if len(inner) == 1 and inner[0].is_dir() else target
 

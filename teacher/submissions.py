@@ -8,9 +8,10 @@ from pathlib import Path
 from kit.handin.findings import sanitize
 from kit.handin.opening import ARCHIVES, UNREADABLE, is_archive, is_junk, text_of
 
-# `path` is what `kit.handin.opening.opened` takes; `older` are the attempts before it, which are not looked at.
-Submission = namedtuple("Submission", "student_id name platform_id late attempt path older",
-                        defaults=["", "", "", False, 1, None, ()])
+# `path` is what `kit.handin.opening.opened` takes; `order` grows with the time at which a platform took it; `older` are
+# the attempts before it, which are not looked at.
+Submission = namedtuple("Submission", "path student_id name platform_id late attempt order older",
+                        defaults=["", "", "", False, 1, 0, ()])
 
 _NUMBER, _PERSON = r"(?P<student_id>[A-Za-z]?\d{6,12})(?!\d)", r"[^\W\d_]+(?:[ ·.'’][^\W\d_]+)*"
 # How names begin, of files and folders alike; what is behind is the student's own file name.
@@ -61,34 +62,37 @@ def submissions(folder, pattern=None):
 
 
 def _read_name(path, patterns):
-    """What the name of a file or folder says; `older` has the order of what was handed in, for now."""
-    stem = _stem(path)
+    """What the name of a file or folder says."""
+    stem = _stem(path) or path.name
     for pattern in patterns:
-        if found := pattern.fullmatch(path.name if path.is_dir() else path.name[: len(stem)] or path.name):
+        if found := pattern.fullmatch(stem):
             said = {key: value or "" for key, value in found.groupdict().items()}
             attempt = re.search(_ATTEMPT, said.get("file", ""))
-            return Submission(said.get("student_id", ""), said.get("name", "").strip(), said.get("platform_id", ""),
-                              bool(said.get("late")), int(attempt[1]) if attempt else 1, path,
-                              (int(said.get("order") or 0),))
-    return Submission(name=sanitize(stem), path=path, older=(0,))  # (a number at its end may be the student's)
+            return Submission(path, said.get("student_id", ""), said.get("name", "").strip(),
+                              said.get("platform_id", ""), bool(said.get("late")), int(attempt[1]) if attempt else 1,
+                              int(said.get("order") or 0))
+    return Submission(path, name=sanitize(stem))  # (a number at its end may be the student's)
 
 
 def _stem(path):
+    """The name of a folder, or of a file without its ending, which may have two parts."""
+    if path.is_dir():
+        return path.name
     ending = next((end for end in sorted((*ARCHIVES, *UNREADABLE), key=len, reverse=True)
-                   if path.name.lower().endswith(end)), path.suffix if path.is_file() else "")
+                   if path.name.lower().endswith(end)), path.suffix)
     return path.name[: len(path.name) - len(ending)]
 
 
 def _newest(group):
     """The newest of what one student has handed in; single files, without an archive, belong together."""
     def age(one):
-        return one.attempt, one.older, one.path.stat().st_mtime
+        return one.attempt, one.order, one.path.stat().st_mtime
 
     whole = sorted((one for one in group if one.path.is_dir() or is_archive(one.path)
                     or one.path.suffix.lower() in UNREADABLE), key=age)
     if whole:
         return whole[-1]._replace(older=tuple(one.path for one in whole[:-1]))
-    return max(group, key=age)._replace(path=[one.path for one in group], older=())
+    return max(group, key=age)._replace(path=[one.path for one in group])
 
 
 # ------------------------------------------------------------------------------------------------ the roster
@@ -106,10 +110,12 @@ def read_roster(file):
     """
     text = text_of(file)
     rows = list(csv.DictReader(text.splitlines(), dialect=_dialect(text)))
-    fields = {key: next((name for name in (rows[0] if rows else {}) if name and name.strip().lower() in names), None)
-              for key, names in COLUMNS.items()}
-    first, last = (next((name for name in (rows[0] if rows else {}) if name and name.strip().lower() in names), None)
-                   for names in (["first name", "名"], ["last name", "surname", "姓"]))
+
+    def column(names):
+        return next((name for name in (rows[0] if rows else {}) if name and name.strip().lower() in names), None)
+
+    fields = {key: column(names) for key, names in COLUMNS.items()}
+    first, last = column(["first name", "名"]), column(["last name", "surname", "姓"])
     if not fields["student_id"] and not fields["name"] and not (first and last):
         raise ValueError(f"{file}: has no column for numbers or names; give one the header student_id or name")
     found = []
@@ -144,6 +150,5 @@ def _is(person, one):
     for key in ("student_id", "platform_id"):
         if person[key] and getattr(one, key):
             return person[key].lower() == getattr(one, key).lower()
-    names = [set(re.findall(r"\w", name.lower())) and sorted(re.findall(r"\w", name.lower()))
-             for name in (person["name"], one.name)]
-    return bool(names[0]) and names[0] == names[1]  # the same letters: "Li Wei", "WeiLi", "liwei"
+    letters = [sorted(re.findall(r"\w", name.lower())) for name in (person["name"], one.name)]
+    return letters[0] != [] and letters[0] == letters[1]  # the same: "Li Wei", "WeiLi", "liwei"

@@ -15,9 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kit.compute.device import is_out_of_memory, layout_for
 from kit.compute.layers import copy_of, placed, use_fast_layers
 
-# What a network raises for a picture of a size, number format or layout that it was not written for: anything.
-FORWARD_ERRORS = (Exception,)
-
 
 class QuickCopy:
     """A copy of a generator for enlarging: in evaluation mode, batch norm folded into the convolutions, few bits.
@@ -71,7 +68,7 @@ class QuickCopy:
                 self.network = placed(copy_of(network), self.device, layout, dtype)
                 try:
                     sr = self(probe)
-                except FORWARD_ERRORS as error:
+                except Exception as error:  # a network may raise anything where it is used as it was not meant to be
                     _raise_out_of_memory(error)
                     reasons.append(reason_of(error))
                     continue
@@ -102,12 +99,12 @@ class QuickCopy:
     def check_size(self, height, width):
         """Raise ValueError for a picture that cannot be enlarged in one piece, tried by shapes alone where possible."""
         shape = [1, 3, *(-(-side // self.pad_to) * self.pad_to for side in (height, width))]
-        with suppress(*FORWARD_ERRORS):
+        with suppress(Exception):
             copy_of(self.network).to("meta", torch.float32)(torch.empty(shape, device="meta"))
             return
         try:
             self(torch.zeros(1, 3, height, width, device=self.device))  # it may have failed for lack of values only
-        except FORWARD_ERRORS as error:
+        except Exception as error:
             if not is_out_of_memory(error):  # of that, smaller pieces may need less
                 raise ValueError(f"the generator cannot enlarge a picture of {width}×{height} "
                                  f"({reason_of(error)})") from error
@@ -144,7 +141,7 @@ def _tried_sizes(network, device):
         widest, hooks = 0, [module.register_forward_hook(record) for module in network.modules()]
         try:
             output, error = network(probe), None
-        except FORWARD_ERRORS as raised:
+        except Exception as raised:
             _raise_out_of_memory(raised)
             error = raised
             continue
@@ -201,7 +198,7 @@ def receptive_field(generator):
             found = max(_spread(network, rotated) for rotated in (False, True))
             is_alike = found >= PROBE_LENGTH // 2 - 1 or all(_is_alike_everywhere(network, found, rotated)
                                                              for rotated in (False, True))
-        except FORWARD_ERRORS as error:  # it does not take every size
+        except Exception as error:  # it does not take every size
             _raise_out_of_memory(error)
             is_alike = False
     if not is_alike:

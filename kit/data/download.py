@@ -17,7 +17,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from kit.console import progress_bar
-from kit.files import NoRoom, members, patiently, require_room, waiting_lock
+from kit.files import NoRoom, extract, members, patiently, require_room, waiting_lock
 
 # Where an archive is, the MD5 of the file, and the folder in it that is wanted.
 Archive = namedtuple("Archive", "url md5 folder")
@@ -181,11 +181,7 @@ def _unpack(file, folder, data, progress):
                     raise ValueError(f"{file}: refused, because it contains {name!r}, {problem}; nothing of it was "
                                      f"unpacked")
             require_room(data, sum(size for _, size, _, _ in entries), folder, OTHER_DISK)
-            for name, _, _, read in progress_bar(entries, f"unpacking {folder}", progress, unit=" files"):
-                target = work / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with read() as source, open(target, "wb") as destination:
-                    shutil.copyfileobj(source, destination, 1 << 20)
+            extract(progress_bar(entries, f"unpacking {folder}", progress, unit=" files"), work)
         if not (work / folder).is_dir():
             raise ValueError(f"{file}: does not contain the folder {folder}")
         (data / folder).parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from kit.compute.device import Machine, layout_for
+from kit.compute.inference import reason_of
 from kit.compute.layers import placed, shapes_of
 from kit.evaluation.measure import evaluate, mean_scores
 from kit.runs.checkpoints import load_checkpoint
@@ -36,7 +37,7 @@ def _built(path, device):
         generator = make_generator(cfg)
         nn.Module.load_state_dict(generator, content["generator"])  # (a network may have another of its own)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error)
         raise ValueError(f"{path}: its weights do not fit its settings and your models.py ({reason})") from error
     return placed(generator, device, layout_for(device)).eval(), cfg
 

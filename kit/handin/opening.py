@@ -13,7 +13,7 @@ import unicodedata
 import zipfile
 from pathlib import Path
 
-from kit.files import members
+from kit.files import extract, members
 from kit.handin import sandbox
 from kit.handin.contents import NEEDED, NOT_OWN, RESULT
 from kit.handin.findings import Finding, sanitize
@@ -145,11 +145,7 @@ def _unpack(path, target):
                 raise Refused(f"{name}: refused, because it contains {sanitize(inside)[:100]!r}, {problem}")
         if len(entries) > MOST_FILES or sum(size for _, size, _, _ in entries) > LARGEST * 2**20:
             raise Refused(_TOO_LARGE.format(name))
-        for inside, _, _, read in entries:  # (no more comes out than the size that it says)
-            copy = target / inside
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            with read() as source, open(copy, "wb") as file:
-                shutil.copyfileobj(source, file, 2**20)
+        extract(entries, target)
 
 
 # ------------------------------------------------------------------------------------------- where things are

@@ -22,19 +22,18 @@ def check_code(root, folder, trusted, seconds, edition=None):
     They are tried in the new folder `folder`: the student's code with the machinery and the tests of the student
     edition that was handed out, or of this kit, and with the settings of the run that was handed in.
     """
-    findings = []
     for name, text in (edition or _own_edition()).items():
         if name.endswith((".py", ".csv")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
-    for file in own_code(root):
-        if len(file.parts) > 1 and _is_installed(file.parts[0]):
-            findings.append(Finding("code", "note", f"its folder {sanitize(file.parts[0])} is called like an installed "
-                                                    f"package, which is what was tried"))
-            continue
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / file, folder / file)
-    findings = list(dict.fromkeys(findings))
+    own = own_code(root)
+    installed = {name for name in {file.parts[0] for file in own if len(file.parts) > 1} if _is_installed(name)}
+    findings = [Finding("code", "note", f"its folder {sanitize(name)} is called like an installed package, which is "
+                                        f"what was tried") for name in sorted(installed)]
+    for file in own:
+        if file.parts[0] not in installed:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / file, folder / file)
     (folder / "trial_settings.json").write_text(json.dumps(settings_of(root)), encoding="utf-8")
     outcome = sandbox.run(folder / "kit" / "handin" / "smoke_test.py", [], folder, seconds, trusted=trusted)
     tried = [Finding("code", "problem", f"it tried what no training needs: {sanitize(attempt)}")

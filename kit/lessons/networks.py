@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kit.compute.inference import FORWARD_ERRORS, QuickCopy, reason_of
+from kit.compute.inference import QuickCopy, reason_of
 from kit.lessons.figure import closed
 from kit.plots.pictures import NO_TICKS
 from utils import psnr, to_batch, to_rgb, to_uint8, to_unit
@@ -58,7 +58,7 @@ def block_contributions(generator, pair):
             hook = block.register_forward_hook(lambda _, inputs, output: inputs[0])  # as if it added nothing
             without.append(score())
             hook.remove()
-    except FORWARD_ERRORS as error:
+    except Exception as error:
         return (f"the blocks of this network do not simply add to what goes through them, so none can be left out "
                 f"({reason_of(error)})")
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")

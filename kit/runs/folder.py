@@ -20,12 +20,11 @@ import re
 import shutil
 import stat
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from filelock import Timeout
 
-from kit.files import locked, patiently, remove, remove_left_over, write_csv, write_whole
+from kit.files import TEMPORARY, locked, patiently, remove, write_csv, write_whole
 from kit.runs.checkpoints import load_checkpoint, save_checkpoint, save_generator
 from kit.settings.schema import current_names, current_record
 from utils import read_picture, save_picture
@@ -52,8 +51,8 @@ class Run:
                 if self._state_on_disk() != self._known:
                     raise ValueError(f"the run {self.name!r} has been trained further, or deleted, by another program "
                                      f"since it was opened here; make the trainer again to go on from there")
-                for folder in [self.folder, *filter(Path.is_dir, self.folder.rglob("*"))]:
-                    remove_left_over(folder)
+                for left in self.folder.rglob(f".*{TEMPORARY}"):  # by a program that was killed while writing
+                    remove(left)
                 yield
         except Timeout:
             raise ValueError(f"another program is training the run {self.name!r}; stop it, or choose "
@@ -77,7 +76,7 @@ class Run:
         if self.checkpoint("last_epoch").is_file():
             self._copy("last_epoch", "last")
         else:
-            patiently(partial(self.checkpoint("last").unlink, missing_ok=True))
+            patiently(self.checkpoint("last").unlink, True)  # if it is there
         self._known = self._state_on_disk()
 
     def _copy(self, name, other):

@@ -21,6 +21,7 @@ import datasets
 import solver
 import utils
 from kit.compute.device import Machine, free_memory
+from kit.compute.inference import reason_of
 from kit.compute.layers import use_fast_layers
 from kit.compute.learner import Learner
 from kit.console import Parser
@@ -42,10 +43,6 @@ def small_settings(folder, **changes):
                  crop=32, batch_size=4, patches_per_picture=30, channels=8, blocks=2, discriminator_channels=4,
                  discriminator_dense=16, warmup_epochs=2, adversarial_epochs=2)
     return solver.settings("demo", **{**small, **changes})
-
-
-def in_one_line(error):
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 # --------------------------------------------------------------------------------------- that it is right
@@ -291,7 +288,7 @@ def main(arguments=None):
             try:
                 found = function()
             except Exception as error:  # the others are tried all the same
-                found = f"FAILED: {in_one_line(error)}"
+                found = f"FAILED: {type(error).__name__}: {reason_of(error)}"
             write(f"| {name} | {time.monotonic() - began:.1f} | {found} |")
 
 

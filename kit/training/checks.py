@@ -6,7 +6,7 @@ import torch
 from torch.nn.parameter import UninitializedParameter
 
 from kit.compute.device import is_out_of_memory
-from kit.compute.inference import FORWARD_ERRORS, reason_of
+from kit.compute.inference import reason_of
 from kit.compute.layers import copy_of, shapes_of
 
 
@@ -55,7 +55,7 @@ def check_memory(cfg, generator, make_discriminator, size, memory):
     for network, side in networks:
         for module in network.modules():
             module.register_forward_hook(add_up)
-        with torch.no_grad(), suppress(*FORWARD_ERRORS):  # (what it fails at, it may do with real numbers)
+        with torch.no_grad(), suppress(Exception):  # (what it fails at, it may do with real numbers)
             network.train()(torch.empty(size, 3, side, side, device="meta"))
     if needed > memory:
         raise ValueError(f"training on batches of {size} patches of {cfg.crop}×{cfg.crop} needs more than "
@@ -85,7 +85,7 @@ def settle_format(machine, what, make, size, side, say, may_change):
                                  f"requires_grad = False")
             try:
                 output = _tried(network, machine, size, side)
-            except FORWARD_ERRORS as error:
+            except Exception as error:
                 if is_out_of_memory(error):
                     raise
                 reasons.append(reason_of(error))
@@ -106,7 +106,7 @@ def _tried(network, machine, size, side):
     """What `_learned` gives for two patches, or for `size` where it fails for two; and how many they were."""
     try:
         return _learned(network, machine, min(size, 2), side), min(size, 2)
-    except FORWARD_ERRORS:
+    except Exception:
         if size <= 2:
             raise
         return _learned(network, machine, size, side), size

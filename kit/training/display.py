@@ -70,15 +70,12 @@ class Display:
     def write(self, standing, means=None, message=""):
         """Write how the run stands, "running" or how it ended, to its folder, for `kit.compare`."""
         self._written = time.monotonic()
-        with suppress(OSError):  # what others read never ends a training
-            self._write(standing, means, message)
-
-    def _write(self, standing, means, message):
         if self.writes:
-            self.run.write_progress({
-                "state": standing, "phase": self.phase.name, "epoch": self.state.epoch, "epochs": self.phase.epochs,
-                "step": self.state.step, "steps": self.state.steps_per_epoch, "seconds_left": self.left,
-                "losses": means or {}, "message": message})
+            with suppress(OSError):  # what others read never ends a training
+                self.run.write_progress({
+                    "state": standing, "phase": self.phase.name, "epoch": self.state.epoch,
+                    "epochs": self.phase.epochs, "step": self.state.step, "steps": self.state.steps_per_epoch,
+                    "seconds_left": self.left, "losses": means or {}, "message": message})
 
 
 def epoch_line(row, epochs):

@@ -6,6 +6,7 @@ import numpy as np
 
 from datasets import batches
 from kit.compute.device import is_out_of_memory
+from kit.compute.inference import reason_of
 from kit.compute.learner import Learner
 from kit.training.networks import fingerprint, seed_all
 from utils import to_signed, to_unit
@@ -85,7 +86,7 @@ def explained(error, phase, cfg, machine):
     if isinstance(error, (RuntimeError, MemoryError)) and is_out_of_memory(error):
         return ValueError(f"{phase.name}: memory ran out on {machine.device}; choose a new name with a smaller "
                           f"batch_size (now {cfg.batch_size}) or crop (now {cfg.crop}), or end other programs "
-                          f"({str(error).splitlines()[0]})")
+                          f"({reason_of(error)})")
     if isinstance(error, RuntimeError) and "view size is not compatible" in str(error):
         return ValueError(f"{phase.name}: {error}; or set channels_last to False")
     return None

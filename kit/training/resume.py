@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 
+from kit.compute.inference import reason_of
 from kit.runs import provenance
 from kit.training.phases import scheduled
 
@@ -56,7 +57,7 @@ def _resuming(run, *also):
     try:
         yield
     except (KeyError, AttributeError, TypeError, *also) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason_of(error)
         raise ValueError(f"{run.checkpoint('last')}: cannot be resumed from ({reason}); put back the pictures, "
                          f"settings and models.py that the run was begun with, or choose another name") from error
 

@@ -228,6 +228,13 @@ def test_a_class_from_its_download_to_its_table(tmp_path, monkeypatch):
         table = list(csv.DictReader(file))
     assert {row["platform_id"] for row in table} == {"1", "2", ""} and len(table) == 3
     assert (tmp_path / "out" / "handins" / "张三" / "models.py").is_file()
+    looked = []
+    monkeypatch.setattr(classes, "check", lambda *arguments, **options: looked.append(arguments))
+    again = classes.check_all(tmp_path / "download.zip", tmp_path / "out", progress=False, roster=roster)
+    assert again == rows and not looked  # the same download: nothing is looked at twice
+    monkeypatch.undo()
+    monkeypatch.setattr(handin, "check_code", lambda *arguments: [])
+    monkeypatch.setattr("kit.handin.sandbox.require", lambda: None)
     (tmp_path / "in" / "张三_1_assignsubmission_file_" / "hw.zip").unlink()
     (tmp_path / "in" / "张三_1_assignsubmission_file_").rmdir()
     classes.check_all(tmp_path / "in", tmp_path / "out", progress=False)  # it was taken back: nothing of it stays
