@@ -28,6 +28,8 @@ def main(arguments=None):
                       "%(default)s)")
     look.add_argument("--seconds", type=int, default=120, metavar="N", help="how long the code of each may run "
                       "(default: %(default)s)")
+    look.add_argument("--vgg", metavar="FILE", help="VGG19's weights as torchvision downloads them "
+                      "(vgg19-dcbb9e9d.pth), for losses that need them")
     look.add_argument("--again", action="store_true", help="check those again that were checked before")
     alike = commands.add_parser("similarity", help="find hand-ins that are worth comparing")
     alike.add_argument("folder", nargs="?", default="results/checks/handins", help="default: %(default)s")
@@ -73,9 +75,11 @@ def _handout(options):
 
 
 def _check(options):
+    if options.vgg and not Path(options.vgg).is_file():
+        raise FileNotFoundError(f"--vgg: there is no file {options.vgg}")
     roster = submissions.read_roster(options.roster) if options.roster else None
     rows = classes.check_all(options.folder, options.out, options.lists, options.jobs, options.again, options.seconds,
-                             pattern=options.names, roster=roster)
+                             pattern=options.names, roster=roster, vgg=options.vgg)
     missing = [row for row in rows if row["complete"] == "missing"]
     rows = [row for row in rows if row not in missing]
     complete = sum(row["complete"] == "yes" for row in rows)

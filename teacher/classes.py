@@ -23,7 +23,7 @@ FIELDS = ["handin", "student_id", "name", "platform_id", "late", "attempt", "com
 
 
 def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120, progress=True, pattern=None,
-              roster=None):
+              roster=None, vgg=None):
     """Check the hand-ins of a class, of each student the newest, and write the results to the folder `out`.
 
     Parameters
@@ -38,7 +38,7 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
         Another regular expression for names.
     roster : list of dict, optional
         Who should have handed in, see `teacher.submissions.read_roster`; those who have not get a row, too.
-    lists, seconds
+    lists, seconds, vgg
         As for `kit.handin.check.check`.
     jobs : int
         How many are looked at at the same time.
@@ -72,7 +72,8 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
     _remove_others(out, named)
     with progress_bar(None, "checking", progress, total=len(named), initial=len(named) - len(todo)) as bar, \
             ThreadPoolExecutor(max(1, jobs)) as pool:
-        working = {pool.submit(_check_one, path, out, name, digest, lists, seconds, edition): name
+        working = {pool.submit(_check_one, path, out, name, digest, lists=lists, seconds=seconds, edition=edition,
+                               vgg=vgg): name
                    for name, path, digest in todo}
         try:
             for future in as_completed(working):
@@ -101,7 +102,12 @@ def _download(file, out):
         work = target.with_suffix(".part")
         work.mkdir(parents=True)
         with members(file) as entries:
-            entries = [entry for entry in entries if not entry[2] and not is_junk(entry[0])]
+            entries = [entry for entry in entries if not is_junk(entry[0])]
+            wrong = [f"{sanitize(name)[:100]}, {problem}" for name, _, problem, _ in entries if problem]
+            if wrong:
+                sandbox.remove(work)
+                raise ValueError(f"{file}: cannot be unpacked here, for it holds {'; '.join(wrong[:3])}; unpack it by "
+                                 f"hand, and give the folder")
             require_room(out, sum(size for _, size, _, _ in entries), "unpacking the download", "choose another --out")
             extract(entries, work)
         work.rename(target)
@@ -119,12 +125,12 @@ def _remove_others(out, named):
             file.unlink()
 
 
-def _check_one(path, out, name, digest, lists, seconds, edition):
+def _check_one(path, out, name, digest, **options):
     """Check one hand-in, whatever it is, and keep what was found."""
     copy = out / "handins" / name
     try:
         sandbox.remove(copy)
-        findings, scores = check(path, lists, scratch=copy, seconds=seconds, edition=edition)
+        findings, scores = check(path, scratch=copy, **options)
     except Exception as error:  # nothing that somebody hands in may stop the others
         findings, scores = [Finding("check", "problem", sanitize(
             f"could not be checked ({type(error).__name__}: {error})")[:300])], {}

@@ -20,17 +20,17 @@ from kit.handin.contents import (
     kit_digests,
 )
 from kit.handin.findings import Finding, sanitize
-from kit.handin.notebooks import check_notebooks
+from kit.handin.notebooks import check_notebooks, shown_scores
 from kit.handin.opening import Refused, opened, text_of
-from kit.handin.pictures import check_pictures
-from kit.handin.report import unwritten
+from kit.handin.pictures import are_equal, check_pictures
+from kit.handin.report import tables_in, unwritten
 from kit.handin.trial import check_code
 
 MODEL_FILES = {".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".h5", ".keras", ".pkl", ".pickle", ".pdparams", ".bin",
                ".npz", ".npy", ".tar", ".gguf"}
 
 
-def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, edition=None):
+def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, edition=None, vgg=None):
     """Look through a hand-in.
 
     Parameters
@@ -48,6 +48,9 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
     edition : dict of str → str, optional
         The student edition that was handed out, name of the file → text: with its machinery the code is tried. Without
         it with this kit's.
+    vgg : path, optional
+        A file of VGG's weights, called as torchvision does (`vgg19-dcbb9e9d.pth`): code that needs them is tried with
+        it.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
             findings.append(_problem("pictures", error))
         findings += _guarded("report", check_report, root)
         if (root / "models.py").is_file():
-            findings += check_code(root, Path(temporary, "trial"), trusted, seconds, edition)
+            findings += check_code(root, Path(temporary, "trial"), trusted, seconds, edition, vgg)
     finally:
         sandbox.remove(temporary)
     return findings, scores
@@ -149,6 +152,25 @@ def check_report(root):
         return []  # said already
     if (root / REPORT).stat().st_size > 2**20:
         return [Finding("report", "problem", "it has more than 1 MB of text")]
-    missing = unwritten(root / REPORT)
-    return ([Finding("report", "problem", text) for text in missing]
-            or [Finding("report", "ok", "written, with its sources")])
+    findings = [Finding("report", "problem", text) for text in unwritten(root / REPORT)]
+    return [*(findings or [Finding("report", "ok", "written, with its sources")]), *check_numbers(root)]
+
+
+def check_numbers(root):
+    """Whether the report's tables say what the executed test.ipynb says; of other runs the student's own may be."""
+    shown = shown_scores(root / "test.ipynb")
+    findings = []
+    for verdict, table, words in zip(("problem", "note"), tables_in(root / REPORT),
+                                     ("run python -m kit report again", "is it of another run?")):
+        wrong = [(key, said) for key, said in table.items() if key in shown and not are_equal(said, shown[key])]
+        if wrong:
+            (graded, method), said = wrong[0]
+            others = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            findings.append(Finding("report", verdict, f"a table says {_pair(said)} of {sanitize(method)!r} on "
+                                                       f"{sanitize(graded)}, but test.ipynb "
+                                                       f"{_pair(shown[graded, method])}{others}; {words}"))
+    return findings
+
+
+def _pair(scores):
+    return f"{scores[0]:.2f} / {scores[1]:.4f}"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 
 from kit.handin.contents import LARGEST_FILE, NOTEBOOKS
 from kit.handin.findings import Finding, sanitize
@@ -92,24 +93,29 @@ def _executed_cells(path):
     return executed
 
 
-def shown_scores(path, graded, method):
-    """PSNR and SSIM of a method on a set as the table in an executed notebook has them, or None."""
+def shown_scores(path):
+    """What the tables of scores in an executed notebook say: (set, method) → (PSNR, SSIM)."""
     try:
-        cells = _code_cells(path)
+        outputs = [output for _, _, outputs in _code_cells(path) for output in outputs]
     except (ValueError, OSError):
-        return None
-    for text in (_text_of(output) for _, _, outputs in cells for output in outputs):
-        lines = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
-        # The header may have something printed before it.
-        begin, place = next(((i, line.index(name)) for i, line in enumerate(lines) for name in line[1:]
-                             if name.startswith(f"{graded} (")), (0, None))
-        for row in lines[begin + 1:] if place else ():
-            if row[0] == method and len(row) > place:
-                try:
-                    return tuple(map(float, row[place].split("/")[:2]))
-                except ValueError:
-                    return None
-    return None
+        return {}
+    return scores_in([re.split(r"\s{2,}", line.strip()) for output in outputs
+                      for line in _text_of(output).splitlines()])
+
+
+def scores_in(lines):
+    """The scores in tables, given as lines of cells, as the kit writes them: (set, method) → (PSNR, SSIM)."""
+    found, columns = {}, {}
+    for method, *cells in lines:  # (what is printed before a table may stand in its first line)
+        headers = {i: re.match(r"(\S+) \(\d+", cell) for i, cell in enumerate(cells)}
+        if any(headers.values()):
+            columns = {i: header[1] for i, header in headers.items() if header}
+            continue
+        for i, name in columns.items():
+            with suppress(ValueError, IndexError):
+                psnr, ssim = (float(number.strip().replace("∞", "inf")) for number in cells[i].split("/")[:2])
+                found.setdefault((name, method), (psnr, ssim))
+    return found
 
 
 def _text_of(output):

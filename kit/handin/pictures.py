@@ -1,6 +1,7 @@
 """Whether the graded pictures are there, of the right size, and score what the notebook says."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def check_pictures(root, lists):
     csv_file = Path(lists, f"{graded}.csv")
     if not re.fullmatch(r"\w+", graded) or not csv_file.is_file():
         raise ValueError(f"its pictures are of the set {sanitize(graded)!r}, of which there is no list in {lists}")
-    findings, scores = [], []
+    findings, names, scores = [], [], []
     for index, pair in enumerate(TestDataset(csv_file, 4)):
         path, (height, width) = _file_of(root / RESULT / graded, pair.name, graded, index), pair.hr.shape[:2]
         if path.is_file() and path.name != f"{pair.name}.png":
@@ -47,6 +48,7 @@ def check_pictures(root, lists):
                 raise ValueError(f"is {picture.shape[1]}×{picture.shape[0]}, and should be {width}×{height}")
             if picture.ndim != pair.hr.ndim:  # a grey one saved as RGB, or the other way round
                 picture = picture[..., 0] if picture.ndim == 3 else to_rgb(picture)
+            names.append(pair.name)
             scores.append((psnr(picture, pair.hr), ssim(picture, pair.hr)))
         except FileNotFoundError:
             findings.append(Finding("pictures", "problem", f"{graded}/{pair.name}.png is missing"))
@@ -57,11 +59,11 @@ def check_pictures(root, lists):
         return findings, {}
     measured = tuple(np.mean(scores, axis=0).tolist())
     text = f"{graded}: {measured[0]:.2f} dB / {measured[1]:.4f}, measured from the pictures"
-    shown = shown_scores(root / "test.ipynb", graded, method)
+    shown = shown_scores(root / "test.ipynb").get((graded, method))
     if shown is None:
         verdict = Finding("scores", "problem", f"{text}; test.ipynb shows no table with {graded} and "
                                                f"{sanitize(method)!r}")
-    elif not (abs(shown[0] - measured[0]) <= PSNR_TOLERANCE and abs(shown[1] - measured[1]) <= SSIM_TOLERANCE):
+    elif not are_equal(shown, measured):
         verdict = Finding("scores", "problem", f"{text}, but test.ipynb says {shown[0]:.2f} / {shown[1]:.4f} for "
                                                f"{sanitize(method)!r}; run both notebooks again with the same run")
     else:
@@ -69,7 +71,10 @@ def check_pictures(root, lists):
     if graded != "Set5":
         findings.append(Finding("pictures", "note", f"they are of {graded}, and it is Set5 that is graded; to get it: "
                                                     f"python create_data_lists.py --download benchmarks --data data"))
-    if graded == "Set5" and measured[0] > DOUBTFUL:
+    same = [name for name, (value, _) in zip(names, scores) if math.isinf(value)]
+    if same:
+        findings.append(Finding("pictures", "problem", f"{', '.join(same)}: they are the originals themselves"))
+    elif graded == "Set5" and measured[0] > DOUBTFUL:
         findings.append(Finding("pictures", "problem" if measured[0] > IMPOSSIBLE else "note",
                                 f"{measured[0]:.2f} dB on Set5 is more than "
                                 + ("any network can reach: are the originals in them?" if measured[0] > IMPOSSIBLE else
@@ -80,6 +85,12 @@ def check_pictures(root, lists):
     made = f"all {len(scores)} of {graded}, by {sanitize(method)!r} of the run {sanitize(said.get('run'))!r}"
     return [*findings, Finding("pictures", "ok", made), verdict], dict(
         zip(("psnr", "ssim"), measured))
+
+
+def are_equal(scores, others):
+    """Whether two pairs of PSNR and SSIM are the same but for rounding."""
+    return all(one == other or abs(one - other) <= tolerance
+               for one, other, tolerance in zip(scores, others, (PSNR_TOLERANCE, SSIM_TOLERANCE)))
 
 
 def _file_of(folder, name, graded, index):

@@ -21,6 +21,7 @@ from kit.evaluation.measure import score_captions
 from kit.evaluation.scores import score_table
 from kit.files import write_whole
 from kit.handin.contents import REPORT, REPORT_PICTURES
+from kit.handin.notebooks import scores_in
 from kit.handin.opening import text_of
 from kit.plots.pictures import plot_comparison, save_figure
 from kit.runs.history import current_run, read_history, read_record, run_names
@@ -120,6 +121,18 @@ def unwritten(path):
         elif _own_words(body, [ask for _, ask in words.values()]) < (1 if words is SECTIONS["sources"] else 2):
             missing.append(f"its section {heading!r} has none of your own words yet (see {PEN})")
     return missing
+
+
+def tables_in(path):
+    """The scores in the tables of a report: two of what `notebooks.scores_in` gives, of generated ones, and of others.
+    """
+    def scores(text):
+        return scores_in([re.split(r"\s*(?<!\\)\|\s*", line.strip().strip("|").strip())
+                          for line in text.splitlines() if line.lstrip().startswith("|")])
+
+    text = text_of(path)
+    begin, end = "<!-- kit: scores -->", "<!-- /kit -->"
+    return scores("".join(part.partition(end)[0] for part in text.split(begin)[1:])), scores(_without(text, begin, end))
 
 
 def _own_words(body, hints):

@@ -10,10 +10,12 @@ This file imports nothing but Python's own modules: it is also what runs in the 
 """
 
 import ctypes
+import hmac
 import importlib
 import os
 import platform
 import runpy
+import secrets
 import shutil
 import signal
 import stat
@@ -23,12 +25,14 @@ import sys
 import tempfile
 import time
 from collections import namedtuple
+from contextlib import suppress
 from pathlib import Path
 
 # What came of it: `reason` is None when the program ended by itself, else which limit it met; `output` the end of what
-# it printed; `attempts` what it tried that it may not.
-Outcome = namedtuple("Outcome", "status reason output attempts seconds")
+# it printed; `attempts` what it tried that it may not; `word` that by which it signs, see `read_left`.
+Outcome = namedtuple("Outcome", "status reason output attempts seconds word")
 
+HOME = ".home"  # in the program's folder: its temporary files, and what its libraries keep
 DISK = 500  # megabytes that may be written, a fifth of it to one file
 MOST_FILES, MOST_THREADS = 20_000, 200
 THREADS = 2  # that compute
@@ -37,7 +41,7 @@ LIBRARIES = ["numpy", "torch", "matplotlib.pyplot", "skimage.metrics", "skimage.
              "filelock", "safetensors.torch"]
 
 
-def run(program, arguments, folder, seconds=120, megabytes=4096, trusted=False):
+def run(program, arguments, folder, seconds=120, megabytes=4096, trusted=False, readable=()):
     """Run the Python program `program`, which lies in `folder`, in a process of its own with that folder as its own.
 
     Parameters
@@ -52,6 +56,11 @@ def run(program, arguments, folder, seconds=120, megabytes=4096, trusted=False):
         Wall-clock time and memory, after which it is killed.
     trusted : bool
         The code is one's own: run it without walls where there can be none.
+    readable : list of path
+        Files and folders that it may read beside its own.
+
+    The program finds a function `sign(text)` among its globals; what it signs was written by it, and not by what it has
+    imported, as long as that does not look for the secret word in the memory of the process.
 
     Returns an `Outcome`. Raises OSError where this machine cannot keep the program in, and `trusted` is false.
     """
@@ -59,32 +68,48 @@ def run(program, arguments, folder, seconds=120, megabytes=4096, trusted=False):
     missing = lacking()
     if not trusted:
         require()
-    home = folder / ".home"
-    home.mkdir()
+    home = folder / HOME
+    home.mkdir(exist_ok=True)
     environment = {"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home), "MPLBACKEND": "agg", "LANG": "C.UTF-8",
                    "MPLCONFIGDIR": _font_list(home), "TORCH_HOME": str(home), "OMP_NUM_THREADS": str(THREADS),
                    "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
                    **{name: os.environ[name] for name in ("SYSTEMROOT", "PATHEXT") if name in os.environ}}
-    begun = time.monotonic()
+    begun, word = time.monotonic(), secrets.token_hex(32)
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as attempts:  # without names that it could reach
         descriptor = attempts.fileno() if os.name == "posix" else -1
         command = [sys.executable, "-I", str(Path(__file__).resolve()), str(folder), str(seconds), str(megabytes),
-                   "open" if missing else "walled", str(descriptor), str(program), *arguments]
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+                   "open" if missing else "walled", str(descriptor), os.pathsep.join(map(os.path.abspath, readable)),
+                   str(program), *arguments]
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=output,
                                    stderr=subprocess.STDOUT, start_new_session=True,
                                    pass_fds=[descriptor] if descriptor >= 0 else [])
         try:
+            with suppress(BrokenPipeError), process.stdin:
+                process.stdin.write(word.encode())
             reason = _watch(process, folder, begun + seconds, megabytes)
         finally:
             if process.poll() is None:
                 process.kill()  # it can have no children
             process.wait()
         tried = sorted(set(_end_of(attempts, 20_000).splitlines()))[:20]
-        return Outcome(process.returncode, reason, _end_of(output, 4000), tried, time.monotonic() - begun)
+        return Outcome(process.returncode, reason, _end_of(output, 4000), tried, time.monotonic() - begun, word)
 
 
-def read_left(folder, name, most=2**20):
-    """The bytes of a file that a program has left in its folder; None for what is no plain file, or a larger one."""
+def signature(text, word):
+    """What `sign` gives for a text in the process that has this word."""
+    return hmac.new(word.encode(), text.encode(), "sha256").hexdigest()
+
+
+def read_left(folder, name, word, most=2**20):
+    """The text that a program has left in a file of its folder, with its signature as the last line.
+
+    None for what is no plain file, a larger one, or signed by somebody else.
+    """
+    text, _, signed = (_bytes_left(folder, name, most) or b"").decode(errors="replace").rpartition("\n")
+    return text if hmac.compare_digest(signed.encode(), signature(text, word).encode()) else None
+
+
+def _bytes_left(folder, name, most):
     try:
         descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)
                              | getattr(os, "O_NONBLOCK", 0))
@@ -195,17 +220,18 @@ def _font_list(home):
 
 
 def main():
-    folder, seconds, megabytes, walls, attempts, program, *arguments = sys.argv[1:]
+    folder, seconds, megabytes, walls, attempts, readable, program, *arguments = sys.argv[1:]
+    word = sys.stdin.read()
     if walls == "walled":
         limit(int(seconds), int(megabytes))
-        wall_in(folder)
+        wall_in(folder, [path for path in readable.split(os.pathsep) if path])
     for name in LIBRARIES:
         importlib.import_module(name)
     sys.path.insert(0, folder)
     sys.argv = [program, *arguments]
     if int(attempts) >= 0:
         watch_attempts(folder, int(attempts))
-    runpy.run_path(program, run_name="__main__")
+    runpy.run_path(program, {"sign": lambda text: signature(text, word)}, run_name="__main__")
 
 
 def limit(seconds, megabytes):
@@ -219,7 +245,7 @@ def limit(seconds, megabytes):
         resource.setrlimit(kind, (value, value))
 
 
-def wall_in(folder):
+def wall_in(folder, readable=()):
     """From here on this process cannot leave `folder`, start a process or open a connection; nor can what it runs."""
     libc = _libc()
     if libc.prctl(38, 1, 0, 0, 0):  # PR_SET_NO_NEW_PRIVS
@@ -227,7 +253,7 @@ def wall_in(folder):
     # Without the capabilities of root, if it is root: nothing of its own, nothing to inherit (capset(2)).
     if libc.capset(struct.pack("Ii", 0x20080522, 0), bytes(24)):
         raise OSError(ctypes.get_errno(), "capabilities cannot be dropped")
-    _restrict_files(libc, folder)
+    _restrict_files(libc, folder, readable)
     _restrict_calls(libc)
 
 
@@ -239,7 +265,7 @@ READABLE = ["/usr", "/lib", "/lib64", "/opt", "/etc/ld.so.cache", "/etc/fonts", 
             "/proc", "/sys/devices/system", "/sys/fs/cgroup", "/dev/urandom", "/dev/zero"]
 
 
-def _restrict_files(libc, folder):
+def _restrict_files(libc, folder, readable):
     version = libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
     handled = (1 << (15 if version < 5 else 16)) - 1  # all that this version knows
     attributes = struct.pack("Q", handled)
@@ -247,7 +273,8 @@ def _restrict_files(libc, folder):
     if rules < 0:
         raise OSError(ctypes.get_errno(), "Landlock is refused")
     reading = EXECUTE | READ_FILE | READ_DIR
-    places = [(path, reading) for path in {*READABLE, sys.prefix, sys.base_prefix, str(Path(__file__).resolve())}]
+    places = [(path, reading) for path in {*READABLE, *readable, sys.prefix, sys.base_prefix,
+                                        str(Path(__file__).resolve())}]
     places += [(folder, handled & ~EXECUTE & ~NO_DEVICES), ("/dev/null", READ_FILE | WRITE_FILE | TRUNCATE)]
     for path, rights in places:
         if not os.path.exists(path):

@@ -1,5 +1,6 @@
 """Trying the code of a hand-in in the sandbox, and what came of it."""
 
+import ast
 import importlib.util
 import json
 import re
@@ -15,14 +16,18 @@ from kit.handin.opening import text_of
 from kit.settings.content_loss import PIXEL_TERMS, content_terms
 from kit.settings.schema import SECTIONS, SETTINGS, current_names
 
+TESTS = "tests/test_models.py"
 
-def check_code(root, folder, trusted, seconds, edition=None):
+
+def check_code(root, folder, trusted, seconds, edition=None, vgg=None):
     """Whether its networks and its training work: the tests of networks and a few updates, in a sandbox.
 
     They are tried in the new folder `folder`: the student's code with the machinery and the tests of the student
-    edition that was handed out, or of this kit, and with the settings of the run that was handed in.
+    edition that was handed out, or of this kit, and with the settings of the run that was handed in. `vgg` is a file of
+    VGG's weights under torchvision's name, for losses that need them.
     """
-    for name, text in (edition or _own_edition()).items():
+    edition = edition or _own_edition()
+    for name, text in edition.items():
         if name.endswith((".py", ".csv")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
@@ -34,11 +39,16 @@ def check_code(root, folder, trusted, seconds, edition=None):
         if file.parts[0] not in installed:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / file, folder / file)
-    (folder / "trial_settings.json").write_text(json.dumps(settings_of(root)), encoding="utf-8")
-    outcome = sandbox.run(folder / "kit" / "handin" / "smoke_test.py", [], folder, seconds, trusted=trusted)
+    (folder / "trial_settings.json").write_text(json.dumps(settings_of(root, vgg)), encoding="utf-8")
+    if vgg:  # where PyTorch keeps what it has downloaded; a link, for a copy could be changed, and takes long
+        kept = folder / sandbox.HOME / "hub" / "checkpoints"
+        kept.mkdir(parents=True)
+        (kept / Path(vgg).name).symlink_to(Path(vgg).resolve())
+    outcome = sandbox.run(folder / "kit" / "handin" / "smoke_test.py", [], folder, seconds, trusted=trusted,
+                          readable=[Path(vgg).resolve()] if vgg else [])
     tried = [Finding("code", "problem", f"it tried what no training needs: {sanitize(attempt)}")
              for attempt in outcome.attempts[:3]]
-    results = _read_trial(sandbox.read_left(folder, "trial.json"))
+    results = _read_trial(sandbox.read_left(folder, "trial.json", outcome.word))
     last = outcome.output.strip().splitlines()[-1:] or [""]
     limits = {"time": f"did not end within {seconds} seconds", "memory": "took more memory than there is for it",
               "disk": f"wrote more than {sandbox.DISK} MB or {sandbox.MOST_FILES} files",
@@ -54,7 +64,7 @@ def check_code(root, folder, trusted, seconds, edition=None):
                                                     f"installed here; install it to try it"))
             return findings
         findings.append(Finding("code", "problem", f"it cannot be imported: {error}"))
-    findings += _on_networks(results.get("networks"))
+    findings += _on_networks(results.get("networks"), _names_of_tests(edition.get(TESTS, "")))
     if NOT_HERE in training.get("error", ""):
         findings.append(Finding("training", "note", "it was not tried: it needs weights that are not here"))
     elif "error" in training:
@@ -66,10 +76,11 @@ def check_code(root, folder, trusted, seconds, edition=None):
     return [*findings, *tried]
 
 
-def settings_of(root):
+def settings_of(root, vgg=None):
     """The settings of the run that was handed in, as far as they say how its networks are built and trained.
 
-    A stranger's file: what is no setting, or no value that it may have, counts as not said.
+    A stranger's file: what is no setting, or no value that it may have, counts as not said. Without the weights of VGG
+    the content loss is the MSE where it needs them.
     """
     try:
         run = json.loads(text_of(root / RESULT / "result.json"))["run"]
@@ -82,7 +93,7 @@ def settings_of(root):
     if given.get("crop", 0) > 128 or given.get("scale", 4) != 4:  # the photograph is too small, or the set another
         given.pop("crop", None)
     given.pop("vgg_weights", None)
-    if any(name not in PIXEL_TERMS for name in content_terms(given.get("content_loss", "mse"))):
+    if not vgg and any(name not in PIXEL_TERMS for name in content_terms(given.get("content_loss", "mse"))):
         given["content_loss"] = "mse"  # its features are not here
     return given
 
@@ -106,12 +117,12 @@ def _lacking_package(error, root):
 def _own_edition():
     """What of this kit the code is tried with: name of the file → text."""
     home = KIT.parent
-    files = [*home.glob("*.py"), *KIT.rglob("*.py"), *KIT.rglob("*.csv"), home / "tests" / "test_models.py"]
+    files = [*home.glob("*.py"), *KIT.rglob("*.py"), *KIT.rglob("*.csv"), home / TESTS]
     return {file.relative_to(home).as_posix(): file.read_text(encoding="utf-8") for file in files}
 
 
 def _read_trial(content):
-    """What the trial wrote, as far as it has the right form; everything in it may be forged."""
+    """What the trial wrote, as far as it has the right form: names and messages in it are a stranger's."""
     try:
         content, results = json.loads(content), {}
         for part in ("modules", "networks", "training"):
@@ -130,11 +141,20 @@ def _read_trial(content):
         return {}
 
 
-def _on_networks(networks):
+def _names_of_tests(source):
+    """The names of the tests in a file: what has to be among the results, whatever the code of a hand-in does."""
+    return {node.name for node in ast.parse(source).body
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+def _on_networks(networks, wanted):
     if not networks or not networks.get("tests", ["error"]):
         return [Finding("networks", "problem", "none of their tests was run")]
     if "error" in networks:
         return [Finding("networks", "problem", networks["error"])]
+    if left := wanted - {row["test"].partition("[")[0] for row in networks["tests"]}:
+        return [Finding("networks", "problem", f"{len(left)} of their {len(wanted)} tests were not run, such as "
+                                               f"{min(left).removeprefix('test_').replace('_', ' ')}")]
     failed = [row for row in networks["tests"] if row["outcome"] == "failed"]
     passed = sum(row["outcome"] == "passed" for row in networks["tests"])
     reasons = {}  # a function that is missing fails many tests

@@ -208,6 +208,15 @@ def test_texts_are_read_whatever_windows_made_of_them(tmp_path):
 # --------------------------------------------------------------------------------------------- the class's table
 
 
+def test_of_a_download_nothing_is_left_out_in_silence(tmp_path):
+    with zipfile.ZipFile(tmp_path / "class.zip", "w") as archive:
+        archive.writestr("ann_1_assignsubmission_file_/hw.zip", "x")
+        archive.writestr("../bob_2_assignsubmission_file_/hw.zip", "x")
+    with pytest.raises(ValueError, match="holds ../bob_2.*leads out of the folder; unpack it by hand"):
+        classes.check_all(tmp_path / "class.zip", tmp_path / "out", progress=False)
+    assert not list((tmp_path / "out").rglob("hw.zip"))
+
+
 def test_a_class_from_its_download_to_its_table(tmp_path, monkeypatch):
     from kit.handin import check as handin
 

@@ -40,7 +40,7 @@ def hostile_data(folder, good):
     cells("odd_outputs", lambda cell: cell.update(outputs=["x"]))
     cells("odd_source", lambda cell: cell.update(source="\ud800"))
     path = member("nan") / "test.ipynb"
-    shown = shown_scores(path, "demo_test", "adversarial")
+    shown = shown_scores(path)["demo_test", "adversarial"]
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(f"{shown[0]:.2f} / {shown[1]:.4f}", "nan / nan"), encoding="utf-8")
     path = member("bicubic") / RESULT / "result.json"
@@ -152,7 +152,7 @@ def make_discriminator(cfg):
     torch.save({"w": torch.zeros(3)}, weights)
     path = member("forged") / "test.ipynb"
     text = path.read_text(encoding="utf-8")
-    shown = shown_scores(path, "demo_test", "adversarial")
+    shown = shown_scores(path)["demo_test", "adversarial"]
     assert f"{shown[0]:.2f} / " in text
     path.write_text(text.replace(f"{shown[0]:.2f} / ", "31.23 / "), encoding="utf-8")
     path = member("unwritten") / "report.md"
@@ -177,10 +177,10 @@ def test_each_of_a_class_gets_the_verdict_it_deserves_and_the_machine_is_unharme
     folder, canary, calls = members
     whole, other_code = handin.check_code, ("good", "other_names", *HOSTILE)  # the others' code is that of the first
 
-    def only_where_code_matters(root, folder, trusted, seconds, edition):
+    def only_where_code_matters(root, folder, trusted, seconds, edition, vgg):
         if root.name not in other_code:
             return []
-        return whole(root, folder, trusted, 8 if root.name == "endless" else seconds, edition)
+        return whole(root, folder, trusted, 8 if root.name == "endless" else seconds, edition, vgg)
 
     monkeypatch.setattr(handin, "check_code", only_where_code_matters)
     arguments = ["check", str(folder), "--out", str(tmp_path / "out"), "--lists", str(student / "data" / "lists")]

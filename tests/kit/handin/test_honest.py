@@ -12,10 +12,10 @@ from PIL import Image
 
 import create_data_lists
 import utils
-from helpers import ROOT, copy_kit
+from helpers import ROOT, copy_kit, walls
 from imresize import imresize
 from kit.handin import report, trial
-from kit.handin.check import check_files
+from kit.handin.check import check_files, check_numbers
 from kit.handin.contents import NEEDED, RESULT
 from kit.handin.findings import NOT_HERE
 from kit.handin.notebooks import check_notebooks, shown_scores
@@ -54,7 +54,7 @@ def test_cells_before_the_kits_first_one_are_excused_and_named(tmp_path):
     assert one.verdict == "problem" and "changed after it had been executed, for example in cell [5]" in one.text
 
 
-TABLE = """method       Set5 (5 pictures)
+TABLE = """method       Set5 (5)
 ───────────  ─────────────────────────
 bicubic      28.42 / 0.8101 / 7.37
 adversarial  29.13 / 0.8402 / 4.96
@@ -66,8 +66,26 @@ def test_a_table_that_is_printed_is_a_table(tmp_path, before):
     for output in (nbformat.v4.new_output("stream", text=before + TABLE),
                    nbformat.v4.new_output("execute_result", data={"text/plain": before + TABLE}, execution_count=1)):
         notebook(tmp_path / "test.ipynb", "print(table)", outputs=[output])
-        assert shown_scores(tmp_path / "test.ipynb", "Set5", "adversarial") == (29.13, 0.8402)
-        assert shown_scores(tmp_path / "test.ipynb", "Set14", "adversarial") is None
+        assert shown_scores(tmp_path / "test.ipynb") == {("Set5", "bicubic"): (28.42, 0.8101),
+                                                         ("Set5", "adversarial"): (29.13, 0.8402)}
+
+
+def test_the_tables_of_a_report_are_those_of_the_notebook(tmp_path):
+    table = "| PSNR / SSIM | Set5 (5) |\n| --- | ---: |\n| bicubic | 28.42 / 0.8101 |\n| adversarial | {} |\n"
+    notebook(tmp_path / "test.ipynb", "print(table)", outputs=[nbformat.v4.new_output("stream", text=TABLE)])
+
+    def said(generated, own="29.13 / 0.8402"):
+        (tmp_path / "report.md").write_text(f"<!-- kit: scores -->\n{table.format(generated)}<!-- /kit -->\n\n"
+                                            f"{table.format(own)}", encoding="utf-8")
+        return [(one.verdict, one.text) for one in check_numbers(tmp_path)]
+
+    assert said("29.13 / 0.8402 / 4.96") == said("29.14 / 0.8401") == []
+    assert said("31.13 / 0.8402") == [("problem", "a table says 31.13 / 0.8402 of 'adversarial' on Set5, but "
+                                                  "test.ipynb 29.13 / 0.8402; run python -m kit report again")]
+    ((verdict, text),) = said("29.13 / 0.8402", "28.9 / 0.8402")
+    assert verdict == "note" and text.endswith("is it of another run?")
+    (tmp_path / "test.ipynb").unlink()
+    assert said("31.13 / 0.8402") == []  # which is missing is said already
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -90,25 +108,36 @@ def test_own_words_count_with_or_without_the_hint(tmp_path, language):
 @pytest.fixture
 def tried(tmp_path, monkeypatch):
     """What `check_code` says when the trial has left these results; and what it was tried with."""
-    def check(files=(), **results):
+    def check(files=(), word="word", **results):
         for name, text in {"models.py": "", **dict(files)}.items():
             (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "root" / name).write_text(text, encoding="utf-8")
 
-        def run(program, arguments, folder, seconds, trusted):
-            (folder / "trial.json").write_text(json.dumps(results), encoding="utf-8")
-            return Outcome(0, None, "", [], 1.0)
+        def run(program, arguments, folder, seconds, trusted, readable=()):
+            text = json.dumps(results)
+            (folder / "trial.json").write_text(f"{text}\n{trial.sandbox.signature(text, word)}", encoding="utf-8")
+            return Outcome(0, None, "", [], 1.0, "word")
 
         monkeypatch.setattr(trial.sandbox, "run", run)
         folder = tmp_path / f"trial{len(list(tmp_path.iterdir()))}"
-        findings = trial.check_code(tmp_path / "root", folder, False, 10, edition={"kit/x.py": ""})
+        edition = {"kit/x.py": "", trial.TESTS: "def test_t(): ..."}
+        findings = trial.check_code(tmp_path / "root", folder, False, 10, edition)
         return [f"{one.verdict} {one.what}: {one.text}" for one in findings], folder
 
     return check
 
 
-FINE = {"modules": {}, "networks": {"tests": [{"test": "t", "paper": False, "outcome": "passed", "why": ""}]},
+FINE = {"modules": {}, "networks": {"tests": [{"test": "test_t[1]", "paper": False, "outcome": "passed", "why": ""}]},
         "training": {"phases": ["warmup"]}}
+
+
+def test_results_that_somebody_else_has_written_count_for_nothing(tried):
+    assert not [one for one in tried(**FINE)[0] if one.startswith("problem")]
+    said, _ = tried(word="guessed", **FINE)
+    assert any(one.startswith("problem networks: none of their tests was run") for one in said)
+    assert any("ended on its own, with status 0" in one for one in said)
+    other = {**FINE, "networks": {"tests": [{"test": "test_u", "paper": False, "outcome": "passed", "why": ""}]}}
+    assert "problem networks: 1 of their 1 tests were not run, such as t" in tried(**other)[0]
 
 
 def test_a_package_that_is_not_installed_is_no_fault(tried):
@@ -124,6 +153,42 @@ def test_weights_that_are_not_here_are_no_fault(tried):
     error = f"ConnectionError: the VGG19 weights could not be downloaded ({NOT_HERE})"
     assert "note training: it was not tried: it needs weights that are not here" in tried(
         **{**FINE, "training": {"error": error}})[0]
+
+
+OF_FEATURES = """
+from kit.settings.recipes import settings
+from kit.training import trainer
+from kit.training.phases import Phase
+from kit.vgg import VGGFeatures
+from models import make_discriminator, make_generator
+
+def features_epoch(generator, batches):
+    features = VGGFeatures(2, 2)
+    for lr, hr in batches:
+        loss = (features(generator(lr)) - features(hr)).square().mean()
+        generator.descend(loss)
+        yield {"feature_loss": loss}
+
+class Trainer(trainer.Trainer):
+    def __init__(self, cfg, progress=True):
+        phases = [Phase("features", features_epoch, 1, 1e-4)]
+        super().__init__(cfg, phases, make_generator, make_discriminator, {}, progress)
+"""
+
+
+@walls
+@pytest.mark.parametrize("name, verdict", [("vgg19-dcbb9e9d.pth", "ok"), (None, "note")])
+def test_losses_of_vgg_are_tried_with_its_weights_where_these_are_given(name, verdict, vgg19_weights, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "models.py").write_bytes((ROOT / "models.py").read_bytes())
+    (root / "solver.py").write_text(OF_FEATURES, encoding="utf-8")
+    if name:
+        (tmp_path / name).symlink_to(vgg19_weights[0])
+    edition = trial._own_edition() | {trial.TESTS: "def test_t(): ..."}
+    found = trial.check_code(root, tmp_path / "trial", False, 60, edition, tmp_path / name if name else None)
+    assert [one.verdict for one in found if one.what == "training"] == [verdict], found
+    assert not any("tried what no training needs" in one.text for one in found)
 
 
 def test_packages_of_ones_own_are_tried_unless_they_are_called_like_an_installed_one(tried):
@@ -224,7 +289,7 @@ def test_pictures_under_other_names_and_of_other_formats_are_measured_and_told(s
 
 
 @pytest.mark.parametrize("noise, verdict, words", [
-    (0, "problem", "more than any network can reach: are the originals in them?"),
+    (0, "problem", "they are the originals themselves"), (1, "problem", "are the originals in them?"),
     (4, "problem", "more than any network can reach"), (16, None, "")])
 def test_scores_that_no_network_reaches(set5, noise, verdict, words):
     root, lists, originals = set5
@@ -232,7 +297,7 @@ def test_scores_that_no_network_reaches(set5, noise, verdict, words):
     for name, original in originals.items():
         noisy = np.clip(original + random.normal(0, noise, original.shape), 0, 255).round().astype(np.uint8)
         utils.save_picture(root / RESULT / "Set5" / f"{name}.png", noisy)
-    found = [one for one in said_of(root, lists) if "dB on Set5" in one]
+    found = [one for one in said_of(root, lists) if "dB on Set5" in one or "themselves" in one]
     assert len(found) == (verdict is not None) and all(one.startswith(verdict) and words in one for one in found)
 
 

@@ -81,12 +81,35 @@ def test_what_a_program_leaves_is_not_followed(removed, tmp_path):
                        encoding="utf-8")
     outcome = sandbox.run(program, [], program.parent, 30)
     assert outcome.output.strip() == "done", outcome
+
+    def signed(text, word=outcome.word):
+        return f"{text}\n{sandbox.signature(text, word)}"
+
+    (tmp_path / "secret").write_text(signed("secret"), encoding="utf-8")
     os.symlink(tmp_path / "secret", program.parent / "link")
     os.mkfifo(program.parent / "pipe")
-    (program.parent / "large").write_bytes(bytes(2 * 2**20))
-    assert [sandbox.read_left(program.parent, name) for name in ("link", "pipe", "large", "a", "none")] == [None] * 5
+    files = {"large": signed("x" * 2**20), "unsigned": "x\n", "forged": signed("x", "guessed"), "fine": signed("x")}
+    for name, text in files.items():
+        (program.parent / name).write_text(text, encoding="utf-8")
+    left = {name: sandbox.read_left(program.parent, name, outcome.word)
+            for name in [*files, "link", "pipe", "a", "none"]}
+    assert {name: text for name, text in left.items() if text is not None} == {"fine": "x"}
     sandbox.remove(program.parent)
     assert not program.parent.exists()
+
+
+@walls
+def test_it_reads_what_it_is_given_and_signs_what_it_writes(tmp_path):
+    (tmp_path / "work").mkdir()
+    given, other = tmp_path / "weights.pth", tmp_path / "other"
+    for file in (given, other):
+        file.write_text("weights", encoding="utf-8")
+    program = tmp_path / "work" / "program.py"
+    program.write_text(f"print(open({str(given)!r}).read(), sign('x'))\n"
+                       + "\n".join(f"try: open({str(file)!r}, {mode!r})\nexcept OSError: print('refused')"
+                                   for file, mode in [(other, "r"), (given, "a")]), encoding="utf-8")
+    outcome = sandbox.run(program, [], tmp_path / "work", 30, readable=[given])
+    assert outcome.output.split() == ["weights", sandbox.signature("x", outcome.word), "refused", "refused"]
 
 
 def test_without_walls_only_ones_own_code_is_run(monkeypatch, tmp_path):
