@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kit.console import Parser, did_you_mean
 from teacher import classes, handout, outcomes, rating, scores, similarity, submissions
+from teacher.course import read_course
 
 
 def main(arguments=None):
@@ -15,6 +16,8 @@ def main(arguments=None):
     edition = commands.add_parser("handout", help="make the student edition: the kit without its solution")
     edition.add_argument("--out", default="handout", metavar="PATH", help="a new folder, or a file that ends in .zip "
                          "(default: %(default)s)")
+    edition.add_argument("--course", metavar="INI", help="deadline, where to hand in, and marks, for students: a copy of "
+                         "teacher/course.ini, filled in")
     look = commands.add_parser("check", help="look through the hand-ins of a class")
     look.add_argument("folder", help="what the learning platform gives: its download, or that unpacked")
     look.add_argument("--names", metavar="REGEX", help="how names of hand-ins are built, where it is unusual: a "
@@ -69,9 +72,9 @@ def main(arguments=None):
 
 
 def _handout(options):
-    names = handout.make(options.out)
-    print(f"{options.out}: the student edition, {len(names)} files; README.md and README.zh.md say what it is. "
-          f"Its pages on data, deadlines and marks are yours to complete")
+    names = handout.make(options.out, course=read_course(options.course) if options.course else None)
+    print(f"{options.out}: the student edition, {len(names)} files; README.md and README.zh.md say what it is"
+          + ("" if options.course else "; --course fills in deadline and marks"))
 
 
 def _check(options):

@@ -27,6 +27,7 @@ from kit.handin.opening import LARGEST
 from kit.handin.pictures import PSNR_TOLERANCE
 from kit.handin.report import PEN, SECTIONS
 from kit.settings.recipes import RECIPES, settings
+from teacher.course import told
 
 HOME = KIT.parent  # of the whole kit
 TEMPLATES = Path(__file__).with_name("handout")
@@ -37,16 +38,19 @@ STUB = 'raise NotImplementedError("{}: yours to write")  # YOUR CODE HERE'
 FILES = ["Makefile", "requirements.txt", "pyproject.toml", "LICENSE", ".gitignore",
          "tests/test_models.py"]
 # What of kit/ they do not get.
-LEFT_OUT = ["kit/tools/benchmark.py", "kit/tools/compare_recipes.py"]
+LEFT_OUT = ["kit/tools/benchmark.py", "kit/tools/compare_recipes.py", "kit/tools/gpu.py",
+            "kit/lessons/failures.py"]  # (what keeps a training from failing is theirs to find)
 
 
-def make(out, home=HOME):
+def make(out, home=HOME, course=None):
     """Write the student edition to a new folder, or to a zip if `out` ends in .zip; gives the names of its files.
+
+    `course` is a `teacher.course.Course`, whose deadline and marks its READMEs then say.
 
     Raises FileExistsError for a folder that is there already, and ValueError for marks that do not fit together.
     """
     out = Path(out)
-    files = contents(home)
+    files = contents(home, course)
     if out.suffix == ".zip":
         with write_whole(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in files.items():
@@ -64,7 +68,7 @@ def make(out, home=HOME):
     return list(files)
 
 
-def contents(home=HOME):
+def contents(home=HOME, course=None):
     """The files of the student edition: name → text."""
     files, home = {}, Path(home)
     machinery = [path.relative_to(home).as_posix() for path in (home / "kit").rglob("*")
@@ -77,7 +81,7 @@ def contents(home=HOME):
     digests = {name.removeprefix("kit/"): handin.text_digest(text) for name, text in files.items()
                if name.startswith("kit/") and name.endswith(".py")}
     files[f"kit/{handin.HANDED_OUT}"] = json.dumps(digests, indent=1) + "\n"
-    facts = _facts(files)
+    facts = {**_facts(files), **told(course)}
     for language, name in [("en", "README.md"), ("zh", "README.zh.md")]:
         text = (TEMPLATES / f"README.{language}.md").read_text(encoding="utf-8")
         files[name] = re.sub(r"\{(\w+)\}", lambda found, language=language: _fact(facts, found[1], language), text)

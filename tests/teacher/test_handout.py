@@ -31,7 +31,8 @@ def test_what_is_taken_out_and_put_back_is_the_kit_byte_for_byte(name):
         assert student[position:position + len(between) + len(new)] == between + new
         again, position = again + between + old, position + len(between) + len(new)
     assert again + student[position:] == text
-    assert bool(pieces) == (name in ("models.py", "solver.py", "kit/settings/recipes.py", "Makefile"))
+    assert bool(pieces) == (name in ("models.py", "solver.py", "kit/settings/recipes.py", "kit/lessons/__init__.py",
+                                     "Makefile"))
 
 
 def test_the_student_edition_has_no_solution_in_it(edition):
@@ -45,6 +46,7 @@ def test_the_student_edition_has_no_solution_in_it(edition):
             text = path.read_text(encoding="utf-8")  # everything is text: nothing compiled, no weights
             assert not [line for line in lines if line in text], path
             assert "BEGIN SOLUTION" not in text and "BEGIN PROMPT" not in text, path
+            assert "warmup_epoch(" not in text and "UNPROTECTED" not in text, path  # nor what leads straight to it
     names = {path.relative_to(edition).as_posix() for path in edition.rglob("*") if path.is_file()}
     assert not [name for name in names if name.startswith(("teacher", ".git/", ".ci")) or "own_models" in name]
     assert {"README.md", "README.zh.md", *NOTEBOOKS, ".gitignore"} <= names
