@@ -5,9 +5,11 @@ import json
 import sys
 from pathlib import Path
 
-from kit.console import Parser, did_you_mean
-from teacher import classes, handout, outcomes, rating, scores, similarity, submissions
+from kit.console import Parser, Table, did_you_mean
+from kit.files import write_csv
+from teacher import classes, feedback, grades, handout, outcomes, rating, scores, similarity, summary
 from teacher.course import read_course
+from teacher.roster import read_own, read_roster
 
 
 def main(arguments=None):
@@ -16,8 +18,8 @@ def main(arguments=None):
     edition = commands.add_parser("handout", help="make the student edition: the kit without its solution")
     edition.add_argument("--out", default="handout", metavar="PATH", help="a new folder, or a file that ends in .zip "
                          "(default: %(default)s)")
-    edition.add_argument("--course", metavar="INI", help="deadline, where to hand in, and marks, for students: a copy of "
-                         "teacher/course.ini, filled in")
+    edition.add_argument("--course", metavar="INI", help="deadline, where to hand in, and marks, to be told to "
+                         "students: a copy of teacher/course.ini, filled in")
     look = commands.add_parser("check", help="look through the hand-ins of a class")
     look.add_argument("folder", help="what the learning platform gives: its download, or that unpacked")
     look.add_argument("--names", metavar="REGEX", help="how names of hand-ins are built, where it is unusual: a "
@@ -61,9 +63,34 @@ def main(arguments=None):
                        "given several times)")
     table.add_argument("--out", default="results/scores", metavar="DIR", help="for mos.csv, mos_pictures.csv and "
                        "mos.png (default: %(default)s)")
+    marks = commands.add_parser("grades", help="from checks, opinion scores and marks of reports to a grade file")
+    marks.add_argument("--marks", default="results/marks.csv", metavar="CSV", help="where you mark the reports: made, "
+                       "if it is not there, and completed by new hand-ins (default: %(default)s)")
+    marks.add_argument("--course", metavar="INI", help="weights, rubric and late days: a copy of teacher/course.ini")
+    marks.add_argument("--into", metavar="CSV", help="fill the grades into a copy of Moodle's grading worksheet, of "
+                       "Canvas' exported grade book, or of another file with a row for each student")
+    marks.add_argument("--column", metavar="NAME", help="the column of that file, if it cannot be guessed")
+    marks.add_argument("--out", default="results/grades", metavar="DIR", help="for grades.csv and the copy (default: "
+                       "%(default)s)")
+    back = commands.add_parser("feedback", help="make a page for each student, and a zip of them for Moodle")
+    back.add_argument("--language", choices=feedback.WORDS, default="en", help="default: %(default)s")
+    back.add_argument("--out", default="results/feedback", metavar="DIR", help="default: %(default)s")
+    whole = commands.add_parser("summary", help="make a page of the whole class")
+    whole.add_argument("--out", default="results/summary.html", metavar="FILE", help="default: %(default)s")
+    for command in (marks, back, whole):
+        command.add_argument("--checks", default="results/checks", metavar="DIR", help="what `check` wrote (default: "
+                             "%(default)s)")
+        command.add_argument("--scores", default="results/scores", metavar="DIR", help="what `scores` wrote, if it is "
+                             "there (default: %(default)s)")
+    for command in (back, whole):
+        command.add_argument("--grades", default="results/grades/grades.csv", metavar="CSV", help="what `grades` "
+                             "wrote, if it is there (default: %(default)s)")
+        command.add_argument("--list", default="data/lists/Set5.csv", metavar="CSV", help="of the graded pictures "
+                             "(default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
         {"handout": _handout, "check": _check, "similarity": _similarity, "rating": _rating, "scores": _scores,
+         "grades": _grades, "feedback": _feedback, "summary": _summary,
          "outcomes": lambda options: print(outcomes.write(options.out, options.seeds))}[options.command](options)
     except KeyboardInterrupt:
         sys.exit("stopped; what was found is kept, and the same command goes on from there")
@@ -80,7 +107,7 @@ def _handout(options):
 def _check(options):
     if options.vgg and not Path(options.vgg).is_file():
         raise FileNotFoundError(f"--vgg: there is no file {options.vgg}")
-    roster = submissions.read_roster(options.roster) if options.roster else None
+    roster = read_roster(options.roster) if options.roster else None
     rows = classes.check_all(options.folder, options.out, options.lists, options.jobs, options.again, options.seconds,
                              pattern=options.names, roster=roster, vgg=options.vgg)
     missing = [row for row in rows if row["complete"] == "missing"]
@@ -132,6 +159,56 @@ def _scores(options):
     print("\n" + scores.score_table(results) + "\n\n" + scores.rater_table(raters) + "\n")
     scores.save(results, options.out)
     print(f"mos.csv, mos_pictures.csv and mos.png are in {options.out}")
+
+
+def _grades(options):
+    course, checks = read_course(options.course), _checks(options)
+    opinions = _if_there(Path(options.scores, "mos.csv"))
+    marks = grades.make_marks(options.marks, checks, course)
+    rows = grades.grades(checks, read_own(opinions) if opinions else [], marks, course)
+    target = Path(options.out, "grades.csv")
+    write_csv(target, rows, grades.FIELDS, for_spreadsheets=True)
+    shown = ["handin", "name", "checks", "pictures", "report", "late_days", "points", "open"]
+    print(Table([[row[key] for key in shown] for row in rows], shown, left=2))
+    print(f"\n{sum(row['points'] != '' for row in rows)} of {len(rows)} have a grade, in {target}; reports are marked "
+          f"in {options.marks}")
+    if options.into:
+        copy = Path(options.out, Path(options.into).name)
+        if copy.resolve() == Path(options.into).resolve():
+            raise ValueError(f"--into: {copy} would be overwritten; give another --out")
+        written, without, left = grades.fill(options.into, copy, rows, course, options.column)
+        print(f"{copy}: {written} grades filled in")
+        for names, what in ((without, "in it, without a grade"), (left, "have a grade and are not in it")):
+            if names:
+                print(f"{what}: {', '.join(names)}")
+
+
+def _feedback(options):
+    _checks(options)
+    pages = feedback.make(options.checks, options.out, options.list,
+                          _if_there(Path(options.scores, "mos_pictures.csv")), _if_there(options.grades),
+                          options.language)
+    print(f"{len(pages)} pages are in {options.out}; {Path(options.out, 'feedback.zip')} is for Moodle's "
+          '"Upload multiple feedback files in a zip"')
+
+
+def _summary(options):
+    _checks(options)
+    opinions = options.scores if _if_there(Path(options.scores, "mos.csv")) else None
+    summary.make(options.checks, options.out, options.list, opinions, _if_there(options.grades))
+    print(options.out)
+
+
+def _checks(options):
+    """The rows of what `check` has found."""
+    file = Path(options.checks, "checks.csv")
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not there: run python -m teacher check first, or say where with --checks")
+    return read_own(file)
+
+
+def _if_there(path):
+    return path if Path(path).is_file() else None
 
 
 if __name__ == "__main__":

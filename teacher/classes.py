@@ -16,7 +16,8 @@ from kit.handin.check import check
 from kit.handin.findings import Finding, as_dict, sanitize
 from kit.handin.opening import is_archive, is_junk
 from teacher import handout
-from teacher.submissions import match, submissions
+from teacher.roster import match
+from teacher.submissions import submissions
 
 FIELDS = ["handin", "student_id", "name", "platform_id", "late", "attempt", "complete", "problems", "notes", "psnr",
           "ssim", "findings"]
@@ -37,7 +38,7 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
     pattern : str, optional
         Another regular expression for names.
     roster : list of dict, optional
-        Who should have handed in, see `teacher.submissions.read_roster`; those who have not get a row, too.
+        Who should have handed in, see `teacher.roster.read_roster`; those who have not get a row, too.
     lists, seconds, vgg
         As for `kit.handin.check.check`.
     jobs : int

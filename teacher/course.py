@@ -65,6 +65,8 @@ def read_course(file=None):
                     number("pictures", "none", 1), number("pictures", "full", 1),
                     {name: number("report", name) for name in parser["report"]}, number("late", "free_days"),
                     number("late", "percent_per_day"))
+    if clash := course.rubric.keys() & {"handin", "student_id", "name", "late_days", "checks", "comment"}:
+        raise ValueError(f"{file}: [report] {min(clash)!r} is another column of the table of marks; call it otherwise")
     if not course.none < course.full <= 5:
         raise ValueError(f"{file}: [pictures] full must be more than none, and at most 5")
     if not course.points or course.marks["report"] and not sum(course.rubric.values()):

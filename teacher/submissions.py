@@ -1,12 +1,11 @@
 """Who has handed in what: student, attempt and lateness, from the names that learning platforms give to files."""
 
-import csv
 import re
 from collections import defaultdict, namedtuple
 from pathlib import Path
 
 from kit.handin.findings import sanitize
-from kit.handin.opening import ARCHIVES, UNREADABLE, is_archive, is_junk, text_of
+from kit.handin.opening import ARCHIVES, UNREADABLE, is_archive, is_junk
 
 # `path` is what `kit.handin.opening.opened` takes; `order` grows with the time at which a platform took it; `older` are
 # the attempts before it, which are not looked at.
@@ -93,62 +92,3 @@ def _newest(group):
     if whole:
         return whole[-1]._replace(older=tuple(one.path for one in whole[:-1]))
     return max(group, key=age)._replace(path=[one.path for one in group])
-
-
-# ------------------------------------------------------------------------------------------------ the roster
-
-# How platforms call the columns of a class list, in small letters.
-COLUMNS = {"student_id": ["学号", "student id", "student_id", "id number", "sis user id", "sis login id", "number"],
-           "name": ["姓名", "name", "full name", "student", "学生姓名"],
-           "platform_id": ["id", "user id", "participant", "identifier"], "email": ["email", "email address", "邮箱"]}
-
-
-def read_roster(file):
-    """A class list, a CSV as platforms export it: a list of dictionaries with student_id, name, platform_id, email.
-
-    Raises ValueError for a file without a column for numbers or names.
-    """
-    text = text_of(file)
-    rows = list(csv.DictReader(text.splitlines(), dialect=_dialect(text)))
-
-    def column(names):
-        return next((name for name in (rows[0] if rows else {}) if name and name.strip().lower() in names), None)
-
-    fields = {key: column(names) for key, names in COLUMNS.items()}
-    first, last = column(["first name", "名"]), column(["last name", "surname", "姓"])
-    if not fields["student_id"] and not fields["name"] and not (first and last):
-        raise ValueError(f"{file}: has no column for numbers or names; give one the header student_id or name")
-    found = []
-    for row in rows:
-        person = {key: (row.get(field) or "").strip() if field else "" for key, field in fields.items()}
-        if not person["name"] and first and last:
-            person["name"] = f"{(row[first] or '').strip()} {(row[last] or '').strip()}".strip()
-        person["platform_id"] = re.sub(r"\D", "", person["platform_id"])  # "Participant 12345"
-        if person["student_id"] or person["name"]:
-            found.append(person)
-    return found
-
-
-def _dialect(text):
-    header = (text.splitlines() or [""])[0]
-    return csv.excel_tab if "\t" in header else type("Dialect", (csv.excel,), {
-        "delimiter": ";" if header.count(";") > header.count(",") else ","})
-
-
-def match(roster, found):
-    """Who of a roster has handed in: a list of (person, Submission or None), and the submissions of nobody in it."""
-    rest, pairs = list(found), []
-    for person in roster:
-        one = next((one for one in rest if _is(person, one)), None)
-        pairs.append((person, one))
-        if one:
-            rest.remove(one)
-    return pairs, rest
-
-
-def _is(person, one):
-    for key in ("student_id", "platform_id"):
-        if person[key] and getattr(one, key):
-            return person[key].lower() == getattr(one, key).lower()
-    letters = [sorted(re.findall(r"\w", name.lower())) for name in (person["name"], one.name)]
-    return letters[0] != [] and letters[0] == letters[1]  # the same: "Li Wei", "WeiLi", "liwei"

@@ -36,7 +36,8 @@ def test_a_courses_own_facts(tmp_path, encoding):
     ("[marks]\npicture = 3", r"\[marks\] has no entry 'picture'.*did you mean 'pictures'"),
     ("[marks]\nchecks = many", r"\[marks\] checks must be a number from 0 on, not 'many'"),
     ("[course]\ndeadline = tomorrow", "deadline must be like 2026-12-31 23:59, not 'tomorrow'"),
-    ("[pictures]\nfull = 1", "full must be more than none"), ("[report]\n", "no rubric"), ("checks = 3", "section")])
+    ("[pictures]\nfull = 1", "full must be more than none"), ("[report]\n", "no rubric"),
+    ("[report]\ncomment = 3", "'comment' is another column"), ("checks = 3", "section")])
 def test_what_makes_no_sense_is_refused_with_its_place(tmp_path, line, words):
     (tmp_path / "course.ini").write_text(line, encoding="utf-8")
     with pytest.raises(ValueError, match=f"course.ini: .*{words}"):

@@ -10,7 +10,8 @@ import pytest
 
 from kit.handin.opening import Refused, opened, text_of
 from teacher import classes
-from teacher.submissions import match, read_roster, submissions
+from teacher.roster import match, read_roster
+from teacher.submissions import submissions
 
 
 def put(folder, *names):
@@ -83,6 +84,10 @@ def test_a_roster_without_numbers_goes_by_names_and_one_without_both_is_refused(
     (tmp_path / "a.csv").write_text("Student,ID\n\"Wang, Fang\",5512\nLi Wei,5514\n", encoding="utf-8")
     found, _ = submissions(put(tmp_path / "in", "wangfang_5512_9_hw.zip", "liwei.zip"))
     assert all(one for _, one in match(read_roster(tmp_path / "a.csv"), found)[0])
+    (tmp_path / "same.csv").write_text("姓名,学号\n张伟,\n张伟,2021012345\n李娜,\n", encoding="utf-8")
+    found, _ = submissions(put(tmp_path / "in2", "张伟_1_assignsubmission_file_/", "李娜_2_assignsubmission_file_/"))
+    pairs, others = match(read_roster(tmp_path / "same.csv"), found)  # two of one name: nobody can tell whose it is
+    assert [one and one.name for _, one in pairs] == [None, None, "李娜"] and [one.name for one in others] == ["张伟"]
     (tmp_path / "b.csv").write_text("mark\n5\n", encoding="utf-8")
     with pytest.raises(ValueError, match="no column for numbers or names"):
         read_roster(tmp_path / "b.csv")
