@@ -27,7 +27,7 @@ td.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space:
 th button {{ font: inherit; font-weight: bold; border: 0; background: none; padding: 0; cursor: pointer }}
 th button::after {{ content: " ↕"; color: #999 }}
 .problem {{ color: #a00 }} .note {{ color: #850 }} .ok {{ color: #060 }}
-.row {{ display: flex; flex-wrap: wrap; gap: 1em }} figure {{ margin: 0; flex: 1 1 260px; max-width: 512px }}
+.row {{ display: flex; flex-wrap: wrap; gap: 1em; margin-bottom: 1em }} figure {{ margin: 0; flex: 1 1 260px; max-width: 512px }}
 figure img {{ width: 100%; image-rendering: auto; display: block }} figcaption {{ font-size: .9em }}
 {style}</style>
 <body>
@@ -67,5 +67,5 @@ def drawing(picture, kind, caption="", **options):
     file = io.BytesIO()
     picture.save(file, kind, **options)
     data = base64.b64encode(file.getvalue()).decode()
-    return (f'<figure><img alt="{text(caption)}" src="data:image/{kind.lower()};base64,{data}">'
-            f"<figcaption>{text(caption)}</figcaption></figure>")
+    shown = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
+    return f'<figure><img alt="{text(caption)}" src="data:image/{kind.lower()};base64,{data}">{shown}</figure>'

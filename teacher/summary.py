@@ -1,6 +1,7 @@
 """One page for the instructor: the class as a table, how scores are spread, best and worst pictures, who is missing."""
 
 import io
+import json
 from pathlib import Path
 
 from PIL import Image
@@ -53,6 +54,10 @@ def make(checks, out, csv_file="data/lists/Set5.csv", opinions=None, grades=None
     mean = {row["handin"]: row["mos"] for row in read_own(Path(opinions, "mos.csv"))} if opinions else {}
     points = {row["handin"]: row["points"] for row in read_own(grades)} if grades else {}
     for row in rows:
+        row["found"] = []
+        if row["handin"]:
+            found = json.loads((checks / f"{row['handin']}.json").read_bytes())["findings"]
+            row["found"] = [one for one in found if one["verdict"] != "ok"]
         row["opinion"], row["points"] = mean.get(row["handin"], ""), points.get(row["handin"], "")
     there = [row for row in rows if row["complete"] != "missing"]
     missing = [row for row in rows if row["complete"] == "missing"]
@@ -79,7 +84,8 @@ def _table(rows):
         verdict = "ok" if row["complete"] == "yes" else "problem"
         return (f"<tr><td>{who}<td class='{verdict}'>{text(cells[0])}"
                 + "".join(f"<td class='number'>{text(cell)}" for cell in cells[1:])
-                + f"<td class='findings'>{'<br>'.join(text(one) for one in row['findings'].split('; '))}")
+                + "<td class='findings'>" + "".join(f"<div class='{one['verdict']}'>{text(one['what'])}: "
+                                                    f"{text(one['text'])}</div>" for one in row["found"]))
 
     titles = "".join(f"<th><button>{title}</button>" for title in COLUMNS)
     return (f'<div class="wide"><table><thead><tr>{titles}</thead><tbody>{"".join(map(line, rows))}</tbody></table>'
@@ -99,7 +105,7 @@ def _histogram(title, values):
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)
     plt.close(figure)
-    return drawing(Image.open(file), "PNG", f"{title}, {len(values)} hand-ins")
+    return drawing(Image.open(file), "PNG")
 
 
 def _extremes(checks, rows, csv_file, rated):
