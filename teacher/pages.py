@@ -27,7 +27,8 @@ td.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space:
 th button {{ font: inherit; font-weight: bold; border: 0; background: none; padding: 0; cursor: pointer }}
 th button::after {{ content: " ↕"; color: #999 }}
 .problem {{ color: #a00 }} .note {{ color: #850 }} .ok {{ color: #060 }}
-.row {{ display: flex; flex-wrap: wrap; gap: 1em; margin-bottom: 1em }} figure {{ margin: 0; flex: 1 1 260px; max-width: 512px }}
+.row {{ display: flex; flex-wrap: wrap; gap: 1em; margin-bottom: 1em }}
+figure {{ margin: 0; flex: 1 1 260px; max-width: 512px }}
 figure img {{ width: 100%; image-rendering: auto; display: block }} figcaption {{ font-size: .9em }}
 {style}</style>
 <body>

@@ -19,6 +19,7 @@ from datasets import TestDataset
 from kit.files import write_whole
 from kit.handin.contents import RESULT
 from kit.handin.findings import sanitize
+from kit.handin.pictures import picture_file
 from utils import pixels_of, read_picture, to_rgb
 
 ORIGINAL, NEAREST = "(original)", "(nearest neighbour)"  # the anchors, as the key calls them
@@ -81,14 +82,14 @@ def make_page(handins, csv_file, out, raters=None, times=None, scale=4, calibrat
 
 
 def find_pictures(folder, pairs, graded=None):
-    """The pictures of a hand-in: name of the pair → uint8 picture, as far as there are PNGs of these names in it.
+    """The pictures of a hand-in: name of the pair → uint8 picture, as far as there are files of these names in it.
 
     `graded` is the name of the set. A picture that cannot be read, or is of another size than the original, is left out
     and named on the screen.
     """
     found = {}
     for pair in pairs:
-        file = picture_file(folder, pair.name, graded)
+        file = picture_in(folder, pair.name, graded)
         try:
             if file and pixels_of(file) > 4 * pair.hr.shape[0] * pair.hr.shape[1]:
                 raise ValueError(f"{file}: is far too large")
@@ -104,11 +105,12 @@ def find_pictures(folder, pairs, graded=None):
     return found
 
 
-def picture_file(folder, name, graded=None):
+def picture_in(folder, name, graded=None):
     """Where a hand-in has a picture: where `check` measures it, else wherever it is least deep; None if nowhere."""
     files = [path for path in Path(folder).rglob(f"{name}.png") if path.is_file() and not path.is_symlink()]
-    handed_in = [path for path in files if path.parent.as_posix().endswith(f"{RESULT.as_posix()}/{graded}")]
-    return min(handed_in or files, default=None, key=lambda path: (len(path.parts), str(path)))
+    measured = [path for place in Path(folder).rglob(f"{RESULT.as_posix()}/{graded}")
+                if (path := picture_file(place, name, graded)).is_file()]
+    return min(measured or files, default=None, key=lambda path: (len(path.parts), str(path)))
 
 
 def _shared_out(versions, turn, times):

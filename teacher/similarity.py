@@ -1,13 +1,12 @@
 """Pairs of hand-ins worth a look: nearly the same code after names and comments are taken out, or the same pictures.
 
 Code is compared by the fingerprints of Schleimer, Wilkerson and Aiken ("Winnowing", SIGMOD 2003), the method of MOSS;
-of what was handed out nothing counts. The kit's own solution and its reference pictures take part as if handed in.
-What is found is a hint for a person who looks at both, and never a verdict.
+of what was handed out nothing counts. Pictures are compared by `teacher.copies`. The kit's own solution, its reference
+pictures and the originals take part as if handed in. What is found is a hint for a person who looks at both, and never
+a verdict.
 """
 
-import base64
 import difflib
-import html
 import io
 import json
 import keyword
@@ -18,29 +17,29 @@ from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from datasets import TestDataset
 from kit.console import Table
 from kit.evaluation.generators import load_generators
 from kit.evaluation.measure import methods
-from kit.files import write_csv, write_whole
+from kit.files import write_csv
 from kit.handin.contents import NOTEBOOKS, own_code
 from kit.handin.findings import sanitize
 from kit.handin.opening import root_of, text_of
 from teacher import handout
-from teacher.rating import find_pictures, picture_file
-from utils import read_picture, to_rgb
+from teacher.copies import alike
+from teacher.pages import image, text, write_page
+from teacher.rating import ORIGINAL, find_pictures, picture_in
+from utils import read_picture
 
-# Two hand-ins: which share of the shorter one's own code is in the other, too, and the pictures that are the same.
+# Two hand-ins: which share of the shorter one's own code is in the other, too, and the pictures that are alike, with
+# their correlation.
 Pair = namedtuple("Pair", "first second code pictures")
 
 SOLUTION, REFERENCE = "(the kit's solution)", "(reference {})"
 TOKENS, WINDOW = 10, 4  # of a fingerprint, and of fingerprints of which one is kept
 FEWEST = 15  # fingerprints; less is too little to say anything
-NEARLY = 0.5  # mean difference of grey levels below which two pictures are the same
 
 
 def find(folder, csv_file="data/lists/Set5.csv", share=0.6, weights="weights"):
@@ -64,18 +63,19 @@ def find(folder, csv_file="data/lists/Set5.csv", share=0.6, weights="weights"):
     given = set().union(*(fingerprints(text) for text in _given().values()))
     marks = {name: set().union(*map(fingerprints, files.values()), set()) - given
              for name, files in {**sources, SOLUTION: kit}.items()}
-    pictures = _pictures(folder, sources, csv_file, weights)
-    pairs = []
-    for first, second in combinations([*sources, *(name for name in [SOLUTION, *pictures] if name not in sources)], 2):
-        if first not in sources and second not in sources:
-            continue
+    pairs = list(TestDataset(csv_file, 4)) if Path(csv_file).is_file() else []
+    pictures = _pictures(folder, sources, pairs, Path(csv_file).stem, weights)
+    same = alike(pictures, pairs, ORIGINAL)
+    found = []
+    for first, second in combinations([*sources, *(name for name in [SOLUTION, *pictures, ORIGINAL]
+                                                   if name not in sources)], 2):
+        if first not in sources:
+            continue  # both are the kit's
         smaller = min(len(marks.get(first, ())), len(marks.get(second, ())))
         common = len(marks[first] & marks[second]) / smaller if smaller >= FEWEST else 0.0
-        same = [name for name, picture in pictures.get(first, {}).items()
-                if name in pictures.get(second, {}) and _same(picture, pictures[second][name])]
-        if common >= share or same:
-            pairs.append(Pair(first, second, common, same))
-    return sorted(pairs, key=lambda pair: (-len(pair.pictures), -pair.code, pair.first, pair.second))
+        if common >= share or (first, second) in same:
+            found.append(Pair(first, second, common, same.get((first, second), {})))
+    return sorted(found, key=lambda pair: (-len(pair.pictures), -pair.code, pair.first, pair.second))
 
 
 @lru_cache(1)
@@ -142,22 +142,14 @@ def fingerprints(source):
     return {min(hashes[i:i + WINDOW]) for i in range(max(len(hashes) - WINDOW + 1, min(len(hashes), 1)))}
 
 
-def _pictures(folder, names, csv_file, weights):
+def _pictures(folder, names, pairs, graded, weights):
     """The pictures of all hand-ins and of the references, name → picture → array."""
-    if not Path(csv_file).is_file():
-        return {}
-    pairs, pictures = list(TestDataset(csv_file, 4)), {}
-    for name in names:
-        pictures[name] = find_pictures(Path(folder, name), pairs, Path(csv_file).stem)
+    pictures = {name: find_pictures(Path(folder, name), pairs, graded) for name in names} if pairs else {}
     files = {path.stem: path for path in sorted(Path(weights).glob("*.safetensors"))}
-    if files:
+    if files and pairs:
         for name, enlarge in methods(load_generators(files)).items():
             pictures[REFERENCE.format(name)] = {pair.name: enlarge(pair.lr) for pair in pairs}
     return pictures
-
-
-def _same(picture, other):
-    return picture.shape == other.shape and np.abs(picture.astype(np.int16) - other).mean() < NEARLY
 
 
 # ------------------------------------------------------------------------------------------------- shown
@@ -165,8 +157,13 @@ def _same(picture, other):
 
 def pair_table(pairs):
     """The pairs as a table."""
-    rows = [[pair.first, pair.second, f"{pair.code:.0%}", ", ".join(pair.pictures)] for pair in pairs]
-    return Table(rows, ["hand-in", "and", "common code", "same pictures"], left=2)
+    rows = [[pair.first, pair.second, f"{pair.code:.0%}", _told(pair.pictures)] for pair in pairs]
+    return Table(rows, ["hand-in", "and", "common code", "pictures alike"], left=2)
+
+
+def _told(pictures):
+    """Names of pictures with their correlation."""
+    return ", ".join(f"{name} ({value:.2f})" for name, value in pictures.items())
 
 
 def save(pairs, folder, out, graded=None, most=50):
@@ -175,36 +172,35 @@ def save(pairs, folder, out, graded=None, most=50):
     `graded` is the name of the set that the pictures are of.
     """
     rows = [{"first": pair.first, "second": pair.second, "code": round(pair.code, 3),
-             "pictures": " ".join(pair.pictures)} for pair in pairs]
+             "pictures": _told(pair.pictures)} for pair in pairs]
     write_csv(Path(out, "similarity.csv"), rows, ["first", "second", "code", "pictures"],
               for_spreadsheets=True)
     parts = [_shown(pair, Path(folder), graded) for pair in pairs[:most]]
-    with write_whole(Path(out, "similarity.html")) as temporary:
-        temporary.write_text(_PAGE.format(body="\n".join(parts) or "<p>No pair is worth a look.</p>"),
-                             encoding="utf-8", errors="replace")
+    body = ("<h1>Pairs worth a look</h1><p>Similar does not mean copied: look at both, and ask. White lines are the "
+            "same in both, coloured ones differ.</p>" + ("\n".join(parts) or "<p>No pair is worth a look.</p>"))
+    write_page(Path(out, "similarity.html"), "Pairs worth a look", body, style=_STYLE)
 
 
-_PAGE = """<!doctype html><meta charset="utf-8"><title>Pairs worth a look</title>
-<style>body {{ font-family: sans-serif; margin: 1em 2em }} table.diff {{ font: 12px monospace; width: 100%;
-table-layout: fixed }} table.diff td {{ overflow-wrap: anywhere; white-space: pre-wrap }} td.diff_header,
-th.diff_next, td.diff_next {{ width: 2.5em; color: #888 }} .diff_add {{ background: #dfd }} .diff_sub {{ background:
-#fdd }} .diff_chg {{ background: #ffc }} img {{ max-height: 256px; margin: 4px }}
-col:nth-child(1), col:nth-child(4) {{ width: 1em }} col:nth-child(2), col:nth-child(5) {{ width: 3em }}</style>
-<h1>Pairs worth a look</h1><p>Similar does not mean copied: look at both, and ask. White lines are the same in both,
-coloured ones differ.</p>
-{body}"""
+_STYLE = """table.diff { font: 12px monospace; width: 100%; table-layout: fixed }
+table.diff td { overflow-wrap: anywhere; white-space: pre-wrap; border: 0; padding: 0 2px }
+td.diff_header, th.diff_next, td.diff_next { width: 2.5em; color: #888 } .diff_add { background: #dfd }
+.diff_sub { background: #fdd } .diff_chg { background: #ffc }
+col:nth-child(1), col:nth-child(4) { width: 1em } col:nth-child(2), col:nth-child(5) { width: 3em }
+"""
 
 
 def _shown(pair, folder, graded):
     sources = [code_of(folder / name) if (folder / name).is_dir() else
                {file: (handout.HOME / file).read_text(encoding="utf-8") for file in ("models.py", "solver.py")}
                if name == SOLUTION else {} for name in pair[:2]]
-    titles = [html.escape(name) for name in pair[:2]]
+    titles = [text(name) for name in pair[:2]]
     lines = [f"<h2>{titles[0]} and {titles[1]}</h2><p>{pair.code:.0%} of the code"
-             + (f"; the same pictures: {html.escape(', '.join(pair.pictures))}" if pair.pictures else "") + "</p>"]
-    if pair.pictures and folder.joinpath(pair.first).is_dir():
-        lines.append(" ".join(_picture(folder / name, pair.pictures[0], graded) for name in pair[:2]
-                              if (folder / name).is_dir()))
+             + (f"; pictures: {text(_told(pair.pictures))}" if pair.pictures else "") + "</p>"]
+    if pair.pictures:
+        picture = max(pair.pictures, key=pair.pictures.get)
+        shown = [image(read_picture(picture_in(folder / name, picture, graded)), f"{name}: {picture}")
+                 for name in pair[:2] if (folder / name).is_dir()]
+        lines.append(f'<div class="row">{"".join(shown)}</div>')
     if pair.code:
         differ = difflib.HtmlDiff(tabsize=4, wrapcolumn=70)
         for file in sorted(sources[0].keys() & sources[1].keys() & {"models.py", "solver.py", "train.ipynb"}):
@@ -212,12 +208,3 @@ def _shown(pair, folder, graded):
             lines.append(f"<details><summary>{file}</summary>"
                          f"{differ.make_table(one, other, *titles, context=False)}</details>")
     return "\n".join(lines)
-
-
-def _picture(folder, name, graded):
-    path = picture_file(folder, name, graded)
-    file = io.BytesIO()
-    image = Image.fromarray(to_rgb(read_picture(path)))
-    image.thumbnail((384, 384))
-    image.save(file, "JPEG", quality=85)
-    return f'<img src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'

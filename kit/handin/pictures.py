@@ -34,8 +34,8 @@ def check_pictures(root, lists):
     if not re.fullmatch(r"\w+", graded) or not csv_file.is_file():
         raise ValueError(f"its pictures are of the set {sanitize(graded)!r}, of which there is no list in {lists}")
     findings, names, scores = [], [], []
-    for index, pair in enumerate(TestDataset(csv_file, 4)):
-        path, (height, width) = _file_of(root / RESULT / graded, pair.name, graded, index), pair.hr.shape[:2]
+    for pair in TestDataset(csv_file, 4):
+        path, (height, width) = picture_file(root / RESULT / graded, pair.name, graded), pair.hr.shape[:2]
         if path.is_file() and path.name != f"{pair.name}.png":
             lossy = "; what it has lost counts" if path.suffix.lower() in (".jpg", ".jpeg") else ""
             findings.append(Finding("pictures", "note", f"{graded}/{pair.name}.png was found as {sanitize(path.name)}"
@@ -93,10 +93,17 @@ def are_equal(scores, others):
                for one, other, tolerance in zip(scores, others, (PSNR_TOLERANCE, SSIM_TOLERANCE)))
 
 
-def _file_of(folder, name, graded, index):
-    """The file of a picture: as the kit calls it, else with another ending, or under the other usual name of Set5."""
-    keys = [name, *([SET5[index], f"img_{index + 1:03d}"] if graded == "Set5" and index < len(SET5) else [])]
+def picture_file(folder, name, graded):
+    """Where a picture is in the folder of a set, and where it would be if it is not there.
+
+    It is called as the kit calls it, or has another ending, or another of the usual names of Set5's pictures.
+    """
+    keys = [name]
+    if graded == "Set5":
+        number = re.match(r"img_(\d+)", name)
+        index = int(number[1]) - 1 if number else SET5.index(name) if name in SET5 else len(SET5)
+        keys += [SET5[index], f"img_{index + 1:03d}"] if 0 <= index < len(SET5) else []
     files = [folder / f"{key}{ending}" for key in keys for ending in (".png", *OTHER_ENDINGS)]
     more = [path for path in sorted(folder.glob("*")) if path.suffix in (".png", *OTHER_ENDINGS)
             and any(path.stem.startswith(f"{key}_") for key in keys[1:])]
-    return next((path for path in [*files, *more] if path.is_file()), files[0])
+    return next((path for path in [*files, *more] if path.is_file() and not path.is_symlink()), files[0])
