@@ -35,6 +35,8 @@ def main(arguments=None):
                       "(default: %(default)s)")
     look.add_argument("--vgg", metavar="FILE", help="VGG19's weights as torchvision downloads them "
                       "(vgg19-dcbb9e9d.pth), for losses that need them")
+    look.add_argument("--execute", action="store_true", help="execute the notebooks again, too, in a small setting "
+                      "(takes half a minute for each hand-in)")
     look.add_argument("--again", action="store_true", help="check those again that were checked before")
     alike = commands.add_parser("similarity", help="find hand-ins that are worth comparing")
     alike.add_argument("folder", nargs="?", default="results/checks/handins", help="default: %(default)s")
@@ -109,7 +111,7 @@ def _check(options):
         raise FileNotFoundError(f"--vgg: there is no file {options.vgg}")
     roster = read_roster(options.roster) if options.roster else None
     rows = classes.check_all(options.folder, options.out, options.lists, options.jobs, options.again, options.seconds,
-                             pattern=options.names, roster=roster, vgg=options.vgg)
+                             pattern=options.names, roster=roster, vgg=options.vgg, execute=options.execute)
     missing = [row for row in rows if row["complete"] == "missing"]
     rows = [row for row in rows if row not in missing]
     complete = sum(row["complete"] == "yes" for row in rows)

@@ -24,7 +24,7 @@ FIELDS = ["handin", "student_id", "name", "platform_id", "late", "attempt", "com
 
 
 def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120, progress=True, pattern=None,
-              roster=None, vgg=None):
+              roster=None, vgg=None, execute=False):
     """Check the hand-ins of a class, of each student the newest, and write the results to the folder `out`.
 
     Parameters
@@ -39,7 +39,7 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
         Another regular expression for names.
     roster : list of dict, optional
         Who should have handed in, see `teacher.roster.read_roster`; those who have not get a row, too.
-    lists, seconds, vgg
+    lists, seconds, vgg, execute
         As for `kit.handin.check.check`.
     jobs : int
         How many are looked at at the same time.
@@ -74,7 +74,7 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
     with progress_bar(None, "checking", progress, total=len(named), initial=len(named) - len(todo)) as bar, \
             ThreadPoolExecutor(max(1, jobs)) as pool:
         working = {pool.submit(_check_one, path, out, name, digest, lists=lists, seconds=seconds, edition=edition,
-                               vgg=vgg): name
+                               vgg=vgg, execute=execute): name
                    for name, path, digest in todo}
         try:
             for future in as_completed(working):

@@ -19,6 +19,7 @@ from kit.handin.contents import (
     handed_out,
     kit_digests,
 )
+from kit.handin.execution import check_execution
 from kit.handin.findings import Finding, sanitize
 from kit.handin.notebooks import check_notebooks, shown_scores
 from kit.handin.opening import Refused, opened, text_of
@@ -26,11 +27,13 @@ from kit.handin.pictures import are_equal, check_pictures
 from kit.handin.report import tables_in, unwritten
 from kit.handin.trial import check_code
 
+EXECUTING = 3  # times as long as its code may run may its notebooks take
 MODEL_FILES = {".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".h5", ".keras", ".pkl", ".pickle", ".pdparams", ".bin",
                ".npz", ".npy", ".tar", ".gguf"}
 
 
-def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, edition=None, vgg=None):
+def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, edition=None, vgg=None,
+          execute=False):
     """Look through a hand-in.
 
     Parameters
@@ -51,6 +54,8 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
     vgg : path, optional
         A file of VGG's weights, called as torchvision does (`vgg19-dcbb9e9d.pth`): code that needs them is tried with
         it.
+    execute : bool
+        Execute its notebooks again, in a small setting, see `kit.handin.execution`.
 
     Returns
     -------
@@ -81,6 +86,8 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
         findings += _guarded("report", check_report, root)
         if (root / "models.py").is_file():
             findings += check_code(root, Path(temporary, "trial"), trusted, seconds, edition, vgg)
+        if execute:
+            findings += check_execution(root, Path(temporary, "execution"), EXECUTING * seconds, edition, vgg)
     finally:
         sandbox.remove(temporary)
     return findings, scores

@@ -20,7 +20,7 @@ def check_notebooks(root):
             wrong = _wrong_with_notebook(root / name, executed)
             verdict = "note" if wrong and wrong.startswith("it cannot") else "problem" if wrong else "ok"
             findings.append(Finding(name, verdict, wrong or "executed from top to bottom, as it stands"))
-            if not wrong and (own := begin_of_notes(_code_cells(root / name)) - 1):
+            if not wrong and (own := begin_of_notes(code_cells(root / name)) - 1):
                 findings.append(Finding(name, "note", f"its first {own} cell{'s' * (own > 1)}, before the kit's own, "
                                                       f"are not recorded: have a look at them"))
     return findings
@@ -28,7 +28,7 @@ def check_notebooks(root):
 
 def _wrong_with_notebook(path, executed):
     try:
-        cells = _code_cells(path)
+        cells = code_cells(path)
     except ValueError as error:
         return str(error)
     again = "restart the kernel, run all cells, and save"
@@ -63,7 +63,7 @@ def begin_of_notes(cells):
     return next((i + 1 for i, (source, *_) in enumerate(cells) if re.search(r"\bset_up\(", source)), 1)
 
 
-def _code_cells(path):
+def code_cells(path):
     """The code cells of a notebook that are not empty: (source, number of execution, outputs)."""
     if path.stat().st_size > LARGEST_FILE * 2**20:
         raise ValueError(f"it has {path.stat().st_size / 2**20:.0f} MB; show smaller pictures")
@@ -96,7 +96,7 @@ def _executed_cells(path):
 def shown_scores(path):
     """What the tables of scores in an executed notebook say: (set, method) → (PSNR, SSIM)."""
     try:
-        outputs = [output for _, _, outputs in _code_cells(path) for output in outputs]
+        outputs = [output for _, _, outputs in code_cells(path) for output in outputs]
     except (ValueError, OSError):
         return {}
     return scores_in([re.split(r"\s{2,}", line.strip()) for output in outputs

@@ -21,7 +21,7 @@ def main(sign):
         try:
             results[name] = part()
         except BaseException as error:  # a sys.exit in somebody's code, too
-            results[name] = {"error": _sentence(error)}
+            results[name] = {"error": sentence(error)}
         results[name]["seconds"] = time.monotonic() - began
         text = json.dumps(results)
         with open("trial.json.part", "w", encoding="utf-8", newline="\n") as file:
@@ -55,7 +55,7 @@ class Reports:
     def pytest_runtest_makereport(self, item, call):
         report = (yield).get_result()
         if report.when == "call" or report.outcome != "passed":
-            why = "" if call.excinfo is None else _sentence(call.excinfo.value)
+            why = "" if call.excinfo is None else sentence(call.excinfo.value)
             self.rows.append({"test": item.name, "paper": item.get_closest_marker("paper") is not None,
                               "outcome": report.outcome, "why": why})
 
@@ -70,20 +70,10 @@ def try_networks():
 
 def try_training():
     """A few updates of all phases, with the settings of the run that was handed in, on details of a photograph."""
-    import numpy as np
-    import skimage
-
-    import create_data_lists
     import solver
-    import utils
     from kit.runs import Run
 
-    photograph = skimage.data.chelsea()
-    for i in range(4):
-        detail = np.ascontiguousarray(photograph[50 * i : 50 * i + 128, 100 * i : 100 * i + 128])
-        utils.save_picture(f"trial/train/{i}.png", detail)
-    utils.save_picture("trial/valid/eye.png", np.ascontiguousarray(photograph[90:138, 150:214]))
-    create_data_lists.create_data_lists("trial/train", {"valid": "trial/valid"}, "trial", crop=128, progress=False)
+    make_lists("trial", "train", "valid")
     # Of weights of any size nothing needs to be written.
     Run.save_state = Run.keep_generator = Run.keep_state = lambda *arguments, **options: None
     small = dict(name="trial", runs="trial/runs", train_list="trial/train.csv", valid_list="trial/valid.csv",
@@ -100,7 +90,24 @@ def try_training():
     return {"phases": list(dict.fromkeys(row["phase"] for row in history))}
 
 
-def _sentence(error):
+def make_lists(folder, train, valid):
+    """Write lists of these names, of details of a photograph, to a folder."""
+    import numpy as np
+    import skimage
+
+    import create_data_lists
+    import utils
+
+    photograph = skimage.data.chelsea()
+    for i in range(4):
+        detail = np.ascontiguousarray(photograph[50 * i : 50 * i + 128, 100 * i : 100 * i + 128])
+        utils.save_picture(f"details/{train}/{i}.png", detail)
+    utils.save_picture(f"details/{valid}/eye.png", np.ascontiguousarray(photograph[90:138, 150:214]))
+    create_data_lists.create_data_lists(None, {name: f"details/{name}" for name in (train, valid)}, folder,
+                                        progress=False)
+
+
+def sentence(error):
     """An error in one line, with the place in the code where it arose."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
     place = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""

@@ -27,25 +27,10 @@ def check_code(root, folder, trusted, seconds, edition=None, vgg=None):
     VGG's weights under torchvision's name, for losses that need them.
     """
     edition = edition or _own_edition()
-    for name, text in edition.items():
-        if name.endswith((".py", ".csv")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text, encoding="utf-8")
-    own = own_code(root)
-    installed = {name for name in {file.parts[0] for file in own if len(file.parts) > 1} if _is_installed(name)}
-    findings = [Finding("code", "note", f"its folder {sanitize(name)} is called like an installed package, which is "
-                                        f"what was tried") for name in sorted(installed)]
-    for file in own:
-        if file.parts[0] not in installed:
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / file, folder / file)
+    findings, readable = prepare(root, folder, edition, vgg)
     (folder / "trial_settings.json").write_text(json.dumps(settings_of(root, vgg)), encoding="utf-8")
-    if vgg:  # where PyTorch keeps what it has downloaded; a link, for a copy could be changed, and takes long
-        kept = folder / sandbox.HOME / "hub" / "checkpoints"
-        kept.mkdir(parents=True)
-        (kept / Path(vgg).name).symlink_to(Path(vgg).resolve())
     outcome = sandbox.run(folder / "kit" / "handin" / "smoke_test.py", [], folder, seconds, trusted=trusted,
-                          readable=[Path(vgg).resolve()] if vgg else [])
+                          readable=readable)
     tried = [Finding("code", "problem", f"it tried what no training needs: {sanitize(attempt)}")
              for attempt in outcome.attempts[:3]]
     results = _read_trial(sandbox.read_left(folder, "trial.json", outcome.word))
@@ -74,6 +59,30 @@ def check_code(root, folder, trusted, seconds, edition=None, vgg=None):
     if ended:
         findings.append(Finding("code", "problem", f"it {ended}"))
     return [*findings, *tried]
+
+
+def prepare(root, folder, edition=None, vgg=None):
+    """Put a kit, a student's own code and VGG's weights into the new folder `folder`, for the sandbox.
+
+    Returns (list of Finding, files elsewhere that it may read).
+    """
+    for name, text in (edition or _own_edition()).items():
+        if name.endswith((".py", ".csv")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+    own = own_code(root)
+    installed = {name for name in {file.parts[0] for file in own if len(file.parts) > 1} if _is_installed(name)}
+    findings = [Finding("code", "note", f"its folder {sanitize(name)} is called like an installed package, which is "
+                                        f"what was tried") for name in sorted(installed)]
+    for file in own:
+        if file.parts[0] not in installed:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / file, folder / file)
+    if vgg:  # where PyTorch keeps what it has downloaded; a link, for a copy could be changed, and takes long
+        kept = folder / sandbox.HOME / "hub" / "checkpoints"
+        kept.mkdir(parents=True)
+        (kept / Path(vgg).name).symlink_to(Path(vgg).resolve())
+    return findings, [Path(vgg).resolve()] if vgg else []
 
 
 def settings_of(root, vgg=None):
