@@ -4,6 +4,7 @@ Nothing in a hand-in is trusted: its files are only read, within limits, and its
 """
 
 import json
+import re
 import tempfile
 import zipfile
 from functools import partial
@@ -108,7 +109,14 @@ def _problem(what, error):
 
 def check_files(root):
     """Whether all is there that is needed, and nothing that is not wanted."""
-    findings = [Finding("files", "problem", f"{name} is missing") for name in NEEDED if not (root / name).is_file()]
+    findings = []
+    for name in NEEDED:
+        other = _other_report(root) if name == REPORT and not (root / name).is_file() else None
+        if other:
+            findings.append(Finding("files", "note", f"{REPORT} is missing, but {sanitize(other)} is there: read it; "
+                                                     f"only one made by python -m kit report is looked through here"))
+        elif not (root / name).is_file():
+            findings.append(Finding("files", "problem", f"{name} is missing"))
     for path in sorted(root.rglob("*")):
         name = sanitize(path.relative_to(root))
         if path.is_file() and (path.suffix.lower() in MODEL_FILES or _is_model(path)):
@@ -119,6 +127,14 @@ def check_files(root):
     if not list(root.glob("runs/*/history.csv")):
         findings.append(Finding("files", "note", "no run's history is among them: how it was trained cannot be seen"))
     return findings or [Finding("files", "ok", "all there, and no model file")]
+
+
+def _other_report(root):
+    """The name of a report that is no Markdown."""
+    found = sorted(path.relative_to(root) for path in root.rglob("*")
+                   if path.suffix.lower() in (".docx", ".doc", ".odt", ".pdf", ".html", ".txt", ".tex")
+                   and re.search("report|报告|報告", path.stem.lower()))
+    return found[0].as_posix() if found else None
 
 
 def check_kit(root, edition=None):
