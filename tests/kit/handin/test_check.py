@@ -194,7 +194,7 @@ def test_each_of_a_class_gets_the_verdict_it_deserves_and_the_machine_is_unharme
         problems = [f"{one['what']}: {one['text']}" for one in result["findings"] if one["verdict"] == "problem"]
         assert result["complete"] == (expected is None), (name, problems)
         assert expected is None or re.search(expected, "\n".join(problems)), (name, problems)
-        if name not in HOSTILE and name != "not_executed":
+        if name not in HOSTILE and name not in ("not_executed", "forged"):  # (of which two things are wrong)
             assert len(problems) == (expected is not None), (name, problems)
     assert (canary / "thesis.txt").read_text(encoding="utf-8") == "years of work" and not calls
     assert not list(tmp_path.rglob("slipped.txt"))
