@@ -7,9 +7,10 @@ from pathlib import Path
 
 from kit.console import Parser, Table, did_you_mean
 from kit.files import write_csv
-from teacher import classes, feedback, grades, handout, outcomes, rating, scores, similarity, summary
 from teacher.course import read_course
 from teacher.roster import read_own, read_roster
+
+# The modules of the commands are imported where these are run: `--help` need not wait for PyTorch.
 
 
 def main(arguments=None):
@@ -24,7 +25,8 @@ def main(arguments=None):
     look.add_argument("folder", help="what the learning platform gives: its download, or that unpacked")
     look.add_argument("--names", metavar="REGEX", help="how names of hand-ins are built, where it is unusual: a "
                       "regular expression with the groups student_id, name, platform_id, file, or some of them")
-    look.add_argument("--roster", metavar="CSV", help="the class list, to see who is missing")
+    look.add_argument("--roster", metavar="CSV", help="the class list, to see who is missing: best Moodle's grading "
+                      "worksheet or Canvas' grade book, which have the numbers of their files")
     look.add_argument("--out", default="results/checks", metavar="DIR", help="for checks.csv, a JSON file for each, "
                       "and handins/, copies of their files for `similarity` and `rating` (default: %(default)s)")
     look.add_argument("--lists", default="data/lists", metavar="DIR", help="lists of the test sets (default: "
@@ -56,7 +58,8 @@ def main(arguments=None):
                       "originals (default: %(default)s)")
     page.add_argument("--out", default="results/rating.html", metavar="FILE", help="the page (default: %(default)s); "
                       "beside it goes its key, which says whose picture is whose, and is for you alone")
-    page.add_argument("--raters", type=int, metavar="N", help="how many people will rate, where each gets a part only")
+    page.add_argument("--raters", type=int, metavar="N", help="how many people will rate, where each gets a part only "
+                      "(with --times)")
     page.add_argument("--times", type=int, metavar="K", help="by how many of them each version is rated then")
     table = commands.add_parser("scores", help="mean opinion scores from the files of the raters")
     table.add_argument("key", help="the key that `rating` wrote beside the page")
@@ -75,7 +78,8 @@ def main(arguments=None):
     marks.add_argument("--out", default="results/grades", metavar="DIR", help="for grades.csv and the copy (default: "
                        "%(default)s)")
     back = commands.add_parser("feedback", help="make a page for each student, and a zip of them for Moodle")
-    back.add_argument("--language", choices=feedback.WORDS, default="en", help="default: %(default)s")
+    back.add_argument("--language", choices=["en", "zh"], default="en", help="default: %(default)s")
+    back.add_argument("--notes", action="store_true", help="tell students the notes, too, which are for you")
     back.add_argument("--out", default="results/feedback", metavar="DIR", help="default: %(default)s")
     whole = commands.add_parser("summary", help="make a page of the whole class")
     whole.add_argument("--out", default="results/summary.html", metavar="FILE", help="default: %(default)s")
@@ -93,37 +97,55 @@ def main(arguments=None):
     try:
         {"handout": _handout, "check": _check, "similarity": _similarity, "rating": _rating, "scores": _scores,
          "grades": _grades, "feedback": _feedback, "summary": _summary,
-         "outcomes": lambda options: print(outcomes.write(options.out, options.seeds))}[options.command](options)
+         "outcomes": _outcomes}[options.command](options)
     except KeyboardInterrupt:
         sys.exit("stopped; what was found is kept, and the same command goes on from there")
     except (ValueError, OSError) as error:
+        if isinstance(error, FileNotFoundError) and error.filename:  # as Python says it
+            error = f"there is no file or folder {error.filename}"
         sys.exit(f"python -m teacher {options.command}: error: {error}")
 
 
 def _handout(options):
+    from teacher import handout
+
     names = handout.make(options.out, course=read_course(options.course) if options.course else None)
     print(f"{options.out}: the student edition, {len(names)} files; README.md and README.zh.md say what it is"
           + ("" if options.course else "; --course fills in deadline and marks"))
 
 
 def _check(options):
+    from teacher import classes
+
     if options.vgg and not Path(options.vgg).is_file():
         raise FileNotFoundError(f"--vgg: there is no file {options.vgg}")
     roster = read_roster(options.roster) if options.roster else None
     rows = classes.check_all(options.folder, options.out, options.lists, options.jobs, options.again, options.seconds,
                              pattern=options.names, roster=roster, vgg=options.vgg, execute=options.execute)
-    missing = [row for row in rows if row["complete"] == "missing"]
-    rows = [row for row in rows if row not in missing]
+    missing, unclear = ([row for row in rows if row["complete"] == word] for word in ("missing", "unclear"))
+    rows = [row for row in rows if row["handin"]]
     complete = sum(row["complete"] == "yes" for row in rows)
-    if missing:
-        print(f"\nmissing: {', '.join(' '.join(filter(None, [row['student_id'], row['name']])) for row in missing)}")
+    for people, what in ((missing, "missing"), (unclear, "of these names there are several, and which hand-in is whose "
+                                                         "cannot be told")):
+        if people:
+            names = (" ".join(filter(None, [row["student_id"], row["name"]])) for row in people)
+            print(f"\n{what}: {', '.join(names)}")
     print(f"\n{classes.class_table(rows)}\n\n{complete} of {len(rows)} are complete; all findings are in "
           f"{Path(options.out, 'checks.csv')}, copies of the files in {Path(options.out, 'handins')}")
     if complete < len(rows):
         sys.exit(1)
 
 
+def _outcomes(options):
+    from teacher import outcomes
+
+    print(outcomes.write(options.out, options.seeds))
+
+
 def _similarity(options):
+    from teacher import similarity
+
+    _folder(options.folder)
     found = similarity.find(options.folder, options.list, options.share)
     similarity.save(found, options.folder, options.out, Path(options.list).stem)
     print(f"{similarity.pair_table(found) if found else 'no pair is worth a look'}\n\n"
@@ -131,6 +153,9 @@ def _similarity(options):
 
 
 def _rating(options):
+    from teacher import rating
+
+    _folder(options.folder)
     handins = {folder.name: folder for folder in sorted(Path(options.folder).iterdir()) if folder.is_dir()}
     if not handins:
         raise ValueError(f"{options.folder}: has no folder in it; put each hand-in into one")
@@ -142,13 +167,17 @@ def _rating(options):
 
 
 def _scores(options):
+    from teacher import scores
+
     try:
         key = json.loads(Path(options.key).read_text(encoding="utf-8"))
         key["page"], key["versions"].items()
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{options.key}: is not the key of a page of ratings") from error
     # A pattern in quotes, or of a shell that leaves patterns to programs, is meant as one.
-    files = [path for name in options.files for path in (sorted(glob.glob(name)) if "*" in name else [name]) or [name]]
+    files = [path for name in options.files for path in (sorted(glob.glob(name)) if "*" in name else [name])]
+    if lacking := [name for name in [*options.files, *files] if not glob.glob(name) and not Path(name).is_file()]:
+        raise FileNotFoundError(f"there is no file of ratings {lacking[0]}")
     ratings, wrong = scores.read_ratings(files, key)
     for file, why in wrong:
         print(f"{file}: {why}")
@@ -164,37 +193,51 @@ def _scores(options):
 
 
 def _grades(options):
+    from teacher import grades, platforms
+
     course, checks = read_course(options.course), _checks(options)
+    if not options.course:
+        print("weights, rubric and late days are those of teacher/course.ini; --course names another file")
+    late = platforms.late_days(options.into, checks, course.deadline) if options.into else {}
     opinions = _if_there(Path(options.scores, "mos.csv"))
     marks = grades.make_marks(options.marks, checks, course)
-    rows = grades.grades(checks, read_own(opinions) if opinions else [], marks, course)
+    rows = grades.grades(checks, read_own(opinions) if opinions else [], marks, course, late)
     target = Path(options.out, "grades.csv")
     write_csv(target, rows, grades.FIELDS, for_spreadsheets=True)
     shown = ["handin", "name", "checks", "pictures", "report", "late_days", "points", "open"]
     print(Table([[row[key] for key in shown] for row in rows], shown, left=2))
     print(f"\n{sum(row['points'] != '' for row in rows)} of {len(rows)} have a grade, in {target}; reports are marked "
           f"in {options.marks}")
+    known = late or any(row["late"] for row in checks) or any(row.get("late_days") for row in marks.values())
+    if course.deadline and not known:
+        print("who was late is not known, for it is not in the names of the files: name Moodle's worksheet with "
+              f"--into, or fill in late_days in {options.marks}")
     if options.into:
         copy = Path(options.out, Path(options.into).name)
         if copy.resolve() == Path(options.into).resolve():
             raise ValueError(f"--into: {copy} would be overwritten; give another --out")
-        written, without, left = grades.fill(options.into, copy, rows, course, options.column)
-        print(f"{copy}: {written} grades filled in")
+        written, replaced, without, left = platforms.fill(options.into, copy, rows, course, options.column)
+        print(f"{copy}: {written} grades filled in, {replaced} of them in the place of another; "
+              f"{course.points:g} points are the maximum that the file names")
         for names, what in ((without, "in it, without a grade"), (left, "have a grade and are not in it")):
             if names:
                 print(f"{what}: {', '.join(names)}")
 
 
 def _feedback(options):
+    from teacher import feedback
+
     _checks(options)
     pages = feedback.make(options.checks, options.out, options.list,
                           _if_there(Path(options.scores, "mos_pictures.csv")), _if_there(options.grades),
-                          options.language)
+                          options.language, options.notes)
     print(f"{len(pages)} pages are in {options.out}; {Path(options.out, 'feedback.zip')} is for Moodle's "
           '"Upload multiple feedback files in a zip"')
 
 
 def _summary(options):
+    from teacher import summary
+
     _checks(options)
     opinions = options.scores if _if_there(Path(options.scores, "mos.csv")) else None
     summary.make(options.checks, options.out, options.list, opinions, _if_there(options.grades))
@@ -207,6 +250,12 @@ def _checks(options):
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not there: run python -m teacher check first, or say where with --checks")
     return read_own(file)
+
+
+def _folder(path):
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"there is no folder {path}; python -m teacher check makes one with copies of all "
+                                f"hand-ins, results/checks/handins")
 
 
 def _if_there(path):

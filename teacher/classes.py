@@ -6,6 +6,9 @@ What is looked at is `kit.handin.check`'s; their code runs in a sandbox.
 import hashlib
 import json
 import os
+import stat
+import tarfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -14,10 +17,10 @@ from kit.files import extract, members, require_room, write_csv, write_whole
 from kit.handin import sandbox
 from kit.handin.check import check
 from kit.handin.findings import Finding, as_dict, sanitize
-from kit.handin.opening import is_archive, is_junk
+from kit.handin.opening import LARGEST, is_archive, is_junk
 from teacher import handout
-from teacher.roster import match
-from teacher.submissions import submissions
+from teacher.roster import is_called, match
+from teacher.submissions import Submission, submissions
 
 FIELDS = ["handin", "student_id", "name", "platform_id", "late", "attempt", "complete", "problems", "notes", "psnr",
           "ssim", "findings"]
@@ -52,6 +55,8 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
     out = Path(out)
     folder = _download(Path(folder), out) if Path(folder).is_file() else Path(folder)
     found, left_out = submissions(folder, pattern)
+    if len(found) == 1 and _is_of_a_class(found[0].path):
+        found, _ = submissions(_download(found[0].path, out), pattern)
     for name in left_out if progress else ():
         print(f"{sanitize(name)}: is no hand-in, left out")
     named = {}
@@ -84,13 +89,27 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
         finally:
             pool.shutdown(cancel_futures=True)  # those that run end first; the others wait for the same call again
             rows = [_row(name, named[name], result) for name, result in done.items() if result]
-            for person, one in match(roster, found)[0] if roster else ():
-                if one is None:
-                    rows.append({**dict.fromkeys(FIELDS, ""), **person, "complete": "missing", "problems": 0,
-                                 "notes": 0, "findings": "has handed in nothing"})
+            rows += _with_roster(rows, roster or [])
             write_csv(out / "checks.csv", [{key: row[key] for key in FIELDS} for row in rows], FIELDS,
                       for_spreadsheets=True)
     return rows
+
+
+def _with_roster(rows, roster):
+    """Tell the rows what the class list knows of their students; gives rows for who has handed in nothing."""
+    handed_in = [Submission(row, row["student_id"], row["name"], row["platform_id"]) for row in rows]
+    pairs, left = match(roster, handed_in)
+    others = []
+    for person, one in pairs:
+        if one:
+            one.path["student_id"] = one.path["student_id"] or person["student_id"]
+            continue
+        namesakes = any(is_called(person, other) for other in left)
+        others.append({**dict.fromkeys(FIELDS, ""), **person,
+                       "complete": "unclear" if namesakes else "missing", "problems": 0, "notes": 0,
+                       "findings": "several are called so, and whose hand-in is whose cannot be told"
+                                   if namesakes else "nothing was handed in"})
+    return others
 
 
 def _download(file, out):
@@ -116,8 +135,26 @@ def _download(file, out):
     return inner[0] if len(inner) == 1 and inner[0].is_dir() else target
 
 
+def _is_of_a_class(file):
+    """Whether something is an archive that holds those of several, as a platform's download does."""
+    if not isinstance(file, Path) or not is_archive(file):
+        return False
+    try:
+        with members(file) as entries:
+            return sum(is_archive(name) and not is_junk(name) for name, *_ in entries) > 1
+    except (OSError, ValueError, zipfile.BadZipFile, tarfile.TarError):
+        return False
+
+
 def _remove_others(out, named):
-    """Remove what earlier calls have kept of hand-ins that are not there any more: they would be rated and graded."""
+    """Remove what earlier calls have kept of hand-ins that are not there any more: they would be rated and graded.
+
+    Raises ValueError where not one of them is there any more: then it is probably another folder that was meant.
+    """
+    kept = [file.stem for file in out.glob("*.json") if _earlier(file) is not None]
+    if kept and not named.keys() & set(kept):
+        raise ValueError(f"{out} has the results of {len(kept)} other hand-ins, such as {kept[0]!r}; give another "
+                         f"--out, or remove it first")
     for copy in (out / "handins").glob("*") if (out / "handins").is_dir() else ():
         if copy.name not in named:
             sandbox.remove(copy)
@@ -153,7 +190,7 @@ def _name(one, taken):
 
 
 def _digest(path):
-    """What tells whether a hand-in has changed: the bytes of a zip, or names, sizes and times of a folder's files."""
+    """What tells whether a hand-in has changed: its bytes, and the names of a folder's files in it."""
     digest = hashlib.sha256()
     if isinstance(path, list):
         return hashlib.sha256(" ".join(map(_digest, path)).encode()).hexdigest()
@@ -162,10 +199,14 @@ def _digest(path):
             while chunk := content.read(1 << 20):
                 digest.update(chunk)
     else:
-        for place, _, names in os.walk(path):
+        for place, folders, names in os.walk(path):
+            folders.sort()
             for name in sorted(names):
-                about = os.lstat(os.path.join(place, name))
-                digest.update(os.fsencode(os.path.join(place, name)) + b"\0%d %d" % (about.st_size, about.st_mtime_ns))
+                file = Path(place, name)
+                about = file.lstat()
+                digest.update(os.fsencode(file.relative_to(path)) + b"\0%d" % about.st_size)
+                if stat.S_ISREG(about.st_mode) and about.st_size <= LARGEST * 2**20:  # a larger one is not opened
+                    digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -192,6 +233,11 @@ def _row(name, one, result):
 def class_table(rows):
     """The rows as a table: the hand-ins with problems first, each with the first of them."""
     rows = sorted(rows, key=lambda row: (-row["problems"], row["handin"]))
-    return Table([[row["handin"], row["complete"], row["problems"], row["notes"], row["psnr"][:5], row["ssim"],
+    return Table([[row["handin"], row["complete"], row["problems"], row["notes"], rounded(row["psnr"]), row["ssim"],
                    row["findings"][:70]] for row in rows],
                  ["hand-in", "complete", "problems", "notes", "PSNR", "SSIM", "findings"])
+
+
+def rounded(number, digits=2):
+    """A number of a table, if it is there, with fewer digits."""
+    return number and f"{float(number):.{digits}f}"

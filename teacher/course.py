@@ -18,6 +18,7 @@ class Course:
     deadline: datetime | None = None
     hand_in: dict = field(default_factory=dict)  # language → where
     marks: dict = field(default_factory=dict)
+    percent_per_problem: float = 25
     none: float = 1
     full: float = 4
     rubric: dict = field(default_factory=dict)
@@ -62,10 +63,11 @@ def read_course(file=None):
         raise ValueError(f"{file}: [course] deadline must be like 2026-12-31 23:59, not {when!r}") from None
     hand_in = {language: parser["course"][f"hand_in.{language}"].strip() for language in ("en", "zh")}
     course = Course(deadline, hand_in, {name: number("marks", name) for name in parser["marks"]},
-                    number("pictures", "none", 1), number("pictures", "full", 1),
-                    {name: number("report", name) for name in parser["report"]}, number("late", "free_days"),
-                    number("late", "percent_per_day"))
-    if clash := course.rubric.keys() & {"handin", "student_id", "name", "late_days", "checks", "comment"}:
+                    number("checks", "percent_per_problem"), number("pictures", "none", 1),
+                    number("pictures", "full", 1), {name: number("report", name) for name in parser["report"]},
+                    number("late", "free_days"), number("late", "percent_per_day"))
+    if clash := course.rubric.keys() & {"handin", "student_id", "name", "late_days", "checks_percent",
+                                        "pictures_percent", "comment"}:
         raise ValueError(f"{file}: [report] {min(clash)!r} is another column of the table of marks; call it otherwise")
     if not course.none < course.full <= 5:
         raise ValueError(f"{file}: [pictures] full must be more than none, and at most 5")
@@ -81,7 +83,7 @@ def _update(parser, file):
     try:
         own.read_string(text_of(file))
     except configparser.Error as error:
-        raise ValueError(f"{file}: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{file}: is not written like teacher/course.ini: {' '.join(str(error).split())}") from error
     for section in own.sections():
         if section not in parser:
             raise ValueError(f"{file}: there is no section [{section}]{did_you_mean(section, parser.sections())}")
@@ -101,17 +103,27 @@ def told(course):
                           "zh": "提交的地点和时间以课程通知为准。"}, "marks": {"en": "", "zh": ""}}
     when = course.deadline and f"{course.deadline:%Y-%m-%d %H:%M}"
     free, days = f"{course.free_days:g}", f"{course.percent_per_day:g}"
-    late = {"en": (f"{free} late days cost nothing; each" if course.free_days else "Each late")
-                  + f" {'further ' if course.free_days else ''}day that has begun takes {days} % of the points.",
+    late = {"en": (f"{free} late days cost nothing; each further" if course.free_days else "Each late")
+                  + f" day that has begun takes {days} % of the points.",
             "zh": (f"迟交 {free} 天以内不扣分，此后" if course.free_days else "迟交")
-                  + f"每天（不足一天按一天计）扣除得分的 {days}%。"}
+                  + f"每天（不足一天按一天计）扣除得分的 {days}%。"} if course.percent_per_day else {"en": "", "zh": ""}
     where = {
-        "en": " ".join(filter(None, [f"**Hand in by {when}.**" if when else "", course.hand_in["en"], late["en"]])),
-        "zh": "".join(filter(None, [f"**截止时间：{when}。**" if when else "", course.hand_in["zh"], late["zh"]]))}
+        "en": " ".join(filter(None, [f"**Hand in by {when}.**" if when else "", _sentence(course.hand_in["en"], "."),
+                                     late["en"]])),
+        "zh": "".join(filter(None, [f"**截止时间：{when}。**" if when else "", _sentence(course.hand_in["zh"], "。"),
+                                    late["zh"]]))}
     points = {name: f"{value:g}" for name, value in {**course.marks, "all": course.points}.items()}
-    parts = {"en": ", ".join(course.rubric), "zh": "、".join(course.rubric)}
+    parts = [f"{name} {value:g}" for name, value in course.rubric.items()]
+    share, none, full = f"{course.percent_per_problem:g}", f"{course.none:g}", f"{course.full:g}"
     return {"where": where, "marks": {
-        "en": f"\n\nOf {points['all']} points {points['checks']} are for the checks, {points['pictures']} for the "
-              f"pictures and {points['report']} for the report ({parts['en']}).",
-        "zh": f"\n\n总分 {points['all']} 分：检查 {points['checks']} 分，图片 {points['pictures']} 分，报告 "
-              f"{points['report']} 分（{parts['zh']}）。"}}
+        "en": f"\n\nOf {points['all']} points {points['checks']} are for the checks (each problem that they find takes "
+              f"{share} % of them), {points['pictures']} for the pictures (all for a mean score of {full} and more, "
+              f"none for {none}), and {points['report']} for the report ({', '.join(parts)}).",
+        "zh": f"\n\n总分 {points['all']} 分：检查 {points['checks']} 分（每发现一个问题扣除其中的 {share}%），图片 "
+              f"{points['pictures']} 分（平均分达到 {full} 得满分，{none} 分不得分），报告 {points['report']} 分"
+              f"（{'、'.join(parts)}）。"}}
+
+
+def _sentence(text, end):
+    """A text that ends as a sentence does."""
+    return text + end if text and text[-1] not in ".!?。！？" else text

@@ -45,7 +45,8 @@ ADVICE = {
 SAME = {"networks": "code", "training": "code", "kit": "code", "notebooks": "notebook", "check": "the file"}
 
 
-def make(checks, out, csv_file="data/lists/Set5.csv", opinions=None, grades=None, language="en"):
+def make(checks, out, csv_file="data/lists/Set5.csv", opinions=None, grades=None, language="en",
+         notes=False):
     """Write `<hand-in>.html` for each that was checked, and `feedback.zip`, which Moodle takes back.
 
     Parameters
@@ -54,13 +55,15 @@ def make(checks, out, csv_file="data/lists/Set5.csv", opinions=None, grades=None
         The folder that `check` wrote.
     out : path
         For the pages and the zip. In the zip each page has a folder called as Moodle calls them in its download
-        (`<name>_<number>_assignsubmission_file`), by which its "Upload multiple feedback files in a zip" finds the
+        (`<name>_<number>_assignsubmission_file_`), by which its "Upload multiple feedback files in a zip" finds the
         student; who came from elsewhere has one with the hand-in's name.
     csv_file : path
         The list of the graded pictures.
     opinions, grades : path, optional
         mos_pictures.csv and grades.csv, where they are to be told.
     language : {"en", "zh"}
+    notes : bool
+        Tell notes, too, which are written for the instructor.
 
     Returns the paths of the pages. What checks found is told in the language that `check` has, English.
     """
@@ -74,6 +77,7 @@ def make(checks, out, csv_file="data/lists/Set5.csv", opinions=None, grades=None
         if not name:
             continue  # has handed in nothing
         findings = json.loads((checks / f"{name}.json").read_bytes())["findings"]
+        findings = [one for one in findings if notes or one["verdict"] != "note"]
         folder = checks / "handins" / name
         pictures = find_pictures(root_of(folder), pairs, Path(csv_file).stem) if folder.is_dir() else {}
         opinion = {picture: mos for (handin, picture), mos in rated.items() if handin == name}
@@ -94,7 +98,7 @@ def _folder(row):
     if not row["platform_id"]:
         return row["handin"]
     name = re.sub(r"[_/\\\\]", " ", row["name"])
-    return f"{name}_{row['platform_id']}_assignsubmission_file"
+    return f"{name}_{row['platform_id']}_assignsubmission_file_"
 
 
 def _who(row, words):
@@ -118,10 +122,13 @@ def _found(findings, words, language):
 def _points(grade, words):
     if not grade or not grade["points"]:
         return ""  # not known yet
-    keys = ["checks", "pictures", "report", "late_days", "points"]
-    titles, values = "".join(f"<th>{words[key]}" for key in keys), "".join(f"<td>{text(grade[key])}" for key in keys)
+    rows = [(words[name], f"{grade[name]} / {grade[f'{name}_of']}") for name in ("checks", "pictures", "report")]
+    if float(grade["late_days"]):
+        rows.append((words["late_days"], grade["late_days"]))
+    rows.append((words["points"], f"{grade['points']} / {grade['points_of']}"))
+    table = "".join(f"<tr><th>{title}<td>{text(value)}" for title, value in rows)
     comment = f"<p>{words['comment']}: {text(grade['comment'])}</p>" if grade["comment"] else ""
-    return f"<h2>{words['grade']}</h2><table><tr>{titles}<tr>{values}</table>{comment}"
+    return f"<h2>{words['grade']}</h2><table>{table}</table>{comment}"
 
 
 def _pictures(pairs, pictures, rated, words):

@@ -1,23 +1,19 @@
-"""From checks, opinion scores and the marks of reports to grades, and into the grade files of learning platforms.
+"""From checks, opinion scores and the marks of reports to grades.
 
 A grade is made only where nothing is open: what is not known yet, lateness or a mark, counts neither as nothing nor as
 everything.
 """
 
-import codecs
-import csv
-import re
-from collections import Counter, namedtuple
+from collections import Counter
 from pathlib import Path
 
-from kit.files import write_csv, write_whole
+from kit.files import write_csv
 from teacher.rating import NEAREST, ORIGINAL
-from teacher.roster import match, people, read_own, read_table
+from teacher.roster import read_own
 
 # `points` is "" as long as something is `open`, which says what.
 FIELDS = ["handin", "student_id", "name", "platform_id", "checks", "pictures", "report", "late_days", "points", "open",
-          "comment"]
-Graded = namedtuple("Graded", "student_id name platform_id points comment")
+          "comment", *(f"{name}_of" for name in ("checks", "pictures", "report", "points"))]  # at most
 
 
 def make_marks(path, checks, course):
@@ -27,10 +23,12 @@ def make_marks(path, checks, course):
     columns that are not the rubric's.
     """
     path = Path(path)
-    fields = ["handin", "student_id", "name", "late_days", "checks", *course.rubric, "comment"]
+    fields = ["handin", "student_id", "name", "late_days", *course.rubric, "checks_percent", "pictures_percent",
+              "comment"]
     rows = read_own(path) if path.is_file() else []
     if rows and (lacking := [name for name in fields if name not in rows[0]]):
-        raise ValueError(f"{path}: has no column {lacking[0]!r}; add it, or move the file away to get a new one")
+        raise ValueError(f"{path}: has no column {lacking[0]!r}; is it of another --course? Else add the column, or "
+                         f"move the file away to get a new one")
     marks = _by_handin(path, rows)
     known = {row["handin"]: row for row in checks if row["handin"]}
     if strange := marks.keys() - known.keys():
@@ -43,7 +41,7 @@ def make_marks(path, checks, course):
     return marks
 
 
-def grades(checks, opinions, marks, course):
+def grades(checks, opinions, marks, course, late=()):
     """A row of `FIELDS` for each row of `checks`.
 
     Parameters
@@ -55,33 +53,43 @@ def grades(checks, opinions, marks, course):
     marks : dict of str → dict
         As `make_marks` gives them.
     course : Course
+    late : dict of str → float, optional
+        How many days hand-ins are late, as `teacher.platforms.late_days` finds it, where the marks say nothing.
 
     Raises ValueError for a mark that is no number or too large, and for opinions on a hand-in that is not there.
     """
     found = _by_handin("mos.csv", [row for row in opinions if row["handin"] not in (ORIGINAL, NEAREST)])
     if strange := found.keys() - {row["handin"] for row in checks}:
         raise ValueError(f"mos.csv: {min(strange)!r} is no hand-in of checks.csv; make the rating page from its copies")
-    return [_grade(row, found.get(row["handin"]), marks.get(row["handin"], {}), course) for row in checks]
+    return [_grade(row, found.get(row["handin"]), marks.get(row["handin"], {}), course,
+                   dict(late).get(row["handin"])) for row in checks]
 
 
-def _grade(row, opinion, marks, course):
+def _grade(row, opinion, marks, course, late):
     grade = {key: row[key] for key in ("handin", "student_id", "name", "platform_id")}
-    if row["complete"] == "missing":
-        return {**dict.fromkeys(FIELDS, ""), **grade, "open": "nothing was handed in"}
-    marked = {name: _mark(marks, name, most, row["handin"])
-              for name, most in {**course.rubric, "checks": 100, "late_days": 1000}.items()}
+    if not row["handin"]:  # missing, or of a name that others have, too
+        return {**dict.fromkeys(FIELDS, ""), **grade, "open": row["findings"]}
+    most = {**course.rubric, "checks_percent": 100, "pictures_percent": 100, "late_days": 1000}
+    marked = {name: _mark(marks, name, most[name], row["handin"]) for name in most}
+    late = late if marked["late_days"] is None else marked["late_days"]
+    shares = {"checks": max(0, 1 - course.percent_per_problem / 100 * int(row["problems"])), "pictures": None,
+              "report": None}
+    if opinion is not None:
+        shares["pictures"] = min(1, max(0, (float(opinion["mos"]) - course.none) / (course.full - course.none)))
+    for name in ("checks", "pictures"):
+        if marked[f"{name}_percent"] is not None:
+            shares[name] = marked[f"{name}_percent"] / 100
     unknown = [f"report: {name}" for name in course.rubric if marked[name] is None]
-    unknown += ["no opinion score"] if opinion is None else []
-    unknown += ["late, by how many days?"] if row["late"] and marked["late_days"] is None else []
-    checked = float(row["complete"] == "yes") if marked["checks"] is None else marked["checks"] / 100
-    seen = 0 if opinion is None else (float(opinion["mos"]) - course.none) / (course.full - course.none)
-    written = sum(marked[name] or 0 for name in course.rubric) / (sum(course.rubric.values()) or 1)
-    parts = {"checks": course.marks["checks"] * checked, "pictures": course.marks["pictures"] * min(1, max(0, seen)),
-             "report": course.marks["report"] * written}
-    late = marked["late_days"] or 0
-    return {**grade, **{name: f"{value:.1f}" for name, value in parts.items()}, "late_days": f"{late:g}",
-            "points": "" if unknown else f"{sum(parts.values()) * course.kept(late):.1f}", "open": "; ".join(unknown),
-            "comment": marks.get("comment", "").strip()}
+    if not unknown:
+        shares["report"] = sum(marked[name] for name in course.rubric) / (sum(course.rubric.values()) or 1)
+    unknown += ["no opinion score"] if shares["pictures"] is None else []
+    unknown += ["late, by how many days?"] if row["late"] and late is None else []
+    parts = {name: None if share is None else course.marks[name] * share for name, share in shares.items()}
+    points = "" if unknown else f"{sum(parts.values()) * course.kept(late or 0):.1f}"
+    return {**grade, **{name: "" if value is None else f"{value:.1f}" for name, value in parts.items()},
+            "late_days": f"{late or 0:g}", "points": points, "open": "; ".join(unknown),
+            "comment": marks.get("comment", "").strip(), **{f"{name}_of": f"{course.marks[name]:g}" for name in parts},
+            "points_of": f"{course.points:g}"}
 
 
 def _mark(marks, name, most, handin):
@@ -92,7 +100,8 @@ def _mark(marks, name, most, handin):
     except ValueError:
         value = -1
     if value is not None and not 0 <= value <= most:
-        raise ValueError(f"marks.csv: {name} of {handin!r} must be a number from 0 to {most:g}, not {text!r}")
+        raise ValueError(f"marks.csv: {name} of {handin!r} must be a number from 0 to {most:g}, not {text!r} (how many "
+                         f"marks there are, the file says that --course names)")
     return value
 
 
@@ -102,73 +111,3 @@ def _by_handin(file, rows):
     if twice:
         raise ValueError(f"{file}: has {twice[0]!r} more than once")
     return {row["handin"]: row for row in rows}
-
-
-# ------------------------------------------------------------------------------------------- platforms
-
-GRADE = ["grade", "成绩", "分数", "points", "score"]  # how Moodle and others call the column, in small letters
-MAXIMUM = ["maximum grade", "最高成绩", "最高分"]
-COMMENT = ["feedback comments", "comment", "反馈评语", "反馈意见", "评语", "备注"]
-
-
-def fill(file, out, rows, course, column=None):
-    """Write a platform's grade file once more, with grades and comments in it, and all else as it was.
-
-    Parameters
-    ----------
-    file : path
-        Moodle's grading worksheet, Canvas' exported grade book, or another CSV with a row for each student.
-    out : path
-        Where to write it.
-    rows : list of dict
-        As `grades` gives them; those without points change nothing.
-    column : str, optional
-        The column for the grades, where it cannot be guessed.
-
-    Grades are scaled to the maximum that the file names. Returns (how many were written, names in the file that have
-    no grade, names that have one and are not in the file).
-    """
-    how, header, table = read_table(file)
-    titles = [title.strip().lower() for title in header]
-    place = _column(file, header, titles, column)
-    maximum, comment = (next((titles.index(name) for name in names if name in titles), None)
-                        for names in (MAXIMUM, COMMENT))
-    possible = next((_number(row[place]) for row in table if row[0].strip() == "Points Possible"), None)  # Canvas
-    graded = [Graded(*(row[key] for key in Graded._fields)) for row in rows if row["points"]]
-    persons = people(file, header, table)
-    there = [i for i, person in enumerate(persons) if person]
-    pairs, left = match([persons[i] for i in there], graded)
-    without = []
-    for i, (person, one) in zip(there, pairs):
-        if one is None:
-            without += [person["name"] or person["student_id"]] if person["name"] != "Points Possible" else []
-            continue
-        most = possible or (maximum is not None and _number(table[i][maximum])) or course.points
-        table[i][place] = f"{float(one.points) * most / course.points:.2f}"
-        if comment is not None and one.comment:
-            table[i][comment] = one.comment
-    encoding = "utf-8-sig" if Path(file).read_bytes().startswith(codecs.BOM_UTF8) else "utf-8"
-    with write_whole(out) as temporary, open(temporary, "w", newline="", encoding=encoding) as new:
-        csv.writer(new, **how).writerows([header, *table])
-    return len(pairs) - sum(one is None for _, one in pairs), without, [one.name or one.student_id for one in left]
-
-
-def _column(file, header, titles, column):
-    """The number of the column for the grades."""
-    if column:
-        if column not in header:
-            raise ValueError(f"{file}: has no column {column!r}; it has {', '.join(map(repr, header))}")
-        return header.index(column)
-    found = [titles.index(name) for name in GRADE if name in titles] or [
-        i for i, title in enumerate(header) if re.search(r" \(\d+\)$", title)]  # an assignment of Canvas'
-    if len(found) != 1:
-        raise ValueError(f"{file}: which of its columns is for the grades? Say --column NAME; it has "
-                         f"{', '.join(map(repr, header))}")
-    return found[0]
-
-
-def _number(text):
-    try:
-        return float(text)
-    except ValueError:
-        return None

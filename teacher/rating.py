@@ -42,8 +42,12 @@ def make_page(handins, csv_file, out, raters=None, times=None, scale=4, calibrat
         The number of the picture that shows at first what a 1 and a 5 are.
 
     Returns (page, key, missing): the two paths, and a list of (hand-in, picture) that are not there.
-    Raises ValueError when there is nothing to rate.
+    Raises ValueError when there is nothing to rate, and FileExistsError where a key is there already.
     """
+    key_file = Path(out).with_name(Path(out).name + ".key.json")
+    if key_file.exists():
+        raise FileExistsError(f"{key_file} is there already, and without it nothing is worth what was rated on its "
+                              f"page; give another --out, or move both away")
     if (raters is None) != (times is None) or raters is not None and not 1 <= times <= raters:
         raise ValueError("give both raters and times: at least one, and at most as many times as there are raters")
     turn = itertools.cycle(range(1, raters + 1)) if raters else None
@@ -74,7 +78,6 @@ def make_page(handins, csv_file, out, raters=None, times=None, scale=4, calibrat
     with write_whole(out) as temporary:
         temporary.write_text(PAGE.read_text(encoding="utf-8").replace("/*CONTENT*/null", json.dumps(content)),
                              encoding="utf-8")
-    key_file = out.with_name(out.name + ".key.json")
     with write_whole(key_file) as temporary:
         content = {"page": page_id, "times": times, "versions": key}
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")

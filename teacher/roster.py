@@ -94,5 +94,10 @@ def _same_number(person, one):
 
 
 def _same_name(person, one):
+    return not _numbers(person, one) and is_called(person, one)
+
+
+def is_called(person, one):
+    """Whether a person and a hand-in have the same name: "Li Wei", "WeiLi" and "liwei" are."""
     letters = [sorted(re.findall(r"\w", name.lower())) for name in (person["name"], one.name)]
-    return not _numbers(person, one) and letters[0] != [] and letters[0] == letters[1]  # "Li Wei", "WeiLi", "liwei"
+    return letters[0] != [] and letters[0] == letters[1]

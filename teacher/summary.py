@@ -8,6 +8,7 @@ from PIL import Image
 
 from datasets import TestDataset
 from kit.handin.opening import root_of
+from teacher.classes import rounded
 from teacher.pages import drawing, image, text, write_page
 from teacher.rating import find_pictures
 from teacher.roster import read_own
@@ -59,8 +60,7 @@ def make(checks, out, csv_file="data/lists/Set5.csv", opinions=None, grades=None
             found = json.loads((checks / f"{row['handin']}.json").read_bytes())["findings"]
             row["found"] = [one for one in found if one["verdict"] != "ok"]
         row["opinion"], row["points"] = mean.get(row["handin"], ""), points.get(row["handin"], "")
-    there = [row for row in rows if row["complete"] != "missing"]
-    missing = [row for row in rows if row["complete"] == "missing"]
+    there, missing = [row for row in rows if row["handin"]], [row for row in rows if not row["handin"]]
     parts = [f"<h1>The class</h1><p>{len(there)} hand-ins, {sum(row['complete'] == 'yes' for row in there)} of them "
              f"complete; {len(missing)} missing.</p>", _table(there)]
     numbers = {"PSNR of the graded pictures (dB)": "psnr", "mean opinion score": "opinion"}
@@ -70,17 +70,18 @@ def make(checks, out, csv_file="data/lists/Set5.csv", opinions=None, grades=None
     rated = read_own(Path(opinions, "mos_pictures.csv")) if opinions else []
     parts += [_extremes(checks, there, csv_file, rated), _similar(checks)]
     if missing:
-        names = [" ".join(filter(None, [row["student_id"], row["name"]])) for row in missing]
+        names = [f"{row['student_id']} {row['name']}: {row['findings']}" for row in missing]
         parts.append(f"<h2>Missing</h2><ul>{''.join(f'<li>{text(name)}' for name in names)}</ul>")
     write_page(out, "The class", "\n".join(parts), script=SORT,
-               style="th[aria-sort] button::after { color: #222 } td.findings { min-width: 22em; font-size: .9em }\n")
+               style="th[aria-sort] button::after { color: #222 } td.findings { min-width: 16em; font-size: .9em; "
+                     "overflow-wrap: anywhere } th, td { padding: .3em .4em }\n")
 
 
 def _table(rows):
     def line(row):
         who = text(row["handin"])
-        cells = [row["complete"], row["problems"], row["notes"], row["psnr"][:5], row["ssim"], row["opinion"][:4],
-                 row["points"]]
+        cells = [row["complete"], row["problems"], row["notes"], rounded(row["psnr"]), row["ssim"],
+                 rounded(row["opinion"]), row["points"]]
         verdict = "ok" if row["complete"] == "yes" else "problem"
         return (f"<tr><td>{who}<td class='{verdict}'>{text(cells[0])}"
                 + "".join(f"<td class='number'>{text(cell)}" for cell in cells[1:])

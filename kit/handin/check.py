@@ -25,7 +25,7 @@ from kit.handin.findings import Finding, sanitize
 from kit.handin.notebooks import check_notebooks, shown_scores
 from kit.handin.opening import Refused, opened, text_of
 from kit.handin.pictures import are_equal, check_pictures
-from kit.handin.report import tables_in, unwritten
+from kit.handin.report import PEN, tables_in, unwritten
 from kit.handin.trial import check_code
 
 EXECUTING = 3  # times as long as its code may run may its notebooks take
@@ -175,7 +175,9 @@ def check_report(root):
         return []  # said already
     if (root / REPORT).stat().st_size > 2**20:
         return [Finding("report", "problem", "it has more than 1 MB of text")]
-    findings = [Finding("report", "problem", text) for text in unwritten(root / REPORT)]
+    findings = [Finding("report", "problem", what + ", ".join(names) + hint) for what, names, hint in zip(
+        ("it has no section ", "none of your own words are yet in its section "), unwritten(root / REPORT),
+        ("", f" (see {PEN})")) if names]
     return [*(findings or [Finding("report", "ok", "written, with its sources")]), *check_numbers(root)]
 
 

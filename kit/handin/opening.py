@@ -3,6 +3,7 @@
 Nothing that is opened is run, and nothing is written outside the new folder.
 """
 
+import codecs
 import os
 import re
 import shutil
@@ -221,12 +222,13 @@ def _arrange(root, folder):
 
 
 def text_of(path):
-    """The text of a file that somebody has handed in: UTF-8, with a byte order mark or without, else GBK.
+    """The text of a file that somebody has made: UTF-8, UTF-16 with a byte order mark, else GBK.
 
     Raises ValueError for what is neither.
     """
     data = Path(path).read_bytes()
-    for encoding in ("utf-8-sig", "gb18030"):
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # a spreadsheet's "Unicode text"
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "gb18030"):
         try:
             return data.decode(encoding)
         except UnicodeDecodeError:

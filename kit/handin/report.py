@@ -104,23 +104,23 @@ def write(folder=".", language=None, picture_folder="results/handin", lists="dat
 
 
 def unwritten(path):
-    """What is missing in a report, as a list of sentences: sections, own words, sources."""
-    try:
-        text = text_of(path)
-    except (OSError, ValueError):
-        return [f"{REPORT} is a text neither in UTF-8 nor in GBK"]
+    """The sections that a report does not have, and those that have none of the student's own words: two lists.
+
+    Raises ValueError for what is no text.
+    """
+    text = text_of(path)
     own = _without(_without(text, "<!-- kit: ", "<!-- /kit -->"), "<!--", "-->")
     parts = re.split(r"^##+[ \t]+(.*)$", own, flags=re.MULTILINE)
     written = {re.sub(r"^[\d.\s]+", "", heading).strip(): body for heading, body in zip(parts[1::2], parts[2::2])}
-    missing = []
+    lacking, empty = [], []
     for words in SECTIONS.values():
         heading, body = next(((words[language][0], written[words[language][0]]) for language in words
                               if words[language][0] in written), (None, ""))
         if heading is None:
-            missing.append(f"it has no section {words['en'][0]!r} ({words['zh'][0]})")
+            lacking.append(f"{words['en'][0]!r} ({words['zh'][0]})")
         elif _own_words(body, [ask for _, ask in words.values()]) < (1 if words is SECTIONS["sources"] else 2):
-            missing.append(f"its section {heading!r} has none of your own words yet (see {PEN})")
-    return missing
+            empty.append(repr(heading))
+    return lacking, empty
 
 
 def tables_in(path):
@@ -242,5 +242,5 @@ def main(arguments=None, prog="python -m kit report"):
         path = write(language=options.language)
     except (ValueError, OSError) as error:
         sys.exit(f"{parser.prog}: error: {error}")
-    left = len(unwritten(path))
+    left = len(unwritten(path)[1])
     print(f"{path}: " + (f"{left} sections wait for your own words, where {PEN} is" if left else "renewed"))

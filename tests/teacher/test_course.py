@@ -51,5 +51,5 @@ def test_students_are_told_in_both_languages(tmp_path, capsys):
     assert "**Hand in by 2026-12-31 23:59.** Hand in on Moodle" in english and "takes 25 % of the points" in english
     assert "**截止时间：2026-12-31 23:59。**请在网络学堂" in chinese and "扣除得分的 25%" in chinese
     for text in (english, chinese):
-        assert "方法" in text and "90" in text
+        assert "方法 6" in text and "90" in text and "25" in text
     assert "your course says" in told(None)["where"]["en"]

@@ -8,7 +8,7 @@ import pytest
 
 from kit.files import write_csv
 from teacher import __main__ as teacher
-from teacher import classes, grades
+from teacher import classes, grades, platforms
 from teacher.course import read_course
 from teacher.roster import read_own
 
@@ -23,8 +23,9 @@ def checked(tmp_path):
     """What `check` leaves of a class, with opinions on its pictures; gives the options that say where."""
     rows = []
     for number, person, platform, late, complete in CLASS:
-        row = dict.fromkeys(classes.FIELDS, "") | {"student_id": number, "name": person, "platform_id": platform,
-                                                   "late": late, "complete": complete}
+        row = dict.fromkeys(classes.FIELDS, "") | {
+            "student_id": number, "name": person, "platform_id": platform, "late": late, "complete": complete,
+            "problems": 2 * (complete == "no"), "findings": "nothing was handed in" if complete == "missing" else ""}
         if complete != "missing":
             row["handin"] = "_".join(filter(None, [number, person])) + (f"_{platform}" if platform == "16" else "")
         rows.append(row)
@@ -53,7 +54,7 @@ def test_a_class_is_graded_once_each(checked, tmp_path, capsys):
     template = read_own(tmp_path / "marks.csv")
     assert [row["handin"] for row in template] == ["2021012345_张三", "Wang Fang", "O'Brien Pat", "=SUM(A1)", "张伟",
                                                    "张伟_16"]
-    mark(tmp_path / "marks.csv", **{"Wang Fang": {"late_days": "3"}, "O'Brien Pat": {"checks": "50"}})
+    mark(tmp_path / "marks.csv", **{"Wang Fang": {"late_days": "3"}, "O'Brien Pat": {"pictures_percent": "10"}})
     teacher.main(["grades", *checked])
     assert "5 of 7 have a grade" in capsys.readouterr().out
     rows = {(row["name"], row["platform_id"]): row for row in read_own(tmp_path / "grades" / "grades.csv")}
@@ -62,7 +63,7 @@ def test_a_class_is_graded_once_each(checked, tmp_path, capsys):
     assert points == {
         ("张三", "11"): "92.0",  # 20 + 40 + 40 · 8/10
         ("Wang Fang", "12"): "43.2",  # (20 + 40 · 1.5/3 + 32) · 60 %: one of three days is free
-        ("O'Brien Pat", "13"): "42.0",  # 20 · 50 % + 0 + 32
+        ("O'Brien Pat", "13"): "46.0",  # 20 · 50 %, for there are two problems, + 40 · 10 % + 32
         ("=SUM(A1)", "14"): "82.0", ("张伟", "15"): "92.0", ("张伟", "16"): "", ("李四", ""): ""}
     assert rows["张伟", "16"]["open"] == "no opinion score" and rows["李四", ""]["open"] == "nothing was handed in"
     assert b"\n=" not in (tmp_path / "grades" / "grades.csv").read_bytes()
@@ -148,6 +149,30 @@ def imported_by_canvas(text):
     return {int(row[1]): {number: row[i] for number, i in places.items()} for row in rows}
 
 
+SUBMITTED = """Identifier,Full name,Grade,Last modified (submission),Last modified (grade)
+Participant 11,张三,,"Sunday, 20 December 2026, 11:58 PM",-
+Participant 12,Fang Wang,,"Tuesday, 22 December 2026, 12:01 AM",-
+Participant 13,Pat O'Brien,,2026年12月21日 星期一 下午1:00,-
+Participant 15,张伟,,-,-
+"""
+
+
+def test_lateness_comes_from_moodles_dates_where_it_is_not_marked(checked, tmp_path, capsys):
+    with open(tmp_path / "course.ini", "a", encoding="utf-8") as file:
+        file.write("[course]\ndeadline = 2026-12-20 23:59\n")
+    teacher.main(["grades", *checked])
+    mark(tmp_path / "marks.csv", **{"Wang Fang": {"late_days": ""}})
+    (tmp_path / "w.csv").write_text(SUBMITTED, encoding="utf-8")
+    teacher.main(["grades", *checked, "--into", str(tmp_path / "w.csv")])
+    days = {row["name"]: row["late_days"] for row in read_own(tmp_path / "grades" / "grades.csv")}
+    assert (days["张三"], days["Wang Fang"], days["O'Brien Pat"]) == ("0", "2", "1")
+    checks = read_own(tmp_path / "checks" / "checks.csv")
+    write_csv(tmp_path / "checks" / "checks.csv", [row | {"late": ""} for row in checks], classes.FIELDS)
+    capsys.readouterr()
+    teacher.main(["grades", *checked])
+    assert "who was late is not known" in capsys.readouterr().out
+
+
 @pytest.fixture
 def graded(checked, tmp_path):
     teacher.main(["grades", *checked])
@@ -163,9 +188,10 @@ def test_moodles_worksheet_is_filled_and_else_as_it_was(graded, tmp_path, capsys
     text = (tmp_path / "grades" / file.name).read_bytes().decode("utf-8")
     assert imported_by_moodle(text) == {
         11: ("46.00", "", "-"), 12: ("21.60", "", "-"), 15: ("46.00", "", "-"), 16: ("", "", "-"), 17: ("", "", "-"),
-        13: ("16.00", "See, page 2:\nask.", "Sunday, 1 November 2026, 9:00 AM")}
+        13: ("21.00", "See, page 2:\nask.", "Sunday, 1 November 2026, 9:00 AM")}
     out = capsys.readouterr().out
-    assert "4 grades filled in" in out and "without a grade: 张伟, 李四" in out and "not in it: =SUM(A1)" in out
+    assert "4 grades filled in, 1 of them in the place of another" in out
+    assert "without a grade: 张伟, 李四" in out and "not in it: =SUM(A1)" in out
 
 
 def test_canvas_grade_book_is_filled_in_the_column_that_is_named(graded, tmp_path, capsys):
@@ -177,7 +203,7 @@ def test_canvas_grade_book_is_filled_in_the_column_that_is_named(graded, tmp_pat
         teacher.main(["grades", *graded, "--into", str(file), "--column", "SRGAN"])
     teacher.main(["grades", *graded, "--into", str(file), "--column", "SRGAN (200)"])
     found = imported_by_canvas((tmp_path / "grades" / "book.csv").read_text(encoding="utf-8"))
-    assert found == {11: {100: "9", 200: "18.40"}, 12: {100: "8", 200: "8.64"}, 13: {100: "", 200: "6.40"},
+    assert found == {11: {100: "9", 200: "18.40"}, 12: {100: "8", 200: "8.64"}, 13: {100: "", 200: "8.40"},
                      99: {100: "", 200: ""}}
     assert "have a grade and are not in it: =SUM(A1), 张伟" in capsys.readouterr().out
 
@@ -190,11 +216,12 @@ def test_every_grade_is_written_once_or_named(graded, tmp_path):
     header, *lines = WORKSHEET.splitlines(keepends=True)
     for kept in (lines[::-1], lines[::2], lines[1:], lines[:1]):
         (tmp_path / "w.csv").write_text(header + "".join(kept), encoding="utf-8")
-        written, without, left = grades.fill(tmp_path / "w.csv", tmp_path / "out.csv", rows, read_course())
+        written, replaced, without, left = platforms.fill(tmp_path / "w.csv", tmp_path / "out.csv", rows, read_course())
         new = imported_by_moodle((tmp_path / "out.csv").read_text(encoding="utf-8"))
         old = imported_by_moodle(header + "".join(kept))
         assert new.keys() == old.keys() and len(without) == len(kept) - written
         assert sum(new[key] != old[key] for key in new) == written
+        assert replaced == sum(old[key][0] != "" for key in old if new[key] != old[key])
         assert written + len(left) == sum(row["points"] != "" for row in rows)
 
 

@@ -48,7 +48,8 @@ def checked(tmp_path, photograph):
                 noisy = np.clip(picture + random.normal(0, noise, picture.shape), 0, 255).round().astype(np.uint8)
                 utils.save_picture(tmp_path / "checks" / "handins" / handin / RESULT / "Set5" / file.name, noisy)
         rows.append(row)
-    rows.append(dict.fromkeys(classes.FIELDS, "") | {"name": "李四", "complete": "missing"})
+    rows.append(dict.fromkeys(classes.FIELDS, "") | {"name": "李四", "complete": "missing",
+                                                    "findings": "nothing was handed in"})
     write_csv(tmp_path / "checks" / "checks.csv", rows, classes.FIELDS, for_spreadsheets=True)
     write_csv(tmp_path / "checks" / "similarity.csv", [{"first": HOSTILE, "second": "Wang_Fang", "code": 0.8,
                                                         "pictures": "eye"}], ["first", "second", "code", "pictures"])
@@ -58,7 +59,7 @@ def checked(tmp_path, photograph):
     write_csv(tmp_path / "scores" / "mos_pictures.csv", [row for row in mos if row["picture"] != "all"],
               ["handin", "picture", "mos"])
     grade = {"handin": "Wang_Fang", "checks": 10, "pictures": 40, "report": 20.5, "late_days": 0, "points": 70.5,
-             "comment": HOSTILE}
+             "checks_of": 20, "pictures_of": 40, "report_of": 40, "points_of": 100, "comment": HOSTILE}
     write_csv(tmp_path / "grades.csv", [grade], list(grade))
     return ["--checks", str(tmp_path / "checks"), "--scores", str(tmp_path / "scores"), "--grades",
             str(tmp_path / "grades.csv"), "--list", str(tmp_path / "lists" / "Set5.csv")]
@@ -80,19 +81,21 @@ def students_of_moodle(archive, numbers):
 
 @pytest.mark.parametrize("language, words", [
     ("en", ["What became of your hand-in", "Problems", "Restart the kernel, run all cells", "opinion, 1 to 5: 4.25",
-            "<td>70.5", "original"]),
-    ("zh", ["作业反馈", "问题", "重启内核，从头到尾运行全部单元格", "主观评分（1–5）: 4.25", "<td>70.5", "原图"])])
+            "<td>70.5 / 100", "original"]),
+    ("zh", ["作业反馈", "问题", "重启内核，从头到尾运行全部单元格", "主观评分（1–5）: 4.25", "<td>70.5 / 100",
+            "原图"])])
 def test_each_student_gets_a_page_that_moodle_takes_back(checked, tmp_path, language, words):
     teacher.main(["feedback", *checked, "--out", str(tmp_path / "out"), "--language", language])
     page = (tmp_path / "out" / "Wang_Fang.html").read_text(encoding="utf-8")
+    assert page.count("onerror") == 1  # the comment's; the note is for the instructor
     for word in words:
         assert word in page, word
     assert page.index("it was not executed") < page.index("pwned")  # problems first
     assert page.count("<img") == 4 and page.count("data:image/jpeg") == 4
     with zipfile.ZipFile(tmp_path / "out" / "feedback.zip") as archive:
-        places = {"11": "张三_11_assignsubmission_file", "12": "Wang Fang_12_assignsubmission_file"}
+        places = {"11": "张三_11_assignsubmission_file_", "12": "Wang Fang_12_assignsubmission_file_"}
         assert students_of_moodle(archive, {"11", "12"}) == {n: f"{place}/feedback.html" for n, place in places.items()}
-        assert archive.read("Wang Fang_12_assignsubmission_file/feedback.html").decode() == page
+        assert archive.read("Wang Fang_12_assignsubmission_file_/feedback.html").decode() == page
         assert len(archive.namelist()) == 3
     assert "70.5" not in (tmp_path / "out" / "2021012345_张三.html").read_text(encoding="utf-8")
 
@@ -107,7 +110,7 @@ def test_before_there_are_opinions_and_grades_there_is_feedback_on_the_checks(ch
 def test_the_class_on_one_page(checked, tmp_path):
     teacher.main(["summary", *checked, "--out", str(tmp_path / "summary.html")])
     page = (tmp_path / "summary.html").read_text(encoding="utf-8")
-    assert "3 hand-ins, 0 of them complete; 1 missing" in page and "<li>李四" in page
+    assert "3 hand-ins, 0 of them complete; 1 missing" in page and "李四: nothing was handed in" in page
     assert "best: Wang_Fang, opinion 4.25" in page and "worst: 2021012345_张三, opinion 2.00" in page
     assert page.count("data:image/png") == 2 and "80% of the code; pictures: eye" in page
     nowhere = ["--scores", str(tmp_path / "none"), "--grades", str(tmp_path / "none.csv")]
@@ -118,7 +121,7 @@ def test_the_class_on_one_page(checked, tmp_path):
 
 def test_what_strangers_wrote_is_only_shown(checked, tmp_path):
     """Escaped; and a browser would run nothing that is in the page but the page's own script, known by its digest."""
-    teacher.main(["feedback", *checked, "--out", str(tmp_path / "out")])
+    teacher.main(["feedback", *checked, "--out", str(tmp_path / "out"), "--notes"])
     teacher.main(["summary", *checked, "--out", str(tmp_path / "out" / "summary.html")])
     pages = [path.read_text(encoding="utf-8") for path in (tmp_path / "out").glob("*.html")]
     assert len(pages) == 4

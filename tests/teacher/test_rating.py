@@ -59,8 +59,8 @@ def test_a_page_says_nothing_about_whose_picture_is_whose(class_of_four, tmp_pat
             wanted = utils.read_picture(handins[whose] / "results" / "cat.png")
             assert np.array_equal(utils.read_picture(tmp_path / "x.png"), wanted)
     orders = {tuple(key["versions"][v["id"]]["version"] for v in contents(rating.make_page(
-        handins, csv_file, tmp_path / "again.html")[0])[1]["scenes"][1]["versions"] if v["id"] in key["versions"])
-        for _ in range(2)}
+        handins, csv_file, tmp_path / f"again{i}.html")[0])[1]["scenes"][1]["versions"] if v["id"] in key["versions"])
+        for i in range(2)}
     assert orders == {()}  # other tokens each time
 
 
@@ -75,8 +75,12 @@ def test_a_large_class_shares_the_work(class_of_four, tmp_path):
                 assert len(set(version["raters"])) == 3
                 work[version["raters"]] += 1
     assert work.sum() == 7 * 3 and work[1:].max() - work[1:].min() <= 1
+    before = key_file.read_bytes()
+    with pytest.raises(FileExistsError, match="page.html.key.json is there already, and without it nothing is worth"):
+        rating.make_page(handins, csv_file, tmp_path / "page.html")
+    assert key_file.read_bytes() == before
     with pytest.raises(ValueError, match="at most as many times as there are raters"):
-        rating.make_page(handins, csv_file, tmp_path / "page.html", raters=2, times=3)
+        rating.make_page(handins, csv_file, tmp_path / "other.html", raters=2, times=3)
 
 
 def test_bad_hand_ins_are_named_and_do_not_keep_the_others_out(class_of_four, tmp_path, capsys):

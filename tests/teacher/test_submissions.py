@@ -5,9 +5,11 @@ import json
 import os
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
+from kit.handin.findings import Finding
 from kit.handin.opening import Refused, opened, text_of
 from teacher import classes
 from teacher.roster import match, read_roster
@@ -202,7 +204,8 @@ def test_files_in_folders_and_under_names_of_ones_own_are_found_and_told(tmp_pat
 
 
 def test_texts_are_read_whatever_windows_made_of_them(tmp_path):
-    for number, data in enumerate(["\ufeff报告".encode(), "报告".encode("gbk"), "报告".encode()]):
+    for number, data in enumerate(["\ufeff报告".encode(), "报告".encode("gbk"), "报告".encode(),
+                                   "报告".encode("utf-16")]):
         (tmp_path / f"{number}.md").write_bytes(data)
         assert text_of(tmp_path / f"{number}.md") == "报告"
     (tmp_path / "none").write_bytes(b"\xff\xff\xff")
@@ -211,6 +214,68 @@ def test_texts_are_read_whatever_windows_made_of_them(tmp_path):
 
 
 # --------------------------------------------------------------------------------------------- the class's table
+
+
+@pytest.fixture
+def unlooked(monkeypatch):
+    """Hand-ins are taken as they are; gives the paths that were looked at."""
+    looked = []
+
+    def check(path, **options):
+        looked.append(path)
+        Path(options["scratch"]).mkdir(parents=True)
+        return [Finding("files", "ok", "fine")], {}
+
+    monkeypatch.setattr(classes, "check", check)
+    monkeypatch.setattr("kit.handin.sandbox.require", lambda: None)
+    return looked
+
+
+def class_download(tmp_path, *names, to="class.zip"):
+    for name in names:
+        zipped(handed_in(tmp_path / "files"), tmp_path / "in" / f"{name}_assignsubmission_file_.zip")
+    with zipfile.ZipFile(tmp_path / to, "w") as archive:
+        for path in sorted((tmp_path / "in").iterdir()):
+            archive.write(path, f"{path.stem}/hw.zip")
+    return tmp_path / to
+
+
+def test_a_new_download_is_looked_at_where_it_is_new(tmp_path, unlooked):
+    (tmp_path / "in").mkdir()
+    first = class_download(tmp_path, "ann_1", "bob_2")
+    assert len(classes.check_all(first, tmp_path / "out", progress=False)) == 2
+    unlooked.clear()
+    second = class_download(tmp_path, "cem_3", to="again.zip")
+    assert len(classes.check_all(second, tmp_path / "out", progress=False)) == 3
+    assert ["cem_3" in str(path) for path in unlooked] == [True]
+
+
+def test_a_folder_with_the_download_in_it_is_meant_and_another_class_does_not_overwrite(tmp_path, unlooked):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "downloads").mkdir()
+    class_download(tmp_path, "ann_1", "bob_2", to="downloads/SR-17.zip")
+    (tmp_path / "downloads" / "Grades.csv").write_text("x", encoding="utf-8")
+    rows = classes.check_all(tmp_path / "downloads", tmp_path / "out", progress=False)
+    assert [row["name"] for row in rows] == ["ann", "bob"]
+    with pytest.raises(ValueError, match="has the results of 2 other hand-ins, such as .*; give another --out"):
+        classes.check_all(put(tmp_path / "other", "eve.zip"), tmp_path / "out", progress=False)
+    assert sorted(path.name for path in (tmp_path / "out" / "handins").iterdir()) == ["ann", "bob"]
+
+
+def test_the_class_list_completes_what_names_say_and_namesakes_are_told(tmp_path, unlooked):
+    (tmp_path / "in").mkdir()
+    download = class_download(tmp_path, "张伟_1", "李娜_2", "张伟_3")
+    roster = [{"student_id": number, "name": name, "platform_id": "", "email": ""} for number, name in
+              (("2021012301", "张伟"), ("2021012302", "李娜"), ("2021012303", "孙悦"))]
+    rows = classes.check_all(download, tmp_path / "out", progress=False, roster=roster)
+    assert [(row["student_id"], row["name"], row["complete"]) for row in rows] == [
+        ("", "张伟", "yes"), ("", "张伟", "yes"), ("2021012302", "李娜", "yes"),
+        ("2021012301", "张伟", "unclear"), ("2021012303", "孙悦", "missing")]
+    for person, number in zip(roster, ("1", "2", "9")):  # with the platform's numbers there is no doubt
+        person["platform_id"] = number
+    rows = classes.check_all(download, tmp_path / "out", progress=False, roster=roster)
+    assert [(row["student_id"], row["platform_id"]) for row in rows] == [
+        ("2021012301", "1"), ("", "3"), ("2021012302", "2"), ("2021012303", "9")]
 
 
 def test_of_a_download_nothing_is_left_out_in_silence(tmp_path):

@@ -95,7 +95,7 @@ EXPECTED = {  # of each hand-in the only problem, or None
     "wrong_size": "pictures: .*is 64×64, and should be", "not_executed": "test.ipynb: it was not executed",
     "edited": "train.ipynb: it was changed after it had been executed",
     "with_model": "files: results/notes.txt is a model file", "forged": "scores: .*but test.ipynb says 31.23",
-    "unwritten": "report: .*'Sources' has none of your own words",
+    "unwritten": "report: none of your own words are yet in its section 'Sources'",
     "zip_slip": "refused, because it contains '../../slipped.txt'", "zip_bomb": "more than 2000 files or 100 MB",
     "no_zip": "neither a folder nor a zip",
     "endless": "did not end within", "memory": "memory", "fork": "not permitted", "deletes": "shutil.rmtree",

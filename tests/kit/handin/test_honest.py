@@ -93,13 +93,13 @@ def test_own_words_count_with_or_without_the_hint(tmp_path, language):
     text = report.write(tmp_path, language).read_text(encoding="utf-8")
     path = tmp_path / "report.md"
     path.write_text(re.sub("(?m)^(✎.*)$", r"\1\n\nI trained it for a night. 训练了一夜。", text), encoding="utf-8")
-    assert report.unwritten(path) == []
+    assert report.unwritten(path) == ([], [])
     path.write_text(re.sub("(?m)^(✎.*)$", r"\1 We tried this and that.", text), encoding="utf-8")
-    assert report.unwritten(path) == []
+    assert report.unwritten(path) == ([], [])
     path.write_text(re.sub("(?m)^✎.*$", ".", text), encoding="utf-8")
-    assert len(report.unwritten(path)) == 7
+    assert len(report.unwritten(path)[1]) == 7
     path.write_text(re.sub("(?m)^(✎.*)$", "无", text), encoding="utf-8")
-    assert len(report.unwritten(path)) == 6  # enough for sources alone
+    assert len(report.unwritten(path)[1]) == 6  # enough for sources alone
 
 
 # ----------------------------------------------------------------------------------------------- its code

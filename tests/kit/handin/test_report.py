@@ -34,4 +34,4 @@ def test_a_report_without_runs_is_a_draft_with_all_headings(tmp_path):
         (tmp_path / "report.md").unlink(missing_ok=True)
         text = report.write(tmp_path, language).read_text(encoding="utf-8")
         assert text.count(words) == 6 and text.count("\n## ") == 7
-        assert len(report.unwritten(tmp_path / "report.md")) == 7
+        assert len(report.unwritten(tmp_path / "report.md")[1]) == 7
