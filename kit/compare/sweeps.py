@@ -85,7 +85,8 @@ def has_ended(cfg, phases):
     saved = run.load_state()
     if not saved:
         return True
-    provenance.check_unchanged(saved, phases, cfg, solver.EXTRAS)
+    makers = {"generator": solver.make_generator, "discriminator": solver.make_discriminator}
+    provenance.check_unchanged(saved, phases, cfg, solver.EXTRAS, makers)
     *_, last = [phase for phase in phases if phase.epochs] or [None]
     reached = last is None or saved["phase"] == last.name and saved["epoch"] >= last.epochs  # not asked for more since
     return standing == "diverged" or reached

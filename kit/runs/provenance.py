@@ -1,8 +1,8 @@
 """What trained each epoch of a run: recorded with it, compared when the run is resumed, carried along by a fork.
 
 A *record* is a list of segments, each so many epochs in a row that were trained in the same way: the phase, the
-number of its first epoch, what its epochs hang on (`trained_by`), how many were planned, all settings, and the source
-of the epoch function.
+number of its first epoch, what its epochs hang on (`trained_by`), how many were planned, all settings, the source of
+the epoch function, and the digests of all code of the user's that it and the networks consist of (`code`).
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kit.console import did_you_mean
 from kit.files import is_portable
+from kit.runs.code import code_of
 from kit.runs.folder import Run
 from kit.runs.history import run_names
 from kit.settings.schema import SECTIONS, SETTINGS, fixed
@@ -26,6 +27,8 @@ KIT_SOURCES = {
     "4dc03e03c6aa", "0f80a9ba0e06", "eea54a490885", "2fd14ffdd3fb", "bc626e306e23",  # alternating_epoch
     "3b18f9bc6994", "f1bfe08f3fe7", "44bf8cbad0ce", "88fb6d48eb8b", "8ccfe41f9798",  # simultaneous_epoch
 }
+# Of functions and classes of the kit that were changed without another result the digests: name → digests.
+KIT_CODE = {}
 
 
 def trained_by(phase, cfg, extras):
@@ -50,14 +53,20 @@ def named(phase, what, cfg):
     return name if name in cfg else f"the {field} of the phase {phase.name!r}"
 
 
-def segment(phase, epoch, cfg, extras):
+def code(phase, makers):
+    """The digests of what makes the updates of a phase; `makers` are the functions by networks: name → function."""
+    return code_of(phase.function, *(make for name, make in makers.items() if name in phase.parameters))
+
+
+def segment(phase, epoch, cfg, extras, makers):
     """The segment that begins with this epoch of a phase (the first is 1)."""
     try:
         source = inspect.getsource(phase.function)
     except (OSError, TypeError):  # typed into a terminal
         source = ""
     return {"phase": phase.name, "first_epoch": epoch, "planned_epochs": phase.epochs,
-            "trained_by": trained_by(phase, cfg, extras), "settings": dict(cfg), "source": source}
+            "trained_by": trained_by(phase, cfg, extras), "settings": dict(cfg), "source": source,
+            "code": code(phase, makers)}
 
 
 def extended(record, new):
@@ -68,14 +77,14 @@ def extended(record, new):
 
 
 def _what_matters(segment):
-    """A segment without the number of its first epoch and settings of what is kept; the kit's own sources as one."""
+    """A segment without its first epoch, digests, and settings of what is kept; the kit's own sources as one."""
     settings = {name: value for name, value in segment["settings"].items()
                 if name not in SECTIONS["what is kept"] and name not in SECTIONS["run"]}
     source = segment.get("source", "")  # (missing in the oldest records)
     if hashlib.sha256(source.encode()).hexdigest()[:12] in KIT_SOURCES:
         source = "the kit's"
-    return {**{key: value for key, value in segment.items() if key != "first_epoch"}, "settings": settings,
-            "source": source}
+    rest = {key: value for key, value in segment.items() if key not in ("first_epoch", "code")}
+    return {**rest, "settings": settings, "source": source}
 
 
 def to_be_read(record, history):
@@ -90,7 +99,7 @@ def to_be_read(record, history):
     return rows
 
 
-def check_unchanged(state, phases, cfg, extras):
+def check_unchanged(state, phases, cfg, extras, makers):
     """Raise ValueError when these settings and phases do not go with what a run, saved as `state`, was trained by."""
     old, name = state["settings"], cfg.name
     for setting, value in fixed(cfg).items():
@@ -100,7 +109,7 @@ def check_unchanged(state, phases, cfg, extras):
             raise ValueError(f"run {name!r} was begun with {setting} = {old.get(setting)!r}, not {value!r}; all its "
                              f"epochs hang on it: put it back, or choose a new name: cfg.name = "
                              f"{free_name(name, cfg.runs)!r}")
-    valid, reason = _still_valid(state, phases, cfg, extras, may_have_moved=True)
+    valid, reason = _still_valid(state, phases, cfg, extras, makers, may_have_moved=True)
     if reason:
         new, kept = free_name(name, cfg.runs), " and ".join(valid)
         raise ValueError(
@@ -109,7 +118,7 @@ def check_unchanged(state, phases, cfg, extras):
                if valid else f'cfg.name = "{new}"'))
 
 
-def forked(cfg, phases, extras):
+def forked(cfg, phases, extras, makers):
     """What a new run with these settings can take over from the run `cfg.fork_of`: (its Run, its phases, their state).
 
     As many of its phases, from the first on, as these settings would train in the same way; without any, the third
@@ -124,14 +133,14 @@ def forked(cfg, phases, extras):
         old = last["settings"].get(setting, SETTINGS[setting].paper)
         if setting != "fork_of" and old != value:
             return other, [], f"it was begun with {setting} = {old!r}, not {value!r}"
-    valid, reason = _still_valid(last, phases, cfg, extras)
+    valid, reason = _still_valid(last, phases, cfg, extras, makers)
     if not valid:
         return other, [], reason
     state = last if valid[-1] == last["phase"] else other.load_state(f"{valid[-1]}_end")
     return other, valid, state or f"it kept no state of the end of its {valid[-1]}"
 
 
-def _still_valid(state, phases, cfg, extras, may_have_moved=False):
+def _still_valid(state, phases, cfg, extras, makers, may_have_moved=False):
     """The phases of a saved run that these settings and phases would train in the same way, and why not more.
 
     Pictures that `may_have_moved` are told by their digest, which the state has, and not by the name of their list.
@@ -152,6 +161,9 @@ def _still_valid(state, phases, cfg, extras, may_have_moved=False):
                 continue
             if now.get(setting, value) != value:
                 return valid, (f"its {phase.name} was trained with {setting} = {value!r}, not {now[setting]!r}")
+        if different := _different_code(old[0].get("code") if old else None, phase, makers):
+            return valid, (f"the code of its {phase.name} differs from what trained its epochs 1 to {count}: "
+                           f"{', '.join(different)}")
         epochs = named(phase, "epochs", cfg)
         if phase.epochs < count:
             return valid, f"{count} epochs of its {phase.name} are trained, and {epochs} = {phase.epochs} are fewer"
@@ -160,6 +172,17 @@ def _still_valid(state, phases, cfg, extras, may_have_moved=False):
             return valid, (f"its {phase.name} ended after {count} epochs, and its {state['phase']} has begun, so "
                            f"{epochs} = {phase.epochs} comes too late")
     return valid, None
+
+
+def _different_code(old, phase, makers):
+    """The names of functions, classes and constants that a phase is made of now, and was made of otherwise then."""
+    if not old:  # the kit of that day did not record it
+        return []
+    now = code(phase, makers)
+    if not now:
+        return []
+    return sorted(name for name in {*old, *now} if old.get(name) != now.get(name)
+                  and not {old.get(name), now.get(name)} <= KIT_CODE.get(name, set()))
 
 
 def _trained_by_then(segment, names):

@@ -30,9 +30,10 @@ class Keeper:
         """Note that a phase has ended, whose last state is worth keeping for forks."""
         self._left = name
 
-    def begin(self, phase, state, extras):
+    def begin(self, phase, state, extras, makers):
         """Bring the folder up to date: of a fork, of a phase left, and when it was killed just before."""
-        self.record = provenance.extended(self.record, provenance.segment(phase, state.epoch + 1, self.cfg, extras))
+        self.record = provenance.extended(self.record, provenance.segment(phase, state.epoch + 1, self.cfg, extras,
+                                                                          makers))
         if not self.writes:
             return
         if self.forked:

@@ -7,20 +7,20 @@ from kit.runs import provenance
 from kit.training.phases import scheduled
 
 
-def open_saved(run, phases, cfg, extras, say, machine):
+def open_saved(run, phases, cfg, extras, makers, say, machine):
     """The saved state of a run, or of the run that it forks, and what is to be copied of the latter.
 
     Returns (saved, forked): a dictionary, or None for a new run; and None, or what `Run.copy_phases` takes.
     Raises ValueError for settings that do not go with what was trained.
     """
     with _resuming(run):  # of several machines perhaps only the first has the folder
-        return machine.broadcast(lambda: _open(run, phases, cfg, extras, say))
+        return machine.broadcast(lambda: _open(run, phases, cfg, extras, makers, say))
 
 
-def _open(run, phases, cfg, extras, say):
+def _open(run, phases, cfg, extras, makers, say):
     saved = run.load_state()
     if saved:
-        provenance.check_unchanged(saved, phases, cfg, extras)
+        provenance.check_unchanged(saved, phases, cfg, extras, makers)
         old = saved["settings"]
         for name, value in cfg.items():
             if name in old and old[name] != value:
@@ -30,7 +30,7 @@ def _open(run, phases, cfg, extras, say):
     provenance.check_name_is_new(cfg)
     if not cfg.fork_of:
         return None, None
-    other, kept, saved = provenance.forked(cfg, phases, extras)
+    other, kept, saved = provenance.forked(cfg, phases, extras, makers)
     if isinstance(saved, str):
         say(f"nothing of run {cfg.fork_of!r} is valid with these settings, so all is trained anew: {saved}")
         return None, None

@@ -59,7 +59,8 @@ class Trainer:
         self.machine = Machine(cfg.device, cfg.precision, cfg.channels_last)
         self.progress = progress and self.machine.rank == 0
         settle_precision(self.phases, self.machine, cfg.precision == "auto", self._say)
-        saved, forked = open_saved(self.run, self.phases, self.cfg, self.extras, self._say, self.machine)
+        self._makers = {"generator": make_generator, "discriminator": make_discriminator}
+        saved, forked = open_saved(self.run, self.phases, self.cfg, self.extras, self._makers, self._say, self.machine)
         self.train_set = training_patches(self.cfg, self.machine, self.progress)
         self.valid_set = validation_set(self.cfg)
         self._digests = {"data": self.train_set.digest, "validation": digest_of(self.valid_set, cfg.valid_pictures)}
@@ -189,7 +190,7 @@ class Trainer:
         first = self.machine.rank == 0
         with self.run.locked() if first else nullcontext(), interruption(self.progress) as self._interrupted, \
                 Display(self.run, phase, self.state, self.progress, first) as display:
-            self.keeper.begin(phase, self.state, self.extras)
+            self.keeper.begin(phase, self.state, self.extras, self._makers)
             self._looked = self._saved = time.monotonic()
             try:
                 self.fit(phase, arguments, display, on_epoch)

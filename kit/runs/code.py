@@ -1,0 +1,81 @@
+"""What code is told by: digests of a function and of everything that it uses of its own files.
+
+Comments, docstrings and layout do not count, and neither does the version of Python.
+"""
+
+import ast
+import hashlib
+import inspect
+import io
+import re
+import sys
+import textwrap
+import tokenize
+from pathlib import Path
+
+from kit.files import KIT
+
+# Of the modules beside kit/ these are given; code of one's own is in the others, and in notebooks.
+GIVEN = {"create_data_lists", "datasets", "imresize", "utils"}
+CONSTANTS = (bool, int, float, str, tuple, type(None))
+
+
+def code_of(*functions):
+    """The digests of functions, and of functions, classes and constants that they use: name → digest.
+
+    What stands in a library, in the kit's machinery or nowhere (typed into a terminal) is left out.
+    """
+    found, todo = {}, list(functions)
+    while todo:
+        one = _plain(todo.pop())
+        name = getattr(one, "__qualname__", None)
+        if not name or name in found:
+            continue
+        try:
+            source = textwrap.dedent(inspect.getsource(one))
+            used = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+        except (OSError, TypeError, SyntaxError):
+            continue
+        found[name] = digest(source)
+        scope = getattr(one, "__globals__", None) or vars(sys.modules.get(one.__module__, object))
+        for word in sorted(used):
+            value = scope.get(word)
+            if _is_own(value):
+                todo.append(value)
+            elif word in scope and isinstance(value, CONSTANTS) and not word.startswith("__"):
+                found[word] = hashlib.sha256(repr(value).encode()).hexdigest()[:12]
+    return found
+
+
+def digest(source):
+    """The digest of a source without what does not count."""
+    parts, begins = [], True
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT or token.type == tokenize.STRING and begins:
+            continue
+        if token.type in (tokenize.INDENT, tokenize.DEDENT):
+            parts.append("\t" if token.type == tokenize.INDENT else "\b")
+        elif token.type not in (tokenize.NEWLINE, tokenize.NL):
+            # Python 3.12 takes f-strings apart: together, and without spaces and doubled braces, they are the same.
+            parts.append(re.sub(r"\s", "", token.string).replace("{{", "{").replace("}}", "}"))
+        begins = token.type in (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT) or begins and (
+            token.type == tokenize.COMMENT)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
+
+
+def _plain(function):
+    """A function without what functools and decorators have put around it."""
+    return inspect.unwrap(getattr(function, "func", function))
+
+
+def _is_own(value):
+    """Whether something is a function or class of the user's: beside the kit, in a package of theirs, in a notebook."""
+    if not (inspect.isfunction(value) or inspect.isclass(value)):
+        return False
+    module = sys.modules.get(value.__module__)
+    file = getattr(module, "__file__", None)
+    if value.__module__ == "__main__" or not file:
+        return value.__module__ == "__main__"
+    file = Path(file).resolve()
+    return (file.is_relative_to(KIT.parent) and not file.is_relative_to(KIT) and "site-packages" not in file.parts
+            and not (file.parent == KIT.parent and file.stem in GIVEN))

@@ -1,0 +1,95 @@
+"""What code is told by."""
+
+import importlib
+import sys
+from functools import partial
+
+import pytest
+
+import solver
+from helpers import changed, train
+from kit.runs.code import code_of, digest
+from kit.training.phases import Phase
+
+EPOCH = '''
+import torch
+WEIGHT = 2.0
+
+def my_loss(sr, hr):
+    """How far."""
+    return (sr - hr).square().mean()  # eq. 4
+
+class Scale:
+    def __call__(self, loss):
+        return WEIGHT * loss
+
+def my_epoch(generator, batches):
+    for lr, hr in batches:
+        loss = Scale()(my_loss(generator(lr), hr))
+        generator.descend(loss)
+        yield {"my_loss": loss}
+'''
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module of the student's with an epoch function; gives what writes it anew and imports it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("kit.runs.code.KIT", tmp_path / "kit")  # it lies beside kit/
+
+    def write(text):
+        (tmp_path / "own_phases.py").write_text(text, encoding="utf-8")
+        importlib.invalidate_caches()
+        sys.modules.pop("own_phases", None)
+        return importlib.import_module("own_phases")
+
+    yield write
+    sys.modules.pop("own_phases", None)
+
+
+def test_all_that_it_uses_of_its_own_files_counts(own):
+    assert set(code_of(partial(own(EPOCH).my_epoch))) == {"my_epoch", "my_loss", "Scale", "WEIGHT"}
+
+
+@pytest.mark.parametrize("old, new, names", [
+    ("square()", "abs()", ["my_loss"]), ("WEIGHT = 2.0", "WEIGHT = 3.0", ["WEIGHT"]),
+    ("return WEIGHT * loss", "return loss", ["Scale", "WEIGHT"]), ("# eq. 4", "# equation 4", []),
+    ('"""How far."""', '"""How\n    near."""', []), ("(sr - hr)", "( sr-hr )", []), ("\n\n", "\n\n\n", []),
+    ("        generator.descend(loss)\n        yield", "    generator.descend(loss)\n        yield", None)])
+def test_what_changes_is_named_and_comments_and_layout_are_not(own, old, new, names):
+    before = code_of(own(EPOCH).my_epoch)
+    if names is None:  # the same words on another level
+        assert digest("for x in y:\n    f()\n    g()\n") != digest("for x in y:\n    f()\ng()\n")
+        return
+    after = code_of(own(EPOCH.replace(old, new)).my_epoch)
+    assert sorted(name for name in {*before, *after} if before.get(name) != after.get(name)) == names
+
+
+def test_a_changed_loss_under_an_old_name_is_refused(own, small_settings):
+    def phases(module):
+        return [Phase("mine", module.my_epoch, 2, 1e-3)]
+
+    cfg = changed(small_settings, name="mine", adversarial_epochs=0)
+    solver.Trainer(cfg, phases(own(EPOCH)), progress=False).train()
+    assert len(solver.Trainer(cfg, phases(own(EPOCH.replace("eq. 4", ""))), progress=False).train()) == 2
+    with pytest.raises(ValueError, match="the code of its mine differs from what trained its epochs 1 to 2: my_loss. "
+                                         'Put it back, or choose a new name: cfg.name = "mine_2"'):
+        solver.Trainer(cfg, phases(own(EPOCH.replace("square", "abs"))), progress=False)
+
+
+def test_a_changed_network_is_refused_and_a_fork_says_what_is_left(small_settings, monkeypatch):
+    train(small_settings)
+    class Discriminator(solver.make_discriminator.__globals__["Discriminator"]):
+        """Another network of the same shape."""
+
+    monkeypatch.setitem(solver.make_discriminator.__globals__, "Discriminator", Discriminator)
+    with pytest.raises(ValueError, match="the code of its adversarial differs .*: .*Discriminator.*"
+                                         'cfg.fork_of = "small_2", "small" starts it .* its warmup'):
+        solver.Trainer(small_settings, progress=False)
+
+
+def test_runs_without_a_record_of_code_go_on(small_settings, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("kit.runs.provenance.code_of", lambda *functions: {})
+        train(small_settings, warmup_epochs=1, adversarial_epochs=0)
+    assert len(train(small_settings, warmup_epochs=2, adversarial_epochs=0).history) == 2
