@@ -9,6 +9,7 @@ from pathlib import Path
 from datasets import TestDataset
 from kit.evaluation.measure import scale_of
 from kit.files import KIT, remove_left_over, write_whole
+from kit.runs.history import PREDICTIONS
 from utils import save_picture
 
 NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
@@ -58,7 +59,7 @@ def collected(folder="."):
     folder = Path(folder)
     patterns = ["*.ipynb", REPORT, f"{REPORT_PICTURES}/*.png", f"{RESULT.as_posix()}/**/*.png",
                 f"{RESULT.as_posix()}/result.json", "results/scores.csv", "results/table.txt", "results/cells.jsonl",
-                "runs/*/settings.json", "runs/*/history.csv"]
+                "runs/*/settings.json", "runs/*/history.csv", f"runs/{PREDICTIONS}"]
     files = {path.relative_to(folder) for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return sorted(files | set(own_code(folder)), key=lambda path: path.as_posix())
 

@@ -24,7 +24,7 @@ from kit.handin.contents import REPORT, REPORT_PICTURES
 from kit.handin.notebooks import scores_in
 from kit.handin.opening import text_of
 from kit.plots.pictures import plot_comparison, save_figure
-from kit.runs.history import current_run, read_history, read_record, run_names
+from kit.runs.history import current_run, read_history, read_predictions, read_record, run_names
 from kit.settings.describe import describe, format_value
 from kit.settings.recipes import Settings
 from utils import bicubic, read_picture
@@ -161,8 +161,16 @@ def generated(folder, picture_folder, lists):
         "curves": _curves(run, everything, pictures),
         "scores": _scores(folder / "results" / "scores.csv"),
         "pictures": _pictures(picture_folder, lists, pictures),
-        "tried": markdown(table(folder=everything)) if run else None,
+        "tried": _tried(run, everything),
     }
+
+
+def _tried(run, everything):
+    """The table of runs, and what was predicted of rows of the sheet."""
+    tables = [table(folder=everything)] if run else []
+    rows = [[row, said] for row, predictions in read_predictions(everything).items() for said in predictions]
+    tables += [Table(rows, ["predicted of", "what"], left=2)] if rows else []
+    return "\n\n".join(map(markdown, tables)) or None
 
 
 def _training(record):

@@ -1,14 +1,17 @@
 """The sheet "predict, run, observe"."""
 
+import itertools
 import json
 from collections import namedtuple
 from pathlib import Path
 
 from easydict import EasyDict
 
+import solver
 from kit.compare.sweeps import sweep
 from kit.console import did_you_mean
 from kit.files import write_whole
+from kit.runs.history import PREDICTIONS, read_predictions
 
 # A row of the sheet: what is varied, how many epochs of adversarial training show it, and what to think about first.
 Row = namedtuple("Row", "grid adversarial_epochs question")
@@ -33,7 +36,7 @@ def sheet_settings(cfg, row):
                     fork_of=None, adversarial_epochs=SHEET[row].adversarial_epochs)
 
 
-def observe(cfg, row, prediction, seeds=1):
+def observe(cfg, row, prediction="", seeds=1):
     """Run a row of the sheet, and show what was predicted beside what came of it.
 
     Parameters
@@ -43,20 +46,37 @@ def observe(cfg, row, prediction, seeds=1):
     row : str
         A row of `SHEET`.
     prediction : str
-        What you expect, in your own words. It is noted in `<runs>/predictions.json` when it is made, and stays there.
+        What you expect, in your own words; without, nothing is run. It is noted in `<runs>/predictions.json` when it is
+        made, and stays there; another one later is noted behind it.
     seeds : int
         Train each with so many seeds.
 
-    Returns a table, with the prediction above it. Raises ValueError for another row and for an empty prediction.
+    Returns a table, with the question and what was predicted above it, or None without a prediction. Raises ValueError
+    for another row, and for one that varies what `solver.default_phases` does not use.
     """
     if row not in SHEET:
         raise ValueError(f"the sheet has no row {row!r}{did_you_mean(row, SHEET)}; its rows are {', '.join(SHEET)}")
-    if not str(prediction).strip():
-        raise ValueError("predict first: write down what you expect, and why")
-    file = Path(cfg.runs, "predictions.json")
-    noted = json.loads(file.read_bytes()) if file.is_file() else {}
-    noted.setdefault(row, str(prediction).strip())
-    with write_whole(file) as temporary:
-        temporary.write_text(json.dumps(noted, indent=1, ensure_ascii=False), encoding="utf-8")
-    print(f"{SHEET[row].question}\npredicted: {noted[row]}")
-    return sweep(sheet_settings(cfg, row), seeds=seeds, **SHEET[row].grid)
+    small, grid = sheet_settings(cfg, row), SHEET[row].grid
+    epochs = [sum(phase.epochs for phase in solver.default_phases(EasyDict(small, **dict(zip(grid, values)))))
+              for values in itertools.product(*grid.values())]
+    if not any(epochs) or "warmup_epochs" in grid and len(set(epochs)) == 1:
+        raise ValueError(f"the row {row!r} needs a warm-up, and solver.default_phases has no phase that takes its "
+                         f"epochs from cfg.warmup_epochs; write one first, or take the row 'adversarial weight'")
+    noted = note_prediction(cfg.runs, row, prediction)
+    print(SHEET[row].question)
+    if not noted:
+        print("predict first: write down what you expect, and why, as prediction=\"…\"; then run this cell again")
+        return None
+    print(f"predicted: {'; and later: '.join(noted)}")
+    return sweep(small, seeds=seeds, **grid)
+
+
+def note_prediction(runs, row, prediction):
+    """Note a prediction, unless it is empty or the last one; gives all that were made for this row."""
+    noted = read_predictions(runs)
+    own, text = noted.setdefault(row, []), str(prediction).strip()
+    if text and own[-1:] != [text]:
+        own.append(text)
+        with write_whole(Path(runs, PREDICTIONS)) as temporary:
+            temporary.write_text(json.dumps(noted, indent=1, ensure_ascii=False), encoding="utf-8")
+    return own

@@ -9,6 +9,8 @@ from kit.files import write_whole
 from kit.runs.folder import Run
 from kit.settings.schema import current_record
 
+PREDICTIONS = "predictions.json"  # in the folder of all runs: what was predicted of rows of the sheet
+
 
 def run_names(folder="runs"):
     """The names of all runs in a folder, the newest first."""
@@ -105,3 +107,10 @@ def read_histories(names, folder="runs"):
         except FileNotFoundError as error:
             print(f"{name} is left out: {error}")
     return histories
+
+
+def read_predictions(runs="runs"):
+    """What was predicted of rows of the sheet: row → what was written, the first first."""
+    file = Path(runs, PREDICTIONS)
+    noted = json.loads(file.read_bytes()) if file.is_file() else {}
+    return {row: [said] if isinstance(said, str) else said for row, said in noted.items()}  # (one, in older runs)

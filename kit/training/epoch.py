@@ -43,10 +43,10 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
     """Make the updates of an epoch that are not made yet, with the `rest` of its batches; yields the losses of each.
 
     The learners among the arguments are told the learning rate, and the number within the epoch, of the update that
-    comes next. Raises ValueError for an epoch function that does not yield once for each batch.
+    comes next. Raises ValueError for an epoch function that does not yield once for each batch, or makes no update.
     """
     learners = {name: argument for name, argument in arguments.items() if isinstance(argument, Learner)}
-    before, set_to, used, told = fingerprint(learners.values()), {}, {}, []
+    before, set_to, used, told, steps = fingerprint(learners.values()), {}, {}, [], []
 
     def prepare():
         for name, learner in learners.items():
@@ -59,6 +59,7 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
             learner.update = state.step
 
     def note(name, optimizer, *_):
+        steps.append(name)
         used[name] = optimizer.param_groups[0]["lr"]
         state.rate = used.get("generator", state.rate)
 
@@ -76,9 +77,9 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
     if state.step != state.steps_per_epoch:
         raise ValueError(f"phase {phase.name!r}: its epoch function yielded {state.step} times for "
                          f"{state.steps_per_epoch} batches; it must yield its losses once for each")
-    if before == fingerprint(learners.values()):
-        say(f"no weight has changed in this epoch of phase {phase.name!r}: does its epoch function call "
-            f"generator.descend(loss), or step() of an optimizer?")
+    if not steps and before == fingerprint(learners.values()):  # (it may have an optimizer of its own)
+        raise ValueError(f"phase {phase.name!r}: its epoch function has made no update in a whole epoch, so it trains "
+                         f"nothing: it must call generator.descend(loss), or step() of an optimizer, for each batch")
 
 
 def explained(error, phase, cfg, machine):

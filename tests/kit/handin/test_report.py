@@ -4,11 +4,14 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from kit.handin import report
+from kit.handin.contents import collected
+from kit.lessons.sheet import note_prediction
 
 
 @pytest.mark.xdist_group("handed in")
@@ -35,3 +38,11 @@ def test_a_report_without_runs_is_a_draft_with_all_headings(tmp_path):
         text = report.write(tmp_path, language).read_text(encoding="utf-8")
         assert text.count(words) == 6 and text.count("\n## ") == 7
         assert len(report.unwritten(tmp_path / "report.md")[1]) == 7
+
+
+def test_what_was_predicted_is_in_the_report_and_in_the_zip(tmp_path):
+    note_prediction(tmp_path / "runs", "depth", "deeper | is better")
+    note_prediction(tmp_path / "runs", "depth", "not so")
+    text = report.write(tmp_path).read_text(encoding="utf-8")
+    assert "| depth | deeper \\| is better |\n| depth | not so |" in text
+    assert Path("runs", "predictions.json") in collected(tmp_path)

@@ -1,6 +1,5 @@
 """The textbook's figures: what they claim is so."""
 
-import json
 import re
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from kit import evaluation, lessons
 from kit.lessons import sheet
 from kit.lessons.enlarging import slanted_edge
 from kit.lessons.failures import FAILURES
+from kit.runs.history import read_predictions
 from other_networks import GENERATORS
 
 
@@ -164,14 +164,30 @@ def test_a_prediction_comes_first_and_stays(small_settings, capsys, monkeypatch)
         cfg, name="sheet", updates_per_epoch=1, warmup_epochs=1, adversarial_epochs=0))
     with pytest.raises(ValueError, match="did you mean 'depth'"):
         lessons.observe(small_settings, "dept", "x")
-    with pytest.raises(ValueError, match="predict first"):
-        lessons.observe(small_settings, "depth", " ")
+    assert lessons.observe(small_settings, "depth", " ") is None
+    assert "predict first: write down" in capsys.readouterr().out and not Path(small_settings.runs).exists()
     table = lessons.observe(small_settings, "depth", "deeper is better")
+    lessons.observe(small_settings, "depth", "deeper is better")
     lessons.observe(small_settings, "depth", "I knew it")
-    assert capsys.readouterr().out.count("predicted: deeper is better") == 2
+    printed = capsys.readouterr().out
+    assert printed.count("predicted: deeper is better\n") == 2
+    assert "predicted: deeper is better; and later: I knew it\n" in printed
     assert {row[1] for row in table.cells[1:]} == {"2", "8", "16"}
-    noted = json.loads((Path(small_settings.runs) / "predictions.json").read_bytes())
-    assert noted == {"depth": "deeper is better"}
+    assert read_predictions(small_settings.runs) == {"depth": ["deeper is better", "I knew it"]}
+
+
+def test_a_row_that_would_train_nothing_says_what_it_needs(small_settings, monkeypatch):
+    """In the basic mode there is no warm-up: four rows of the sheet would show an empty table as if done."""
+    phase = solver.default_phases(small_settings)[-1]
+    monkeypatch.setattr(solver, "default_phases", lambda cfg: [phase._replace(epochs=cfg.adversarial_epochs)])
+    needs = []
+    for row in sheet.SHEET:
+        try:
+            assert lessons.observe(small_settings, row) is None  # it would run, with a prediction
+        except ValueError as error:
+            assert "needs a warm-up, and solver.default_phases has no phase" in str(error)
+            needs.append(row)
+    assert needs == ["warm-up", "learning rate", "depth", "width", "batch norm"]
 
 
 def test_the_diagram_is_drawn_when_somebody_has_rewritten_the_epoch(monkeypatch):

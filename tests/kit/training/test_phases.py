@@ -145,9 +145,40 @@ def idle_epoch(generator, batches):
         yield {"mine": generator(lr).mean()}
 
 
-def test_an_epoch_that_trains_nothing_is_noticed_and_any_loss_is_shown(small_settings, capsys):
+def backward_epoch(generator, batches):
+    for lr, _ in batches:
+        loss = generator(lr).mean()
+        loss.backward()
+        yield {"mine": loss}
+
+
+def tiny_epoch(generator, batches):
+    for lr, hr in batches:
+        loss = (generator(lr) - hr).square().mean()
+        generator.descend(loss)
+        yield {"mine": loss}
+
+
+def own_optimizer_epoch(generator, batches):
+    optimizer = torch.optim.SGD(generator.network.parameters(), lr=1e-3)
+    for lr, hr in batches:
+        loss = (generator(lr) - hr).square().mean()
+        loss.backward()
+        optimizer.step()
+        yield {"mine": loss}
+
+
+@pytest.mark.parametrize("epoch", [idle_epoch, backward_epoch])
+def test_a_phase_that_trains_nothing_ends_and_says_so(small_settings, epoch):
     cfg = EasyDict(small_settings, warmup_epochs=0, adversarial_epochs=0)
-    solver.Trainer(cfg, phases=[solver.Phase("mine", idle_epoch, 1, 1e-3)]).train()
-    printed = capsys.readouterr().out
-    assert "no weight has changed in this epoch of phase 'mine': does its epoch function call" in printed
-    assert "mine 1/1: mine " in printed
+    trainer = solver.Trainer(cfg, phases=[solver.Phase("mine", epoch, 3, 1e-3)], progress=False)
+    with pytest.raises(ValueError, match="phase 'mine': its epoch function has made no update in a whole epoch"):
+        trainer.train()
+    assert trainer.history == []
+
+
+@pytest.mark.parametrize("epoch, rate", [(tiny_epoch, 1e-30), (own_optimizer_epoch, 1e-3)])
+def test_updates_are_counted_however_small_and_whoever_makes_them(small_settings, epoch, rate, capsys):
+    cfg = EasyDict(small_settings, warmup_epochs=0, adversarial_epochs=0)
+    assert len(solver.Trainer(cfg, phases=[solver.Phase("mine", epoch, 1, rate)]).train()) == 1
+    assert "mine 1/1: mine " in capsys.readouterr().out
