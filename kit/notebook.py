@@ -22,7 +22,7 @@ from kit.settings.describe import describe
 from kit.settings.recipes import Settings
 
 # What the kit raises for what is not its fault; everything else is shown in full.
-MISTAKES = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
+MISTAKES = (ValueError, TypeError, OSError, ImportError, FloatingPointError, NotImplementedError)
 
 EXECUTED = Path("results", "cells.jsonl")
 LONGEST = 2**20  # bytes of it; then its older half goes

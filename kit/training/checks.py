@@ -1,10 +1,12 @@
 """Whether networks can be trained with these settings: tried before the first update, not after an hour."""
 
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import torch
 from torch.nn.parameter import UninitializedParameter
 
+from kit.compute import layers
 from kit.compute.device import is_out_of_memory
 from kit.compute.inference import reason_of
 from kit.compute.layers import copy_of, shapes_of
@@ -127,11 +129,40 @@ def check_saved(what, made, tried):
 def _learned(network, machine, size, side):
     """The output of a network for some patches, after a backward pass from it."""
     patches = torch.rand(size, 3, side, side, generator=torch.Generator().manual_seed(0))
-    with machine.autocast():
+    with machine.autocast(), place_told(network):
         output = network.train()(machine.move(patches))
     if isinstance(output, torch.Tensor) and output.requires_grad:
         output.float().mean().backward()
     return output
+
+
+@contextmanager
+def place_told(network):
+    """A context in which an error of a network's forward pass names the layer, and the sizes of what that was given."""
+    inside = []
+
+    def enter(name, module, inputs):
+        inside.append((name, module, [tuple(one.shape) for one in inputs if isinstance(one, torch.Tensor)]))
+
+    def leave(*_):
+        inside.pop()  # (what it returned would be the output)
+
+    hooks = [hook for name, module in network.named_modules() for hook in (
+        module.register_forward_pre_hook(partial(enter, name)), module.register_forward_hook(leave))]
+    try:
+        yield
+    except Exception as error:
+        if not inside or is_out_of_memory(error):
+            raise
+        name, module, shapes = inside[-1]
+        kind = type(module)
+        kind = kind.__bases__[0] if kind.__module__ == layers.__name__ else kind  # a quicker one of the kit's
+        kind = kind.__name__ + ("" if next(module.children(), None) else f"({module.extra_repr()})")
+        given = " and ".join("×".join(map(str, shape)) for shape in shapes)
+        raise RuntimeError(f"in {f'{name}, a ' if name else ''}{kind}, given {given}: {reason_of(error)}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def check_logits(logits, size):

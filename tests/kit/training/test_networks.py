@@ -112,7 +112,12 @@ def test_the_average_of_the_weights_is_what_is_kept_and_trained_further(small_se
     assert not equal(kept.state_dict(), trainer.generator.state_dict())
     score, = evaluation.evaluate(utils.Enlarger(kept), trainer.valid_set, progress=False)
     assert score["psnr"] == pytest.approx(trainer.history[-1]["psnr"])
-    monkeypatch.setattr(Learner, "descend", lambda self, loss: None)  # the adversarial phase without its updates
+
+    def without_gradients(self, loss):
+        self.optimizer.zero_grad()
+        self.optimizer.step()
+
+    monkeypatch.setattr(Learner, "descend", without_gradients)  # the adversarial phase with updates that change nothing
     trainer.train_adversarially()
     after = load_generator(trainer.run.folder / "checkpoints" / "adversarial.pt").state_dict()
     assert equal(after, {name: kept.state_dict()[name] for name in after})
@@ -214,3 +219,27 @@ def test_a_generator_that_cannot_enlarge_is_refused_before_it_is_trained(small_s
     monkeypatch.setattr(solver, "make_generator", lambda cfg: OnlyPatches(in_training))
     with pytest.raises(ValueError, match=message):
         solver.Trainer(small_settings, progress=False)
+
+
+class Unpadded(nn.Module):
+    """A residual block without padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU())
+
+    def forward(self, x):
+        return x + self.body(x)
+
+
+@pytest.mark.parametrize("layers, place", [
+    ([nn.Conv2d(3, 4, 3, padding=1), Unpadded()], "in 1, a Unpadded, given 4×4×8×8: The size of tensor a"),
+    ([nn.Conv2d(3, 6, 3, padding=1), nn.PixelShuffle(2)], r"in 1, a PixelShuffle\(upscale_factor=2\), given 4×6×8×8: "),
+    ([nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(8, 48, 1), nn.PixelShuffle(4)],
+     r"in 1, a Conv2d\(8, 48, kernel_size=\(1, 1\), stride=\(1, 1\)\), given 4×4×8×8: Given groups=1"),
+])
+def test_a_mistake_in_a_network_is_told_with_its_layer_and_sizes(small_settings, monkeypatch, layers, place):
+    monkeypatch.setattr(solver, "make_generator", lambda cfg: nn.Sequential(*layers))
+    with pytest.raises(ValueError, match=f"the generator cannot be trained on batches .*{place}") as caught:
+        solver.Trainer(small_settings, progress=False)
+    assert "\n" not in str(caught.value)

@@ -54,7 +54,7 @@ def test_the_layout_goes_back_to_the_usual_one_with_a_sentence(small_settings, m
     monkeypatch.setattr(solver, "make_discriminator", lambda cfg: Flattens(cfg.crop))
     trainer = solver.Trainer(small_settings)
     if layout_for("cpu") != torch.contiguous_format:
-        assert "the discriminator cannot be trained as is quickest here (view size is not compatible" \
+        assert "the discriminator cannot be trained as is quickest here (in Flattens, given 4×3×32×32: view size" \
                in capsys.readouterr().out
     assert trainer.machine.layout == torch.contiguous_format
     assert trainer.generator(torch.rand(1, 3, 8, 8)).is_contiguous()
