@@ -12,6 +12,7 @@ The words of the kit, in every module and notebook:
 """
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def read_picture(path):
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it: not a picture,
     damaged, animated, partly transparent, or in a mode with no plain meaning in 8 bits.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
@@ -329,20 +330,26 @@ class Enlarger:
 def super_resolve_folder(generator, folder, out, *, progress=True, **options):
     """Enlarge every picture of a folder, writing PNGs of the same names to the folder `out`.
 
-    `options` go to `super_resolve`. Returns (written, left_out): the list of files written, and one of
-    (file name, reason) for files that are not pictures. Raises FileNotFoundError for a missing folder.
+    Where several files differ in their endings alone, these stay in the names: `IMG_1.jpg.png`. `options` go to
+    `super_resolve`. Returns (written, left_out): the list of files written, and one of (file name, reason) for files
+    that are not pictures. Raises FileNotFoundError for a missing folder, and ValueError where `out` is the same, for
+    originals would be overwritten.
     """
-    if not Path(folder).is_dir():
+    folder, out = Path(folder).expanduser(), Path(out).expanduser()
+    if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder")
+    if out.resolve() == folder.resolve():
+        raise ValueError(f"{out}: the pictures themselves would be overwritten; choose another folder for the results")
     written, left_out, enlarge = [], [], Enlarger(generator, **options)
-    files = sorted(path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    stems = Counter(path.stem.lower() for path in files)  # (there are systems that know one case only)
     for path in progress_bar(files, "enlarging", progress, unit=" pictures"):
         try:
             picture = read_picture(path)
         except ValueError as error:
             left_out.append((path.name, str(error)))
             continue
-        written.append(Path(out, f"{path.stem}.png"))
+        written.append(out / f"{path.stem if stems[path.stem.lower()] == 1 else path.name}.png")
         save_picture(written[-1], enlarge(picture))
     return written, left_out
 

@@ -176,6 +176,29 @@ def test_a_folder_is_enlarged_in_one_call(generator, photograph, tmp_path):
     assert np.array_equal(utils.read_picture(written[1]), utils.super_resolve(generator, photograph[:20, :30]))
 
 
+def test_pictures_called_alike_are_told_apart_and_originals_are_not_overwritten(generator, photograph, tmp_path):
+    pictures = {"IMG_1.jpg": photograph[:16, :20], "img_1.png": photograph[20:36, :20],
+                "other.png": photograph[:16, :16]}
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(tmp_path / name)
+    before = {name: (tmp_path / name).read_bytes() for name in pictures}
+    with pytest.raises(ValueError, match="the pictures themselves would be overwritten"):
+        utils.super_resolve_folder(generator, tmp_path, tmp_path / ".", progress=False)
+    assert {name: (tmp_path / name).read_bytes() for name in pictures} == before
+    written, _ = utils.super_resolve_folder(generator, tmp_path, tmp_path / "out", progress=False)
+    assert [path.name for path in written] == ["IMG_1.jpg.png", "img_1.png.png", "other.png"]
+    assert utils.read_picture(written[2]).shape == (64, 64, 3)
+
+
+def test_a_tilde_is_the_home_folder(generator, photograph, tmp_path, monkeypatch):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    utils.save_picture(tmp_path / "in" / "a.png", photograph[:16, :20])
+    assert np.array_equal(utils.read_picture("~/in/a.png"), photograph[:16, :20])
+    utils.super_resolve_folder(generator, "~/in", "~/out", progress=False)
+    assert (tmp_path / "out" / "a.png").is_file()
+
+
 def animated(path):
     frames = [Image.fromarray(PICTURE), Image.fromarray(255 - PICTURE)]
     frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:])
