@@ -27,8 +27,18 @@ KIT_SOURCES = {
     "4dc03e03c6aa", "0f80a9ba0e06", "eea54a490885", "2fd14ffdd3fb", "bc626e306e23",  # alternating_epoch
     "3b18f9bc6994", "f1bfe08f3fe7", "44bf8cbad0ce", "88fb6d48eb8b", "8ccfe41f9798",  # simultaneous_epoch
 }
-# Of functions and classes of the kit that were changed without another result the digests: name → digests.
-KIT_CODE = {}
+# What `code_of` gives of the kit's own functions, classes and constants, today's and those of earlier versions that
+# compute the same: name → digests.
+KIT_CODE = {
+    "Discriminator": {"0eabc91168ea"}, "FeatureDiscriminator": {"6bae9ac3b748"}, "Generator": {"547b9fdfa78f"},
+    "HighFrequencyInput": {"707fac6f8ae6"}, "ResidualBlock": {"ea183338160a"}, "SameConv2d": {"9d86f0c91e6a"},
+    "StridedDiscriminator": {"7093bef17ab4"}, "adversarial_loss": {"1ef45da54258"},
+    "alternating_epoch": {"3d3436d45697"}, "conv": {"3d3077499deb"}, "discriminator_loss": {"5f3f67306205"},
+    "lazy_r1": {"95ef47bf41a4"}, "lr_consistency_loss": {"7fd19249b3f2"}, "make_content_loss": {"c9b310ce1007"},
+    "make_discriminator": {"8c6c7722e3e9"}, "make_generator": {"658d4e9bb574"}, "mse_loss": {"fe39bb23c51b"},
+    "probability": {"a1d24fe6181d"}, "r1_penalty": {"a3dc5f4e91ff"}, "simultaneous_epoch": {"9d464437faac"},
+    "vgg_loss": {"60ade71dd808"}, "warmup_epoch": {"260f0c9a952e"},
+}
 
 
 def trained_by(phase, cfg, extras):
@@ -53,9 +63,10 @@ def named(phase, what, cfg):
     return name if name in cfg else f"the {field} of the phase {phase.name!r}"
 
 
-def code(phase, makers):
+def code(phase, extras, makers):
     """The digests of what makes the updates of a phase; `makers` are the functions by networks: name → function."""
-    return code_of(phase.function, *(make for name, make in makers.items() if name in phase.parameters))
+    made = {**makers, **{name: extra.make for name, extra in extras.items()}}
+    return code_of(phase.function, *(make for name, make in made.items() if name in phase.parameters))
 
 
 def segment(phase, epoch, cfg, extras, makers):
@@ -66,7 +77,7 @@ def segment(phase, epoch, cfg, extras, makers):
         source = ""
     return {"phase": phase.name, "first_epoch": epoch, "planned_epochs": phase.epochs,
             "trained_by": trained_by(phase, cfg, extras), "settings": dict(cfg), "source": source,
-            "code": code(phase, makers)}
+            "code": code(phase, extras, makers)}
 
 
 def extended(record, new):
@@ -161,7 +172,7 @@ def _still_valid(state, phases, cfg, extras, makers, may_have_moved=False):
                 continue
             if now.get(setting, value) != value:
                 return valid, (f"its {phase.name} was trained with {setting} = {value!r}, not {now[setting]!r}")
-        if different := _different_code(old[0].get("code") if old else None, phase, makers):
+        if different := _different_code(old[0].get("code") if old else None, phase, extras, makers):
             return valid, (f"the code of its {phase.name} differs from what trained its epochs 1 to {count}: "
                            f"{', '.join(different)}")
         epochs = named(phase, "epochs", cfg)
@@ -174,11 +185,11 @@ def _still_valid(state, phases, cfg, extras, makers, may_have_moved=False):
     return valid, None
 
 
-def _different_code(old, phase, makers):
+def _different_code(old, phase, extras, makers):
     """The names of functions, classes and constants that a phase is made of now, and was made of otherwise then."""
     if not old:  # the kit of that day did not record it
         return []
-    now = code(phase, makers)
+    now = code(phase, extras, makers)
     if not now:
         return []
     return sorted(name for name in {*old, *now} if old.get(name) != now.get(name)

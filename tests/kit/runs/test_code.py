@@ -8,6 +8,7 @@ import pytest
 
 import solver
 from helpers import changed, train
+from kit.runs import provenance
 from kit.runs.code import code_of, digest
 from kit.training.phases import Phase
 
@@ -92,4 +93,23 @@ def test_runs_without_a_record_of_code_go_on(small_settings, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("kit.runs.provenance.code_of", lambda *functions: {})
         train(small_settings, warmup_epochs=1, adversarial_epochs=0)
+    assert len(train(small_settings, warmup_epochs=2, adversarial_epochs=0).history) == 2
+
+
+def test_the_kits_own_code_is_known():
+    """Whoever changes some of it without changing what it computes adds its new digest to KIT_CODE."""
+    code = code_of(solver.warmup_epoch, solver.alternating_epoch, solver.simultaneous_epoch, solver.make_generator,
+                   solver.make_discriminator, solver.make_content_loss)
+    assert len(code) > 15 and code.keys() == provenance.KIT_CODE.keys()
+    assert not {name: digest for name, digest in code.items() if digest not in provenance.KIT_CODE[name]}
+
+
+def test_a_run_of_an_older_kit_whose_functions_computed_the_same_goes_on(small_settings, monkeypatch):
+    train(small_settings, warmup_epochs=1, adversarial_epochs=0)
+    changed_since = {"mse_loss": {*provenance.KIT_CODE["mse_loss"], "of today"}}
+    code = provenance.code_of
+    monkeypatch.setattr(provenance, "code_of", lambda *functions: code(*functions) | {"mse_loss": "of today"})
+    with pytest.raises(ValueError, match="the code of its warmup differs .*: mse_loss"):
+        solver.Trainer(changed(small_settings, warmup_epochs=2, adversarial_epochs=0), progress=False)
+    monkeypatch.setattr(provenance, "KIT_CODE", provenance.KIT_CODE | changed_since)
     assert len(train(small_settings, warmup_epochs=2, adversarial_epochs=0).history) == 2
