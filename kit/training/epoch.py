@@ -47,6 +47,7 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
     """
     learners = {name: argument for name, argument in arguments.items() if isinstance(argument, Learner)}
     before, set_to, used, told, steps = fingerprint(learners.values()), {}, {}, [], []
+    whole = state.step == 0
 
     def prepare():
         for name, learner in learners.items():
@@ -77,7 +78,7 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
     if state.step != state.steps_per_epoch:
         raise ValueError(f"phase {phase.name!r}: its epoch function yielded {state.step} times for "
                          f"{state.steps_per_epoch} batches; it must yield its losses once for each")
-    if not steps and before == fingerprint(learners.values()):  # (it may have an optimizer of its own)
+    if whole and not steps and before == fingerprint(learners.values()):  # (it may have an optimizer of its own)
         raise ValueError(f"phase {phase.name!r}: its epoch function has made no update in a whole epoch, so it trains "
                          f"nothing: it must call generator.descend(loss), or step() of an optimizer, for each batch")
 
