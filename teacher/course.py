@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from kit.console import did_you_mean
-from kit.handin.opening import text_of
+from kit.handin.texts import text_of
 
 TEMPLATE = Path(__file__).with_name("course.ini")
 

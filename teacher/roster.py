@@ -4,7 +4,7 @@ import csv
 import io
 import re
 
-from kit.handin.opening import text_of
+from kit.handin.texts import text_of
 
 # How platforms call the columns of a class list, in small letters.
 COLUMNS = {"student_id": ["学号", "student id", "student_id", "id number", "sis user id", "sis login id", "number"],

@@ -17,7 +17,7 @@ import numpy as np
 
 from kit.console import Table
 from kit.files import write_csv
-from kit.handin.opening import text_of
+from kit.handin.texts import text_of
 from teacher.rating import NEAREST, ORIGINAL
 
 # What a rater's file says: `scores` token → 1…5, and `times` token → when, where it says that.

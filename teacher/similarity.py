@@ -26,7 +26,8 @@ from kit.evaluation.measure import methods
 from kit.files import write_csv
 from kit.handin.contents import NOTEBOOKS, own_code
 from kit.handin.findings import sanitize
-from kit.handin.opening import root_of, text_of
+from kit.handin.opening import root_of
+from kit.handin.texts import text_of
 from teacher import handout
 from teacher.copies import alike
 from teacher.pages import image, text, write_page

@@ -23,9 +23,10 @@ from kit.handin.contents import (
 from kit.handin.execution import check_execution
 from kit.handin.findings import Finding, sanitize
 from kit.handin.notebooks import check_notebooks, shown_scores
-from kit.handin.opening import Refused, opened, text_of
+from kit.handin.opening import Refused, opened
 from kit.handin.pictures import are_equal, check_pictures
 from kit.handin.report import PEN, tables_in, unwritten
+from kit.handin.texts import text_of
 from kit.handin.trial import check_code
 
 EXECUTING = 3  # times as long as its code may run may its notebooks take

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from kit.handin.contents import LARGEST_FILE, NOTEBOOKS
 from kit.handin.findings import Finding, sanitize
-from kit.handin.opening import text_of
+from kit.handin.texts import text_of
 from kit.notebook import LONGEST, digest
 
 MOST_CELLS = 1000

@@ -3,7 +3,6 @@
 Nothing that is opened is run, and nothing is written outside the new folder.
 """
 
-import codecs
 import os
 import re
 import shutil
@@ -219,18 +218,3 @@ def _arrange(root, folder):
         if path:
             move(path, root / "results" / "cells.jsonl")
     return notes
-
-
-def text_of(path):
-    """The text of a file that somebody has made: UTF-8, UTF-16 with a byte order mark, else GBK.
-
-    Raises ValueError for what is neither.
-    """
-    data = Path(path).read_bytes()
-    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # a spreadsheet's "Unicode text"
-    for encoding in ("utf-16",) if marked else ("utf-8-sig", "gb18030"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise ValueError(f"{sanitize(Path(path).name)}: is a text neither in UTF-8 nor in GBK")

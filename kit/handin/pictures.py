@@ -11,7 +11,7 @@ from datasets import TestDataset
 from kit.handin.contents import RESULT
 from kit.handin.findings import Finding, sanitize
 from kit.handin.notebooks import shown_scores
-from kit.handin.opening import text_of
+from kit.handin.texts import text_of
 from utils import pixels_of, psnr, read_picture, ssim, to_rgb
 
 PSNR_TOLERANCE, SSIM_TOLERANCE = 0.02, 5e-4  # another machine rounds otherwise

@@ -22,7 +22,7 @@ from kit.evaluation.scores import score_table
 from kit.files import write_whole
 from kit.handin.contents import REPORT, REPORT_PICTURES
 from kit.handin.notebooks import scores_in
-from kit.handin.opening import text_of
+from kit.handin.texts import text_of
 from kit.plots.pictures import plot_comparison, save_figure
 from kit.runs.history import current_run, read_history, read_predictions, read_record, run_names
 from kit.settings.describe import describe, format_value

@@ -12,7 +12,7 @@ from kit.files import KIT
 from kit.handin import sandbox
 from kit.handin.contents import NOT_OWN, RESULT, own_code
 from kit.handin.findings import NOT_HERE, Finding, sanitize
-from kit.handin.opening import text_of
+from kit.handin.texts import text_of
 from kit.settings.content_loss import PIXEL_TERMS, content_terms
 from kit.settings.schema import SECTIONS, SETTINGS, current_names
 

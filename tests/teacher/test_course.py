@@ -1,7 +1,11 @@
 """What only the course knows: read, refused, and told to students in both languages."""
 
+import subprocess
+import sys
+
 import pytest
 
+from helpers import ROOT
 from teacher import __main__ as teacher
 from teacher.course import read_course, told
 
@@ -53,3 +57,9 @@ def test_students_are_told_in_both_languages(tmp_path, capsys):
     for text in (english, chinese):
         assert "方法 6" in text and "90" in text and "25" in text
     assert "your course says" in told(None)["where"]["en"]
+
+
+def test_help_does_not_wait_for_pytorch():
+    program = "import sys, teacher.__main__\nprint('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False"], done.stderr

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kit.handin.findings import Finding
-from kit.handin.opening import Refused, opened, text_of
+from kit.handin.opening import Refused, opened
+from kit.handin.texts import text_of
 from teacher import classes
 from teacher.roster import match, read_roster
 from teacher.submissions import submissions

@@ -1,0 +1,21 @@
+"""Texts that somebody else has made: one reader for all that is handed in, and for what spreadsheets have saved."""
+
+import codecs
+from pathlib import Path
+
+from kit.handin.findings import sanitize
+
+
+def text_of(path):
+    """The text of a file that somebody has made: UTF-8, UTF-16 with a byte order mark, else GBK.
+
+    Raises ValueError for what is neither.
+    """
+    data = Path(path).read_bytes()
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # a spreadsheet's "Unicode text"
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "gb18030"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise ValueError(f"{sanitize(Path(path).name)}: is a text neither in UTF-8 nor in GBK")
