@@ -56,6 +56,7 @@ def test_the_student_edition_has_no_solution_in_it(edition):
         assert not [cell for cell in code if cell.outputs or cell.execution_count]
         assert "reference" not in "".join(cell.source for cell in code)
     for name in ("README.md", "README.zh.md"):
+        assert "Colab" in (edition / name).read_text(encoding="utf-8")
         assert not re.search(r"\{\w+\}", (edition / name).read_text(encoding="utf-8"))
 
 
