@@ -66,20 +66,21 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
         raise ValueError(f"{folder}: holds no hand-ins, neither zips nor folders")
     sandbox.require()
     edition = handout.contents()
-    done, todo = {}, []
+    done, todo, wanted = {}, [], {name for name, asked in (("vgg", vgg), ("execute", execute)) if asked}
     for name, one in named.items():
         try:
             digest = _digest(one.path)
         except (OSError, RecursionError):  # what is wrong with it will be said when it is checked
             digest = None
         old = None if again or not digest else _earlier(out / f"{name}.json", digest)
+        old = old if old and wanted <= set(old.get("asked", [])) else None  # of what is asked now, all was looked at
         done[name] = old
         todo += [] if old else [(name, one.path, digest)]
     _remove_others(out, named)
     with progress_bar(None, "checking", progress, total=len(named), initial=len(named) - len(todo)) as bar, \
             ThreadPoolExecutor(max(1, jobs)) as pool:
-        working = {pool.submit(_check_one, path, out, name, digest, lists=lists, seconds=seconds, edition=edition,
-                               vgg=vgg, execute=execute): name
+        options = dict(lists=lists, seconds=seconds, edition=edition, vgg=vgg, execute=execute)
+        working = {pool.submit(_check_one, path, out, name, digest, wanted, **options): name
                    for name, path, digest in todo}
         try:
             for future in as_completed(working):
@@ -163,7 +164,7 @@ def _remove_others(out, named):
             file.unlink()
 
 
-def _check_one(path, out, name, digest, **options):
+def _check_one(path, out, name, digest, wanted, **options):
     """Check one hand-in, whatever it is, and keep what was found."""
     copy = out / "handins" / name
     try:
@@ -172,7 +173,7 @@ def _check_one(path, out, name, digest, **options):
     except Exception as error:  # nothing that somebody hands in may stop the others
         findings, scores = [Finding("check", "problem", sanitize(
             f"could not be checked ({type(error).__name__}: {error})")[:300])], {}
-    result = {"digest": digest, **as_dict(findings, scores)}
+    result = {"digest": digest, "asked": sorted(wanted), **as_dict(findings, scores)}
     with write_whole(out / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result

@@ -251,6 +251,14 @@ def test_a_new_download_is_looked_at_where_it_is_new(tmp_path, unlooked):
     assert ["cem_3" in str(path) for path in unlooked] == [True]
 
 
+def test_who_asks_for_more_gets_it_though_nothing_has_changed(tmp_path, unlooked):
+    (tmp_path / "in").mkdir()
+    download = class_download(tmp_path, "ann_1")
+    for options, looks in [({}, 1), ({"execute": True}, 2), ({"execute": True}, 2), ({}, 2), ({"vgg": "file"}, 3)]:
+        classes.check_all(download, tmp_path / "out", progress=False, **options)
+        assert len(unlooked) == looks, options
+
+
 def test_a_folder_with_the_download_in_it_is_meant_and_another_class_does_not_overwrite(tmp_path, unlooked):
     (tmp_path / "in").mkdir()
     (tmp_path / "downloads").mkdir()
