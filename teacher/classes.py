@@ -20,7 +20,7 @@ from kit.handin.findings import Finding, as_dict, sanitize
 from kit.handin.opening import LARGEST, is_archive, is_junk
 from teacher import handout
 from teacher.roster import is_called, match
-from teacher.submissions import Submission, submissions
+from teacher.submissions import submissions
 
 FIELDS = ["handin", "student_id", "name", "platform_id", "late", "attempt", "complete", "problems", "notes", "psnr",
           "ssim", "findings"]
@@ -98,12 +98,11 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
 
 def _with_roster(rows, roster):
     """Tell the rows what the class list knows of their students; gives rows for who has handed in nothing."""
-    handed_in = [Submission(row, row["student_id"], row["name"], row["platform_id"]) for row in rows]
-    pairs, left = match(roster, handed_in)
+    pairs, left = match(roster, rows)
     others = []
-    for person, one in pairs:
-        if one:
-            one.path["student_id"] = one.path["student_id"] or person["student_id"]
+    for person, row in pairs:
+        if row:
+            row["student_id"] = row["student_id"] or person["student_id"]
             continue
         namesakes = any(is_called(person, other) for other in left)
         others.append({**dict.fromkeys(FIELDS, ""), **person,
@@ -152,16 +151,15 @@ def _remove_others(out, named):
 
     Raises ValueError where not one of them is there any more: then it is probably another folder that was meant.
     """
-    kept = [file.stem for file in out.glob("*.json") if _earlier(file) is not None]
-    if kept and not named.keys() & set(kept):
-        raise ValueError(f"{out} has the results of {len(kept)} other hand-ins, such as {kept[0]!r}; give another "
+    kept = {file.stem: file for file in out.glob("*.json") if _earlier(file) is not None}
+    if kept and not named.keys() & kept.keys():
+        raise ValueError(f"{out} has the results of {len(kept)} other hand-ins, such as {min(kept)!r}; give another "
                          f"--out, or remove it first")
     for copy in (out / "handins").glob("*") if (out / "handins").is_dir() else ():
         if copy.name not in named:
             sandbox.remove(copy)
-    for file in out.glob("*.json"):
-        if file.stem not in named and _earlier(file) is not None:
-            file.unlink()
+    for name in kept.keys() - named.keys():
+        kept[name].unlink()
 
 
 def _check_one(path, out, name, digest, wanted, **options):

@@ -1,7 +1,7 @@
 """What only the course knows: deadline, where to hand in, marks. `course.ini` says it, for students and for grades."""
 
 import configparser
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -15,15 +15,15 @@ TEMPLATE = Path(__file__).with_name("course.ini")
 class Course:
     """A course's own facts; `marks` are points by part, `rubric` the marks that each part of a report brings."""
 
-    deadline: datetime | None = None
-    hand_in: dict = field(default_factory=dict)  # language → where
-    marks: dict = field(default_factory=dict)
-    percent_per_problem: float = 25
-    none: float = 1
-    full: float = 4
-    rubric: dict = field(default_factory=dict)
-    free_days: float = 0
-    percent_per_day: float = 10
+    deadline: datetime | None
+    hand_in: dict  # language → where
+    marks: dict
+    percent_per_problem: float
+    none: float
+    full: float
+    rubric: dict
+    free_days: float
+    percent_per_day: float
 
     @property
     def points(self):

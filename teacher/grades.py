@@ -41,7 +41,7 @@ def make_marks(path, checks, course):
     return marks
 
 
-def grades(checks, opinions, marks, course, late=()):
+def grades(checks, opinions, marks, course, late=None):
     """A row of `FIELDS` for each row of `checks`.
 
     Parameters
@@ -62,7 +62,7 @@ def grades(checks, opinions, marks, course, late=()):
     if strange := found.keys() - {row["handin"] for row in checks}:
         raise ValueError(f"mos.csv: {min(strange)!r} is no hand-in of checks.csv; make the rating page from its copies")
     return [_grade(row, found.get(row["handin"]), marks.get(row["handin"], {}), course,
-                   dict(late).get(row["handin"])) for row in checks]
+                   (late or {}).get(row["handin"])) for row in checks]
 
 
 def _grade(row, opinion, marks, course, late):

@@ -67,6 +67,10 @@ def drawing(picture, kind, caption="", **options):
     """The same of a picture of Pillow's, in a format of its."""
     file = io.BytesIO()
     picture.save(file, kind, **options)
-    data = base64.b64encode(file.getvalue()).decode()
     shown = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
-    return f'<figure><img alt="{text(caption)}" src="data:image/{kind.lower()};base64,{data}">{shown}</figure>'
+    return f'<figure><img alt="{text(caption)}" src="{data_uri(file.getvalue(), kind)}">{shown}</figure>'
+
+
+def data_uri(data, kind="PNG"):
+    """The bytes of a picture file as an address within the page."""
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"

@@ -4,15 +4,11 @@ import codecs
 import csv
 import math
 import re
-from collections import namedtuple
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from kit.files import write_whole
 from teacher.roster import match, people, read_table
-from teacher.submissions import Submission
-
-Graded = namedtuple("Graded", "student_id name platform_id points comment")
 
 GRADE = ["grade", "成绩", "分数", "points", "score"]  # how Moodle and others call the column, in small letters
 MAXIMUM = ["maximum grade", "最高成绩", "最高分"]
@@ -43,26 +39,23 @@ def fill(file, out, rows, course, column=None):
     maximum, comment = (next((titles.index(name) for name in names if name in titles), None)
                         for names in (MAXIMUM, COMMENT))
     possible = next((_number(row[place]) for row in table if row[0].strip() == "Points Possible"), None)  # Canvas
-    graded = [Graded(*(row[key] for key in Graded._fields)) for row in rows if row["points"]]
-    persons = people(file, header, table)
-    there = [i for i, person in enumerate(persons) if person]
-    pairs, left = match([persons[i] for i in there], graded)
+    pairs, left = _matched(file, header, table, [row for row in rows if row["points"]])
     without, replaced = [], 0
-    for i, (person, one) in zip(there, pairs):
-        if one is None:
+    for cells, person, row in pairs:
+        if row is None:
             without += [person["name"] or person["student_id"]] if person["name"] != "Points Possible" else []
             continue
-        most = possible or (maximum is not None and _number(table[i][maximum])) or course.points
-        grade = f"{float(one.points) * most / course.points:.2f}"
-        replaced += _number(table[i][place]) not in (None, float(grade))
-        table[i][place] = grade
-        if comment is not None and one.comment:
-            table[i][comment] = one.comment
+        most = possible or (maximum is not None and _number(cells[maximum])) or course.points
+        grade = f"{float(row['points']) * most / course.points:.2f}"
+        replaced += _number(cells[place]) not in (None, float(grade))
+        cells[place] = grade
+        if comment is not None and row["comment"]:
+            cells[comment] = row["comment"]
     encoding = "utf-8-sig" if Path(file).read_bytes().startswith(codecs.BOM_UTF8) else "utf-8"
     with write_whole(out) as temporary, open(temporary, "w", newline="", encoding=encoding) as new:
         csv.writer(new, **how).writerows([header, *table])
-    written = sum(one is not None for _, one in pairs)
-    return written, replaced, without, [one.name or one.student_id for one in left]
+    written = sum(row is not None for _, _, row in pairs)
+    return written, replaced, without, [row["name"] or row["student_id"] for row in left]
 
 
 def late_days(file, checks, deadline):
@@ -74,16 +67,16 @@ def late_days(file, checks, deadline):
     place = next((i for i, title in enumerate(header) if title.strip().lower() in SUBMITTED), None)
     if place is None or deadline is None:
         return {}
-    there = [(person, row) for person, row in zip(people(file, header, table), table) if person]
-    handed_in = [Submission(row["handin"], row["student_id"], row["name"], row["platform_id"]) for row in checks
-                 if row["handin"]]
-    pairs, _ = match([person for person, _ in there], handed_in)
-    found = {}
-    for (_, row), (_, one) in zip(there, pairs):
-        when = _date(row[place])
-        if one and when:
-            found[one.path] = max(0, math.ceil((when - deadline) / timedelta(days=1)))
-    return found
+    pairs, _ = _matched(file, header, table, [row for row in checks if row["handin"]])
+    days = {row["handin"]: _date(cells[place]) for cells, _, row in pairs if row}
+    return {handin: max(0, math.ceil((when - deadline) / timedelta(days=1))) for handin, when in days.items() if when}
+
+
+def _matched(file, header, table, rows):
+    """Whose the lines of a grade file are: a list of (line, person, row or None), and the rows of nobody in it."""
+    there = [(cells, person) for cells, person in zip(table, people(file, header, table)) if person]
+    pairs, left = match([person for _, person in there], rows)
+    return [(cells, person, row) for (cells, _), (person, row) in zip(there, pairs)], left
 
 
 MONTHS = ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",

@@ -6,7 +6,6 @@ paper (section 3.4: 26 raters, scores from 1 to 5, calibrated with the nearest n
 5). Whose version is whose is in another file, the key, that stays with the instructor.
 """
 
-import base64
 import io
 import itertools
 import json
@@ -20,6 +19,7 @@ from kit.files import write_whole
 from kit.handin.contents import RESULT
 from kit.handin.findings import sanitize
 from kit.handin.pictures import picture_file
+from teacher.pages import data_uri
 from utils import pixels_of, read_picture, to_rgb
 
 ORIGINAL, NEAREST = "(original)", "(nearest neighbour)"  # the anchors, as the key calls them
@@ -69,7 +69,7 @@ def make_page(handins, csv_file, out, raters=None, times=None, scale=4, calibrat
         height, width = pair.hr.shape[:2]
         scenes.append({"width": width, "height": height, "versions": _shared_out(shown, turn, times)})
         if number == calibrate_with:
-            calibration = [_uri(_png(versions[name])) for name in (NEAREST, ORIGINAL)]
+            calibration = [data_uri(_png(versions[name])) for name in (NEAREST, ORIGINAL)]
     if not scenes:
         raise ValueError("there is nothing to rate: no hand-in has one of the pictures of the list")
     page_id = secrets.token_hex(8)
@@ -134,8 +134,4 @@ def _png(picture):
 def _equally_long(files):
     """Data URIs of files, all of one length: how well a picture can be compressed would give it away."""
     longest = max(map(len, files.values()))
-    return {name: _uri(data + secrets.token_bytes(longest - len(data))) for name, data in files.items()}
-
-
-def _uri(data):
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+    return {name: data_uri(data + secrets.token_bytes(longest - len(data))) for name, data in files.items()}

@@ -65,9 +65,9 @@ def people(file, header, rows):
 
 
 def match(roster, found):
-    """Who of a roster has handed in: a list of (person, one or None), and what is left of `found`: nobody's in it.
+    """Who of a roster has handed in: a list of (person, row or None), and what is left of `found`: nobody's in it.
 
-    `found` are Submissions, or whatever else has student_id, name and platform_id. Numbers decide where both have one;
+    `found` are rows of a table, dictionaries with student_id, name and platform_id. Numbers decide where both have one;
     else the name, if it is nobody else's.
     """
     pairs, rest = [None] * len(roster), list(found)
@@ -84,8 +84,8 @@ def match(roster, found):
 
 def _numbers(person, one):
     """The pairs of numbers that both have."""
-    return [(person[key].lower(), getattr(one, key).lower()) for key in ("student_id", "platform_id")
-            if person[key] and getattr(one, key)]
+    return [(person[key].lower(), one[key].lower()) for key in ("student_id", "platform_id")
+            if person[key] and one[key]]
 
 
 def _same_number(person, one):
@@ -99,5 +99,5 @@ def _same_name(person, one):
 
 def is_called(person, one):
     """Whether a person and a hand-in have the same name: "Li Wei", "WeiLi" and "liwei" are."""
-    letters = [sorted(re.findall(r"\w", name.lower())) for name in (person["name"], one.name)]
+    letters = [sorted(re.findall(r"\w", name.lower())) for name in (person["name"], one["name"])]
     return letters[0] != [] and letters[0] == letters[1]

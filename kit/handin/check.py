@@ -176,9 +176,11 @@ def check_report(root):
         return []  # said already
     if (root / REPORT).stat().st_size > 2**20:
         return [Finding("report", "problem", "it has more than 1 MB of text")]
-    findings = [Finding("report", "problem", what + ", ".join(names) + hint) for what, names, hint in zip(
-        ("it has no section ", "none of your own words are yet in its section "), unwritten(root / REPORT),
-        ("", f" (see {PEN})")) if names]
+    lacking, empty = (", ".join(names) for names in unwritten(root / REPORT))
+    findings = [Finding("report", "problem", f"it has no section {lacking}")] if lacking else []
+    if empty:
+        findings.append(Finding("report", "problem", f"none of your own words are yet in its section {empty} (see "
+                                                     f"{PEN})"))
     return [*(findings or [Finding("report", "ok", "written, with its sources")]), *check_numbers(root)]
 
 

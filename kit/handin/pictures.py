@@ -33,7 +33,7 @@ def check_pictures(root, lists):
     csv_file = Path(lists, f"{graded}.csv")
     if not re.fullmatch(r"\w+", graded) or not csv_file.is_file():
         raise ValueError(f"its pictures are of the set {sanitize(graded)!r}, of which there is no list in {lists}")
-    findings, names, scores = [], [], []
+    findings, scores = [], {}
     for pair in TestDataset(csv_file, 4):
         path, (height, width) = picture_file(root / RESULT / graded, pair.name, graded), pair.hr.shape[:2]
         if path.is_file() and path.name != f"{pair.name}.png":
@@ -48,8 +48,7 @@ def check_pictures(root, lists):
                 raise ValueError(f"is {picture.shape[1]}×{picture.shape[0]}, and should be {width}×{height}")
             if picture.ndim != pair.hr.ndim:  # a grey one saved as RGB, or the other way round
                 picture = picture[..., 0] if picture.ndim == 3 else to_rgb(picture)
-            names.append(pair.name)
-            scores.append((psnr(picture, pair.hr), ssim(picture, pair.hr)))
+            scores[pair.name] = psnr(picture, pair.hr), ssim(picture, pair.hr)
         except FileNotFoundError:
             findings.append(Finding("pictures", "problem", f"{graded}/{pair.name}.png is missing"))
         except ValueError as error:
@@ -57,7 +56,7 @@ def check_pictures(root, lists):
                                     f"{graded}/{pair.name}.png: {sanitize(str(error).rpartition(': ')[2])}"))
     if any(one.verdict == "problem" for one in findings):
         return findings, {}
-    measured = tuple(np.mean(scores, axis=0).tolist())
+    measured = tuple(np.mean(list(scores.values()), axis=0).tolist())
     text = f"{graded}: {measured[0]:.2f} dB / {measured[1]:.4f}, measured from the pictures"
     shown = shown_scores(root / "test.ipynb").get((graded, method))
     if shown is None:
@@ -71,7 +70,7 @@ def check_pictures(root, lists):
     if graded != "Set5":
         findings.append(Finding("pictures", "note", f"they are of {graded}, and it is Set5 that is graded; to get it: "
                                                     f"python create_data_lists.py --download benchmarks --data data"))
-    same = [name for name, (value, _) in zip(names, scores) if math.isinf(value)]
+    same = [name for name, (value, _) in scores.items() if math.isinf(value)]
     if same:
         findings.append(Finding("pictures", "problem", f"{', '.join(same)}: they are the originals themselves"))
     elif graded == "Set5" and measured[0] > DOUBTFUL:

@@ -8,17 +8,15 @@ import json
 import os
 import sys
 
-import matplotlib
 from easydict import EasyDict
 from IPython.core.interactiveshell import InteractiveShell
 
-from kit.handin.smoke_test import make_lists, sentence
+from kit.handin.smoke_test import leave, make_lists, sentence
 from kit.training import trainer
 
 
 def main(sign):
     os.chmod = lambda *arguments, **options: None  # the sandbox refuses it, and copying a file asks for it
-    matplotlib.use("agg")
     make_lists("data/lists", "demo_train", "demo_test")
     keep_small()
     shell = InteractiveShell.instance()
@@ -28,18 +26,14 @@ def main(sign):
     results = []
     for name, cells in notebooks:
         shell.reset()
-        results.append({"notebook": name, "cells": 0})
+        results.append({"notebook": name})
         for number, source in cells:
             done = shell.run_cell(source)
             error = done.error_before_exec or done.error_in_exec
             if error:
                 results[-1].update(failed=number, error=sentence(error))
                 break
-            results[-1]["cells"] += 1
-        text = json.dumps(results)
-        with open("executed.json.part", "w", encoding="utf-8", newline="\n") as file:
-            file.write(f"{text}\n{sign(text)}")
-        os.replace("executed.json.part", "executed.json")
+        leave(results, "executed.json", sign)
 
 
 def keep_small(updates=2):

@@ -23,12 +23,17 @@ def main(sign):
         except BaseException as error:  # a sys.exit in somebody's code, too
             results[name] = {"error": sentence(error)}
         results[name]["seconds"] = time.monotonic() - began
-        text = json.dumps(results)
-        with open("trial.json.part", "w", encoding="utf-8", newline="\n") as file:
-            file.write(f"{text}\n{sign(text)}")
-        os.replace("trial.json.part", "trial.json")
+        leave(results, "trial.json", sign)
         if "error" in results[name] and name == "modules":
             break
+
+
+def leave(results, name, sign):
+    """Write results to a file, signed, for `sandbox.read_left`; whole or not at all."""
+    text = json.dumps(results)
+    with open(f"{name}.part", "w", encoding="utf-8", newline="\n") as file:
+        file.write(f"{text}\n{sign(text)}")
+    os.replace(f"{name}.part", name)
 
 
 def try_modules():

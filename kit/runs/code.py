@@ -58,8 +58,7 @@ def digest(source):
         elif token.type not in (tokenize.NEWLINE, tokenize.NL):
             # Python 3.12 takes f-strings apart: together, and without spaces and doubled braces, they are the same.
             parts.append(re.sub(r"\s", "", token.string).replace("{{", "{").replace("}}", "}"))
-        begins = token.type in (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT) or begins and (
-            token.type == tokenize.COMMENT)
+        begins = token.type in (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT)
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
 

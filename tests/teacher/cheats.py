@@ -45,7 +45,6 @@ def _changed(name, what, change):
         own = student.read()
         student.pictures({key: np.ascontiguousarray(change(picture, own[key]).astype(np.uint8))
                           for key, picture in _reference(student).items()})
-        student.zipped(place / f"{name}.zip")
 
 
 _changed("reference", "as they are", lambda picture, own: picture)
@@ -58,7 +57,6 @@ _changed("shifted", "shifted by a pixel", lambda picture, own: np.roll(picture, 
 @cheat("original", "the originals", "problem", "they are the originals themselves")
 def _original(student, place):
     student.pictures({pair.name: pair.hr for pair in student.pairs})
-    student.zipped(place / "original.zip")
 
 
 @cheat("flipped", "the originals, last bits flipped", "problem", "more than any network can reach")
@@ -66,13 +64,11 @@ def _flipped(student, place):
     random = np.random.default_rng(0)
     student.pictures({pair.name: pair.hr ^ (random.random(pair.hr.shape) < 0.2).astype(np.uint8)
                       for pair in student.pairs})
-    student.zipped(place / "flipped.zip")
 
 
 @cheat("infinite", "originals, and a table that says ∞", "problem", "they are the originals themselves")
 def _infinite(student, place):
     student.pictures({pair.name: pair.hr for pair in student.pairs}, told=(float("inf"), 1))
-    student.zipped(place / "infinite.zip")
 
 
 @cheat("classmate", "a classmate's pictures", "similar", "2021012301_李娜")
@@ -85,7 +81,6 @@ def _classmate(student, place):
                 target.write_bytes(archive.read(name))
         test = archive.read(next(name for name in archive.namelist() if name.endswith("test.ipynb")))
     (student.folder / "test.ipynb").write_bytes(test)
-    student.zipped(place / "classmate.zip")
 
 
 @cheat("renamed", "a classmate's code with other names", "similar", "2021012318_UNet")
@@ -94,20 +89,17 @@ def _renamed(student, place):
     for old, new in [("width", "breadth"), ("TwoPaths", "Fork"), ("mix", "merge"), ("factor", "times")]:
         text = text.replace(old, new)
     (student.folder / "models.py").write_text(text, encoding="utf-8")
-    student.zipped(place / "renamed.zip")
 
 
 @cheat("marked", "the same code behind a byte order mark", "similar", "2021012318_UNet")
 def _marked(student, place):
     code = (ROOT / "tests" / "own_models.py").read_bytes()
     (student.folder / "models.py").write_bytes(b"\xef\xbb\xbf" + code)
-    student.zipped(place / "marked.zip")
 
 
 @cheat("raised", "test.ipynb says 2 dB more", "problem", "but test.ipynb says")
 def _raised(student, place):
     student.pictures(student.read(), told=(31.5, 0.9))
-    student.zipped(place / "raised.zip")
 
 
 @cheat("raised_report", "the report says 2 dB more", "problem", "a table says 31.50")
@@ -117,32 +109,27 @@ def _raised_report(student, place):
     text, count = re.subn(r"<!-- kit: scores -->.*?<!-- /kit -->", table, text, flags=re.DOTALL)
     assert count == 1
     (student.folder / "report.md").write_text(text, encoding="utf-8")
-    student.zipped(place / "raised_report.zip")
 
 
 @cheat("dots", "a dot in every section of the report", "problem", "none of your own words")
 def _dots(student, place):
     student.write_report(".")
-    student.zipped(place / "dots.zip")
 
 
 @cheat("no_runs", "no records of any run", "note", "how it was trained cannot be seen")
 def _no_runs(student, place):
     shutil.rmtree(student.folder / "runs")
-    student.zipped(place / "no_runs.zip")
 
 
 @cheat("not_executed", "notebooks that were not executed", "problem", "it was not executed")
 def _not_executed(student, place):
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), student.folder / "train.ipynb")
-    student.zipped(place / "not_executed.zip")
 
 
 @cheat("edited", "a cell that was changed afterwards", "problem", "it was changed after it had been executed")
 def _edited(student, place):
     path = student.folder / "train.ipynb"
     path.write_text(path.read_text(encoding="utf-8").replace("print('train')", "print('mine')"), encoding="utf-8")
-    student.zipped(place / "edited.zip")
 
 
 @cheat("stripped", "outputs taken out", "problem", "its outputs were removed")
@@ -151,31 +138,26 @@ def _stripped(student, place):
     for cell in notebook.cells:
         cell.outputs = []
     nbformat.write(notebook, student.folder / "train.ipynb")
-    student.zipped(place / "stripped.zip")
 
 
 @cheat("invented", "outputs and the list of executed cells made by hand", "unseen")
 def _invented(student, place):
     student.notebook("train", [SET_UP, "trainer.train()"], "warmup 12/12: 29.9 dB")
-    student.zipped(place / "invented.zip")
 
 
 @cheat("invented_runs", "a history of a run that never was", "unseen")
 def _invented_runs(student, place):
     (student.folder / "runs" / "mine" / "history.csv").write_text("phase,epoch,psnr\nwarmup,1,31.9\n", encoding="utf-8")
-    student.zipped(place / "invented_runs.zip")
 
 
 @cheat("bicubic", "bicubic interpolation, named as such", "problem", "they are bicubic interpolation")
 def _bicubic(student, place):
     student.pictures({pair.name: utils.bicubic(pair.lr) for pair in student.pairs}, name="bicubic")
-    student.zipped(place / "bicubic.zip")
 
 
 @cheat("weights", "a model file under another name", "problem", "is a model file")
 def _weights(student, place):
     shutil.copy(ROOT / "weights" / "srgan.safetensors", student.folder / "results" / "notes.txt")
-    student.zipped(place / "weights.zip")
 
 
 @cheat("slip", "a zip that leads out of its folder", "problem", "which leads out of the folder")
@@ -185,28 +167,24 @@ def _slip(student, place):
 
 @cheat("=HYPERLINK(1)", "a formula for a name", "ok")
 def _formula(student, place):
-    student.zipped(place / "=HYPERLINK(1).zip")
+    pass
 
 
 @cheat("changed_kit", "the machinery changed", "note", "changed: kit/files.py; the code is tried with")
 def _changed_kit(student, place):
     student.add("kit.json", json.dumps({"files.py": "0" * 16}))
-    student.zipped(place / "changed_kit.zip")
 
 
 @cheat("forged", "results of the trial written by the code itself", "problem", "none of their tests was run", code=True)
 def _forged(student, place):
     student.add("models.py", CODE["leaves with forged results"])
-    student.zipped(place / "forged.zip")
 
 
 @cheat("leaves", "ends the process while it is tried", "problem", "it ended on its own", code=True)
 def _leaves(student, place):
     student.add("models.py", CODE["leaves while it is tried"])
-    student.zipped(place / "leaves.zip")
 
 
 @cheat("calls_home", "opens a connection", "problem", "it tried what no training needs: urllib.Request", code=True)
 def _calls_home(student, place):
     student.add("models.py", CODE["tries the network"])
-    student.zipped(place / "calls_home.zip")

@@ -72,9 +72,15 @@ class Student:
             Image.fromarray(picture).save(graded / (places or {}).get(key, f"{key}.png"))
         result = {"set": "Set5", "method": name, "run": "mine"}
         (graded.parent / "result.json").write_text(json.dumps(result), encoding="utf-8")
-        values = [(psnr(pictures[pair.name], pair.hr), ssim(pictures[pair.name], pair.hr)) for pair in self.pairs
-                  if pictures.get(pair.name, np.zeros(0)).shape == pair.hr.shape]
-        scores = told or (tuple(np.mean(values, axis=0)) if values else (0, 0))
+        self.tell(told or self.scores_of(pictures), name)
+
+    def scores_of(self, pictures):
+        """The mean PSNR and SSIM of pictures."""
+        return tuple(np.mean([(psnr(pictures[pair.name], pair.hr), ssim(pictures[pair.name], pair.hr))
+                              for pair in self.pairs], axis=0))
+
+    def tell(self, scores, name="mine"):
+        """Make the three notebooks, with these scores in the table of test.ipynb."""
         table = f"PSNR / SSIM / NIQE  Set5 (5)\n{'─' * 20}\n{name}  {scores[0]:.2f} / {scores[1]:.4f} / 5.00\n"
         for notebook, output in (("train", "trained"), ("test", table), ("super_resolution", "shown")):
             self.notebook(notebook, [SET_UP, f"print('{notebook}')", "2 + 2"], output)
@@ -107,18 +113,24 @@ class Student:
         """The pictures that are in it."""
         return {path.stem: utils.read_picture(path) for path in sorted((self.folder / RESULT / "Set5").glob("*.png"))}
 
-    def zipped(self, path, prefix="", encoding=None, separator="/", junk=()):
-        """The zip of it, with names as some system writes them, and what some put beside."""
+    def zipped(self, path, prefix="", **options):
+        """Hand in the zip of it, as `zipped` makes it."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in [path for path in sorted(self.folder.rglob("*")) if path.is_file()]:
-                info = _Named("x")
-                info.filename = (prefix + file.relative_to(self.folder).as_posix()).replace("/", separator)
-                info.encoding = encoding
-                archive.writestr(info, file.read_bytes())
-            for name in junk:
-                archive.writestr(name, "junk")
+        zipped(self.folder, path, prefix, **options)
         shutil.rmtree(self.folder)
+
+
+def zipped(folder, path, prefix="", encoding=None, separator="/", junk=()):
+    """Make a zip of a folder, with names as some system writes them, and with what some put beside; gives its path."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in [path for path in sorted(folder.rglob("*")) if path.is_file()]:
+            info = _Named("x")
+            info.filename = (prefix + file.relative_to(folder).as_posix()).replace("/", separator)
+            info.encoding = encoding
+            archive.writestr(info, file.read_bytes())
+        for name in junk:
+            archive.writestr(name, "junk")
+    return path
 
 
 class _Named(zipfile.ZipInfo):
@@ -151,8 +163,14 @@ def registers(table):
 
 
 def make_all(table, place, work, pairs, first=0):
-    """Make the hand-ins of a table in the folder `place`; the first with the seed `first`."""
+    """Make the hand-ins of a table in the folder `place`; the first with the seed `first`.
+
+    What a maker has not handed in itself becomes a zip of the hand-in's name.
+    """
     place.mkdir(exist_ok=True)
-    for seed, (_, _, _, code, make_one) in enumerate(table.values(), start=first):
-        make_one(Student(Path(work, f"{seed}"), pairs, seed, code), place)
+    for seed, (name, (_, _, _, code, make_one)) in enumerate(table.items(), start=first):
+        student = Student(Path(work, f"{seed}"), pairs, seed, code)
+        make_one(student, place)
+        if student.folder.exists():
+            student.zipped(place / f"{name}.zip")
     assert not os.listdir(work)  # each of them was moved or packed

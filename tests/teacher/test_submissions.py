@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from students import zipped
 
 from kit.handin.findings import Finding
 from kit.handin.opening import Refused, opened
@@ -77,20 +78,22 @@ def test_another_pattern_for_names(tmp_path):
 def test_rosters_as_platforms_export_them(tmp_path, text, encoding):
     (tmp_path / "roster.csv").write_bytes(text.encode(encoding))
     found, _ = submissions(put(tmp_path / "in", "2021012345_张三_hw.zip", "nobody.zip"))
-    pairs, others = match(read_roster(tmp_path / "roster.csv"), found)
-    assert [(person["student_id"], one and one.name) for person, one in pairs] == [
+    pairs, others = match(read_roster(tmp_path / "roster.csv"), [one._asdict() for one in found])
+    assert [(person["student_id"], one and one["name"]) for person, one in pairs] == [
         ("2021012345", "张三"), ("2021012346", None)]
-    assert [one.name for one in others] == ["nobody"]
+    assert [one["name"] for one in others] == ["nobody"]
 
 
 def test_a_roster_without_numbers_goes_by_names_and_one_without_both_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("Student,ID\n\"Wang, Fang\",5512\nLi Wei,5514\n", encoding="utf-8")
     found, _ = submissions(put(tmp_path / "in", "wangfang_5512_9_hw.zip", "liwei.zip"))
-    assert all(one for _, one in match(read_roster(tmp_path / "a.csv"), found)[0])
+    assert all(one for _, one in match(read_roster(tmp_path / "a.csv"), [one._asdict() for one in found])[0])
     (tmp_path / "same.csv").write_text("姓名,学号\n张伟,\n张伟,2021012345\n李娜,\n", encoding="utf-8")
     found, _ = submissions(put(tmp_path / "in2", "张伟_1_assignsubmission_file_/", "李娜_2_assignsubmission_file_/"))
-    pairs, others = match(read_roster(tmp_path / "same.csv"), found)  # two of one name: nobody can tell whose it is
-    assert [one and one.name for _, one in pairs] == [None, None, "李娜"] and [one.name for one in others] == ["张伟"]
+    # Two of one name: nobody can tell whose it is.
+    pairs, others = match(read_roster(tmp_path / "same.csv"), [one._asdict() for one in found])
+    assert [one and one["name"] for _, one in pairs] == [None, None, "李娜"]
+    assert [one["name"] for one in others] == ["张伟"]
     (tmp_path / "b.csv").write_text("mark\n5\n", encoding="utf-8")
     with pytest.raises(ValueError, match="no column for numbers or names"):
         read_roster(tmp_path / "b.csv")
@@ -109,26 +112,6 @@ def handed_in(folder, files=FILES):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return folder
-
-
-class Written(zipfile.ZipInfo):
-    """A file in a zip whose name is written in some encoding, without the mark of UTF-8."""
-
-    encoding = "utf-8"
-
-    def _encodeFilenameFlags(self):
-        return self.filename.encode(self.encoding), self.flag_bits
-
-
-def zipped(folder, path, prefix="", name=lambda name: name, encoding="utf-8"):
-    """A zip of a folder, with names as some program writes them."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                info = Written("x")
-                info.filename, info.encoding = name(prefix + file.relative_to(folder).as_posix()), encoding
-                archive.writestr(info, file.read_bytes())
-    return path
 
 
 def everything(root):
@@ -176,7 +159,7 @@ def test_names_in_chinese_without_the_mark_for_utf_8(tmp_path, encoding, folder)
 
 
 def test_powershell_writes_backslashes(tmp_path):
-    path = zipped(handed_in(tmp_path / "a"), tmp_path / "a.zip", "ann/", lambda name: name.replace("/", "\\"))
+    path = zipped(handed_in(tmp_path / "a"), tmp_path / "a.zip", "ann/", separator="\\")
     assert everything(opened(path, tmp_path / "out")[0])
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("..\\..\\slipped.txt", "x")
