@@ -18,6 +18,7 @@ from kit.console import Parser, Table, progress_bar
 from kit.data.download import ARCHIVES, download
 from kit.data.pairing import MOST_PIXELS, PixelBudget, check_pair, find_pairs, picture_files
 from kit.files import write_csv
+from kit.language import tr
 
 FIELDS = ["hr", "lr", "scale", "width", "height", "left", "top"]
 
@@ -179,9 +180,9 @@ def test_lists(folder="data/lists"):
 
 def graded_set(folder="data/lists"):
     """The list of the set that is graded by eye, with a sentence that says which it is and why."""
-    for name, why in [("Set5", "the set that the assignment grades by eye"),
-                      ("demo_test", "held-out photographs, as there is no list of Set5 yet (to get it: "
-                                    "python create_data_lists.py --download benchmarks --data data)")]:
+    for name, why in [("Set5", tr("the set that the assignment grades by eye")),
+                      ("demo_test", tr("held-out photographs, as there is no list of Set5 yet (to get it: {command})",
+                                       command="python create_data_lists.py --download benchmarks --data data"))]:
         csv_file = Path(folder, f"{name}.csv")
         if csv_file in test_lists(folder):
             return csv_file, f"{name}: {why}"
@@ -194,8 +195,8 @@ def missing_test_sets(folder="data/lists"):
     for archive, names in [("div2k", ["DIV2K_valid"]), ("benchmarks", [n for n in TEST_SETS if n != "DIV2K_valid"])]:
         missing = [name for name in names if not Path(folder, f"{name}.csv").is_file()]
         if missing:
-            lines.append(f"no list of {', '.join(missing)}. To get it: "
-                         f"python create_data_lists.py --download {archive} --data data")
+            lines.append(tr("no list of {names}. To get it: {command}", names=", ".join(missing),
+                            command=f"python create_data_lists.py --download {archive} --data data"))
     return "\n".join(lines)
 
 
@@ -235,14 +236,15 @@ def _relative(path, folder):
 def summary(reports):
     """What was kept, what was left out and why, as text."""
     table = Table([[r.name, len(r.rows), len(r.left_out), r.csv_file] for r in reports],
-                  ["list", "kept", "left out", "file"])
+                  [tr("list"), tr("kept"), tr("left out"), tr("file")])
     return "\n\n".join([table, *(_why(report) for report in reports if report.left_out)])
 
 
 def _why(report, most=30):
-    lines = [f"{report.name}, left out:", *(f"  {file} {reason}" for file, reason in report.left_out[:most])]
+    lines = [tr("{name}, left out:", name=report.name),
+             *(f"  {file} {reason}" for file, reason in report.left_out[:most])]
     more = len(report.left_out) - most
-    return "\n".join(lines + [f"  … and {more} more"] * (more > 0))
+    return "\n".join(lines + [tr("  … and {count} more", count=more)] * (more > 0))
 
 
 def main(arguments=None, prog=None):

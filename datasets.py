@@ -18,6 +18,7 @@ from imresize import imresize
 from kit.data.augment import compress_jpeg, flip_and_rotate, jitter_colours, send
 from kit.data.image_cache import ends_of, make_image_cache, open_image_cache
 from kit.data.ondevice import DeviceCache
+from kit.language import tr
 from utils import read_picture, to_rgb
 
 # One line of a list: files (lr is None where imresize is to make it), and the rectangle of the high
@@ -109,6 +110,9 @@ class TestDataset(Dataset):
     def __len__(self):
         return len(self.rows)
 
+    def __repr__(self):
+        return tr("{count} pictures", count=len(self))
+
     def __getitem__(self, index):
         if index in self._kept:
             return self._kept[index]
@@ -179,6 +183,9 @@ class TrainDataset(Dataset):
 
     def __len__(self):
         return len(self.rows) * self.patches_per_picture
+
+    def __repr__(self):
+        return tr("{count} training pictures, {patches:,} patches per epoch", count=len(self.rows), patches=len(self))
 
     @property
     def bytes(self):

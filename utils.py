@@ -24,6 +24,7 @@ from kit.compute.device import free_memory, has_bf16, is_out_of_memory
 from kit.compute.inference import QuickCopy, receptive_field
 from kit.console import progress_bar
 from kit.files import write_whole
+from kit.language import tr
 
 # ------------------------------------------------------------------------------------------- pictures
 
@@ -315,7 +316,7 @@ class Enlarger:
         overlap = 0 if tile >= max(height, width) else self.receptive_field
         output = np.empty((height * scale, width * scale) + picture.shape[2:], np.uint8)
         tiles = [(y, x) for y in _spans(height, tile, overlap) for x in _spans(width, tile, overlap)]
-        for (top, bottom), (left, right) in progress_bar(tiles, "enlarging", self.progress):
+        for (top, bottom), (left, right) in progress_bar(tiles, tr("enlarging"), self.progress):
             above, before = max(top - overlap, 0), max(left - overlap, 0)
             lr = to_batch(to_rgb(picture[above : bottom + overlap, before : right + overlap])).to(self.device)
             sr = to_uint8(self.network(to_unit(lr)))[0].permute(1, 2, 0)
@@ -343,7 +344,7 @@ def super_resolve_folder(generator, folder, out, *, progress=True, **options):
     written, left_out, enlarge = [], [], Enlarger(generator, **options)
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     stems = Counter(path.stem.lower() for path in files)  # (there are systems that know one case only)
-    for path in progress_bar(files, "enlarging", progress, unit=" pictures"):
+    for path in progress_bar(files, tr("enlarging"), progress, unit=f" {tr('pictures')}"):
         try:
             picture = read_picture(path)
         except ValueError as error:

@@ -17,6 +17,8 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
+from kit.language import tr
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -146,8 +148,8 @@ def locked(path, timeout, say=True):
         if not _tells_of_no_locks(error, path):
             raise
         if say:
-            print(f"{path.parent}: its disk has no locks; going on without, so let only one program work there",
-                  flush=True)
+            print(tr("{folder}: its disk has no locks; going on without, so let only one program work there",
+                     folder=path.parent), flush=True)
     try:
         yield
     finally:
@@ -174,7 +176,7 @@ def waiting_lock(path, what, progress=True):
             stack.enter_context(locked(path, 0.1))
         except Timeout:
             if progress:
-                print(f"another program is {what}; waiting for it", flush=True)
+                print(tr("another program is {what}; waiting for it", what=what), flush=True)
             stack.enter_context(locked(path, -1))
         yield
 

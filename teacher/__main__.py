@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kit.console import Parser, Table, did_you_mean
 from kit.files import write_csv
+from kit.language import LANGUAGES, language, speak
 from teacher.course import read_course
 from teacher.roster import read_own, read_roster
 
@@ -19,6 +20,8 @@ def main(arguments=None):
     edition = commands.add_parser("handout", help="make the student edition: the kit without its solution")
     edition.add_argument("--out", default="handout", metavar="PATH", help="a new folder, or a file that ends in .zip "
                          "(default: %(default)s)")
+    edition.add_argument("--language", choices=[*LANGUAGES, "both"], default=language(), help="of its prose and "
+                         "of what it says; both makes two, PATH-en and PATH-zh (default: %(default)s)")
     edition.add_argument("--course", metavar="INI", help="deadline, where to hand in, and marks, to be told to "
                          "students: a copy of teacher/course.ini, filled in")
     look = commands.add_parser("check", help="look through the hand-ins of a class")
@@ -39,6 +42,8 @@ def main(arguments=None):
                       "(vgg19-dcbb9e9d.pth), for losses that need them")
     look.add_argument("--execute", action="store_true", help="execute the notebooks again, too, in a small setting "
                       "(takes half a minute for each hand-in)")
+    look.add_argument("--language", choices=LANGUAGES, default=language(), help="of the findings, as students "
+                      "will read them in their feedback (default: %(default)s)")
     look.add_argument("--again", action="store_true", help="check those again that were checked before")
     alike = commands.add_parser("similarity", help="find hand-ins that are worth comparing")
     alike.add_argument("folder", nargs="?", default="results/checks/handins", help="default: %(default)s")
@@ -78,7 +83,8 @@ def main(arguments=None):
     marks.add_argument("--out", default="results/grades", metavar="DIR", help="for grades.csv and the copy (default: "
                        "%(default)s)")
     back = commands.add_parser("feedback", help="make a page for each student, and a zip of them for Moodle")
-    back.add_argument("--language", choices=["en", "zh"], default="en", help="default: %(default)s")
+    back.add_argument("--language", choices=LANGUAGES, default=language(), help="of the page; findings are in that "
+                      "of `check` (default: %(default)s)")
     back.add_argument("--notes", action="store_true", help="tell students the notes, too, which are for you")
     back.add_argument("--out", default="results/feedback", metavar="DIR", help="default: %(default)s")
     whole = commands.add_parser("summary", help="make a page of the whole class")
@@ -109,14 +115,18 @@ def main(arguments=None):
 def _handout(options):
     from teacher import handout
 
-    names = handout.make(options.out, course=read_course(options.course) if options.course else None)
-    print(f"{options.out}: the student edition, {len(names)} files; README.md and README.zh.md say what it is"
-          + ("" if options.course else "; --course fills in deadline and marks"))
+    course, out = read_course(options.course) if options.course else None, Path(options.out)
+    for each in LANGUAGES if options.language == "both" else [options.language]:
+        place = out.with_name(f"{out.stem}-{each}{out.suffix}") if options.language == "both" else out
+        names = handout.make(place, course=course, language=each)
+        print(f"{place}: the student edition, {len(names)} files; its README.md says what it is"
+              + ("" if course else "; --course fills in deadline and marks"))
 
 
 def _check(options):
     from teacher import classes
 
+    speak(options.language)
     if options.vgg and not Path(options.vgg).is_file():
         raise FileNotFoundError(f"--vgg: there is no file {options.vgg}")
     roster = read_roster(options.roster) if options.roster else None

@@ -18,6 +18,7 @@ from kit.handin import sandbox
 from kit.handin.check import check
 from kit.handin.findings import Finding, as_dict, sanitize
 from kit.handin.opening import LARGEST, is_archive, is_junk
+from kit.language import language
 from teacher import handout
 from teacher.roster import is_called, match
 from teacher.submissions import submissions
@@ -66,7 +67,8 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
         raise ValueError(f"{folder}: holds no hand-ins, neither zips nor folders")
     sandbox.require()
     edition = handout.contents()
-    done, todo, wanted = {}, [], {name for name, asked in (("vgg", vgg), ("execute", execute)) if asked}
+    done, todo = {}, []
+    wanted = {language(), *(name for name, asked in (("vgg", vgg), ("execute", execute)) if asked)}
     for name, one in named.items():
         try:
             digest = _digest(one.path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from datasets import TestDataset
 from kit.files import write_whole
 from kit.handin.opening import root_of
+from kit.language import speaking, tr
 from teacher.pages import image, text, write_page
 from teacher.rating import find_pictures
 from teacher.roster import read_own
@@ -65,7 +66,7 @@ def make(checks, out, csv_file="data/lists/Set5.csv", opinions=None, grades=None
     notes : bool
         Tell notes, too, which are written for the instructor.
 
-    Returns the paths of the pages. What checks found is told in the language that `check` has, English.
+    Returns the paths of the pages. What checks found is told in the language that `check` spoke.
     """
     checks, out = Path(checks), Path(out)
     pairs = list(TestDataset(csv_file, 4)) if Path(csv_file).is_file() else []
@@ -81,8 +82,9 @@ def make(checks, out, csv_file="data/lists/Set5.csv", opinions=None, grades=None
         folder = checks / "handins" / name
         pictures = find_pictures(root_of(folder), pairs, Path(csv_file).stem) if folder.is_dir() else {}
         opinion = {picture: mos for (handin, picture), mos in rated.items() if handin == name}
-        body = "\n".join([_who(row, words), _found(findings, words, language), _points(graded.get(name), words),
-                          _pictures(pairs, pictures, opinion, words)])
+        with speaking(language):
+            body = "\n".join([_who(row, words), _found(findings, words, language), _points(graded.get(name), words),
+                              _pictures(pairs, pictures, opinion, words)])
         page = out / f"{name}.html"
         write_page(page, f"{words['title']}: {row['name'] or name}", body, language)
         pages[page] = _folder(row)
@@ -112,7 +114,7 @@ def _found(findings, words, language):
     parts = []
     for verdict in ("problem", "note", "ok"):
         chosen = [one for one in findings if one["verdict"] == verdict]
-        items = [f"<li><strong>{text(one['what'])}</strong>: {text(one['text'])}" + (
+        items = [f"<li><strong>{text(tr(one['what']))}</strong>: {text(one['text'])}" + (
             f"<br>{words['do']}: {_advice(one['what'], language)}" if verdict == "problem" else "") for one in chosen]
         if chosen:
             parts.append(f'<h2 class="{verdict}">{words[verdict]}</h2><ul>{"".join(items)}</ul>')

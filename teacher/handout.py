@@ -10,12 +10,15 @@ What a student is to write stands between marks in the source, which are the fie
 
 The notebooks are made from `teacher/handout/<name>.md`, where <!-- kit: … --> stands for the cell of the kit's notebook
 that begins with these words; the two READMEs are there as well, and get their facts from the kit.
+
+In Chinese the edition is the same but for its prose, see `teacher/translation.py`: code is the same in both.
 """
 
 import json
 import re
 import shutil
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -26,8 +29,11 @@ from kit.handin import contents as handin
 from kit.handin.opening import LARGEST
 from kit.handin.pictures import PSNR_TOLERANCE
 from kit.handin.report import PEN, SECTIONS
+from kit.language import LANGUAGES
 from kit.settings.recipes import RECIPES, settings
+from teacher import prose
 from teacher.course import told
+from teacher.translation import prose_translator
 
 HOME = KIT.parent  # of the whole kit
 TEMPLATES = Path(__file__).with_name("handout")
@@ -37,20 +43,22 @@ STUB = 'raise NotImplementedError("{}: yours to write")  # YOUR CODE HERE'
 # What students get beside the six modules, the notebooks and kit/; to be cut where it has marks.
 FILES = ["Makefile", "requirements.txt", "pyproject.toml", "LICENSE", ".gitignore",
          "tests/test_models.py"]
+# Python whose docstrings and comments are translated; of the notebooks all prose is.
+IN_OTHER_LANGUAGES = ["models.py", "solver.py", "tests/test_models.py"]
 # What of kit/ they do not get.
 LEFT_OUT = ["kit/tools/benchmark.py", "kit/tools/compare_recipes.py", "kit/tools/gpu.py",
             "kit/lessons/failures.py"]  # (what keeps a training from failing is theirs to find)
 
 
-def make(out, home=HOME, course=None):
+def make(out, home=HOME, course=None, language="en"):
     """Write the student edition to a new folder, or to a zip if `out` ends in .zip; gives the names of its files.
 
-    `course` is a `teacher.course.Course`, whose deadline and marks its READMEs then say.
+    `course` is a `teacher.course.Course`, whose deadline and marks its READMEs then say; `language` is "en" or "zh".
 
     Raises FileExistsError for a folder that is there already, and ValueError for marks that do not fit together.
     """
     out = Path(out)
-    files = contents(home, course)
+    files = contents(home, course, language)
     if out.suffix == ".zip":
         with write_whole(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in files.items():
@@ -63,29 +71,49 @@ def make(out, home=HOME, course=None):
         for name, text in files.items():
             path = work / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
         patiently(work.rename, out)
     return list(files)
 
 
-def contents(home=HOME, course=None):
-    """The files of the student edition: name → text."""
+def contents(home=HOME, course=None, language="en", translate=None):
+    """The files of the student edition: name → text, or bytes of what is no text.
+
+    `translate(text, name)` is a function from a piece of prose in the file of that name to its translation, instead of
+    the catalogue's.
+    """
     files, home = {}, Path(home)
+    if translate is None:
+        catalogue = prose_translator(language)
+        def translate(text, name):
+            return catalogue(text)
     machinery = [path.relative_to(home).as_posix() for path in (home / "kit").rglob("*")
                  if path.suffix in (".py", ".csv")]
     modules = sorted(path.name for path in home.glob("*.py") if not path.name.startswith("."))
     for name in [*modules, *sorted(set(machinery) - set(LEFT_OUT)), *FILES]:
         files[name] = cut((home / name).read_text(encoding="utf-8"), name)[0]
+    for name in IN_OTHER_LANGUAGES:
+        files[name] = prose.python(files[name], partial(translate, name=name))
     for name in handin.NOTEBOOKS:
-        files[name] = _notebook(home / name, TEMPLATES / f"{Path(name).stem}.md")
+        files[name] = _notebook(home / name, TEMPLATES / f"{Path(name).stem}.md", partial(translate, name=name))
     digests = {name.removeprefix("kit/"): handin.text_digest(text) for name, text in files.items()
                if name.startswith("kit/") and name.endswith(".py")}
     files[f"kit/{handin.HANDED_OUT}"] = json.dumps(digests, indent=1) + "\n"
+    for path in sorted((home / "kit" / "locale").rglob("*.mo")):
+        files[path.relative_to(home).as_posix()] = path.read_bytes()
+    files["kit/locale/language.txt"] = language + "\n"
     facts = {**_facts(files), **told(course)}
-    for language, name in [("en", "README.md"), ("zh", "README.zh.md")]:
-        text = (TEMPLATES / f"README.{language}.md").read_text(encoding="utf-8")
-        files[name] = re.sub(r"\{(\w+)\}", lambda found, language=language: _fact(facts, found[1], language), text)
+    for each in LANGUAGES:
+        facts["other"] = _readme(LANGUAGES[each == LANGUAGES[0]], language)
+        text = (TEMPLATES / f"README.{each}.md").read_text(encoding="utf-8")
+        files[_readme(each, language)] = re.sub(
+            r"\{(\w+)\}", lambda found, facts=dict(facts), each=each: _fact(facts, found[1], each), text)
     return files
+
+
+def _readme(language, of_edition):
+    """What the README in a language is called in an edition of a language."""
+    return "README.md" if language == of_edition else f"README.{language}.md"
 
 
 # ------------------------------------------------------------------------------------------------- marks
@@ -138,8 +166,11 @@ def _place(text, inside):
 # --------------------------------------------------------------------------------------------- notebooks
 
 
-def _notebook(path, template):
-    """A notebook of the student edition, as JSON: the template's texts and cells, and those of the kit's it names."""
+def _notebook(path, template, translate):
+    """A notebook of the student edition, as JSON: the template's texts and cells, and those of the kit's it names.
+
+    Its prose, comments too, is put through `translate`.
+    """
     kit = nbformat.read(path, as_version=4)
     cells = []
     for part in re.split(r"(?m)^(<!-- kit: .*? -->|```python\n.*?^```)$|^(?=## )", template.read_text(encoding="utf-8"),
@@ -159,6 +190,7 @@ def _notebook(path, template):
     number = 0
     for position, cell in enumerate(cells):
         cell.id = f"cell-{position}"
+        cell.source = (prose.markdown if cell.cell_type == "markdown" else prose.python)(cell.source, translate)
         if cell.cell_type == "markdown" and re.match(r"## (\d+  )?", cell.source):
             number += 1
             cell.source = re.sub(r"^## (\d+  )?", f"## {number}  ", cell.source)
@@ -174,7 +206,8 @@ def _notebook(path, template):
 def _facts(files):
     """What both READMEs say, from the kit itself: name → text, or {"en": …, "zh": …}."""
     paper = settings("paper")
-    tasks = {name: re.findall(r'NotImplementedError\("([\w.]+): ', text) for name, text in files.items()}
+    tasks = {name: re.findall(r'NotImplementedError\("([\w.]+): ', text) for name, text in files.items()
+             if isinstance(text, str)}
     sizes = [sum(p.numel() for p in make(paper).parameters())
              for make in (models.make_generator, models.make_discriminator)]
     listed = {language: separator.join(words[language][0] for words in SECTIONS.values())

@@ -13,6 +13,7 @@ from torch import nn
 import models
 import solver
 from kit import plots
+from kit.language import tr
 
 CROPS = [96, 48, 32]
 
@@ -37,10 +38,13 @@ def same_layers(found, wanted):
     """Compare layers one after the other; says which is the first that differs, and how."""
     found = [layer for layer in found if layer not in ("Identity", "Flatten")]  # which compute nothing
     for number, (mine, papers) in enumerate(zip(found, wanted), 1):
-        assert mine == papers, f"layer {number} is {mine}, and in figure 4 it is {papers}"
+        assert mine == papers, tr("layer {number} is {mine}, and in figure 4 it is {papers}", number=number,
+                                  mine=mine, papers=papers)
     more, fewer = found[len(wanted):], wanted[len(found):]
-    assert not more, f"behind the {len(wanted)} layers of figure 4 there are {len(more)} more: {', '.join(more[:3])}"
-    assert not fewer, f"the last {len(fewer)} layers of figure 4 are not there: {', '.join(fewer[:3])}"
+    assert not more, tr("behind the {count} layers of figure 4 there are {more} more: {names}", count=len(wanted),
+                        more=len(more), names=", ".join(more[:3]))
+    assert not fewer, tr("the last {count} layers of figure 4 are not there: {names}", count=len(fewer),
+                         names=", ".join(fewer[:3]))
 
 
 # ---------------------------------------------------------------------------------- the residual block
@@ -49,15 +53,15 @@ def same_layers(found, wanted):
 def residual_block(channels=8):
     """A residual block as the kit makes it; the test is skipped where somebody's is made in another way."""
     if parameters_of("ResidualBlock")[:3] != ["channels", "norm", "activation"]:
-        pytest.skip("models.py has no class ResidualBlock, or one that is made in another way")
+        pytest.skip(tr("models.py has no class ResidualBlock, or one that is made in another way"))
     return models.ResidualBlock(channels, lambda n: [nn.BatchNorm2d(n)], lambda n: nn.PReLU())
 
 
 @pytest.mark.paper
 def test_a_residual_block_keeps_the_size():
     shape = residual_block()(torch.rand(2, 8, 5, 7)).shape
-    assert shape[1] == 8, f"your residual block gives {shape[1]} maps, and 8 came in"
-    assert shape == (2, 8, 5, 7), f"your residual block makes {in_words(shape[2:])} of 5×7 pixels"
+    assert shape[1] == 8, tr("your residual block gives {count} maps, and 8 came in", count=shape[1])
+    assert shape == (2, 8, 5, 7), tr("your residual block makes {size} of 5×7 pixels", size=in_words(shape[2:]))
 
 
 @pytest.mark.paper
@@ -66,7 +70,7 @@ def test_a_residual_block_adds_its_input():
     for parameter in network.parameters():
         nn.init.zeros_(parameter)  # then it has nothing to add to it
     same = torch.allclose(network(x), x)
-    assert same, "with all its weights 0 your residual block should give back what came in, and does not"
+    assert same, tr("with all its weights 0 your residual block should give back what came in, and does not")
 
 
 @pytest.mark.paper
@@ -81,8 +85,9 @@ def test_a_residual_block_is_that_of_figure_4():
 def enlarged(scale, height, width):
     sr = models.make_generator(settings(scale=scale, channels=4, blocks=2)).eval()(torch.rand(2, 3, height, width))
     wanted = (2, 3, height * scale, width * scale)
-    assert sr.shape == wanted, (f"with the setting scale={scale} your generator makes {in_words(sr.shape[1:])} of "
-                                f"{in_words((3, height, width))}, not {in_words(wanted[1:])}")
+    assert sr.shape == wanted, tr("with the setting scale={scale} your generator makes {made} of {given}, not {wanted}",
+                                  scale=scale, made=in_words(sr.shape[1:]), given=in_words((3, height, width)),
+                                  wanted=in_words(wanted[1:]))
 
 
 def test_the_generator_enlarges_by_4():
@@ -103,7 +108,8 @@ def test_the_generator_enlarges_by_other_scales(scale):
 def test_the_generator_learns():
     generator = models.make_generator(settings("demo", blocks=2))
     generator(torch.rand(2, 3, 24, 24)).square().sum().backward()
-    assert any(p.grad is not None and p.grad.any() for p in generator.parameters()), "no gradient reaches its weights"
+    assert any(p.grad is not None and p.grad.any() for p in generator.parameters()), \
+        tr("no gradient reaches its weights")
 
 
 def idle(network):
@@ -117,7 +123,7 @@ def idle(network):
 def test_every_parameter_of_the_generator_learns(recipe):
     generator = models.make_generator(settings(recipe, blocks=2))
     generator(torch.rand(2, 3, 24, 24)).square().sum().backward()
-    assert not idle(generator), f"no gradient reaches {', '.join(idle(generator)[:5])}"
+    assert not idle(generator), tr("no gradient reaches {names}", names=", ".join(idle(generator)[:5]))
 
 
 def test_the_generator_makes_values_on_both_sides_of_zero():
@@ -126,8 +132,9 @@ def test_the_generator_makes_values_on_both_sides_of_zero():
         torch.manual_seed(seed)
         fakes.append(models.make_generator(settings("demo")).eval()(torch.rand(1, 3, 24, 24)))
     least, most = min(sr.min().item() for sr in fakes), max(sr.max().item() for sr in fakes)
-    assert least < 0 < most, (f"its values are from {least:.2f} to {most:.2f}; it is trained towards [-1, 1], so "
-                              f"something that cannot be negative, a ReLU or a sigmoid, must not be its end")
+    assert least < 0 < most, tr("its values are from {least:.2f} to {most:.2f}; it is trained towards [-1, 1], so "
+                                "something that cannot be negative, a ReLU or a sigmoid, must not be its end",
+                                least=least, most=most)
 
 
 @pytest.mark.paper
@@ -142,7 +149,8 @@ def test_the_generator_is_figure_4_layer_by_layer():
 @pytest.mark.paper
 def test_the_generator_has_as_many_parameters_as_in_the_paper():
     found = count(models.make_generator(settings()))
-    assert found == 1_549_462, f"it has {found:,} parameters, and the paper's 1,549,462"
+    assert found == 1_549_462, tr("it has {found:,} parameters, and the paper's {papers:,}", found=found,
+                                   papers=1_549_462)
 
 
 @pytest.mark.paper
@@ -150,12 +158,15 @@ def test_the_generator_follows_its_settings():
     generator = models.make_generator(settings("demo", channels=32, blocks=8))
     convolutions = [m for m in generator.modules() if isinstance(m, nn.Conv2d)]
     norms = [m for m in generator.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert not norms, f"with batch_norm=False it has {len(norms)} batch norms"
-    assert len(convolutions) == 1 + 2 * 8 + 1 + 2 + 1, f"with blocks=8 it has {len(convolutions)} convolutions, not 21"
+    assert not norms, tr("with batch_norm=False it has {count} batch norms", count=len(norms))
+    assert len(convolutions) == 1 + 2 * 8 + 1 + 2 + 1, tr("with blocks=8 it has {count} convolutions, not 21",
+                                                          count=len(convolutions))
     maps = {m.out_channels for m in convolutions[:-1]}
-    assert maps == {32, 128}, f"with channels=32 its convolutions give {sorted(maps)} maps, not 32 and 128"
+    assert maps == {32, 128}, tr("with channels=32 its convolutions give {maps} maps, not 32 and 128",
+                               maps=sorted(maps))
     kernels = convolutions[0].kernel_size, convolutions[-1].kernel_size
-    assert kernels == ((3, 3), (3, 3)), f"with first_kernel=3 and last_kernel=3 the kernels are {kernels}"
+    assert kernels == ((3, 3), (3, 3)), tr("with first_kernel=3 and last_kernel=3 the kernels are {kernels}",
+                                              kernels=kernels)
 
 
 # ----------------------------------------------------------------------------------- the discriminator
@@ -167,7 +178,7 @@ def judged(crop, pictures=3):
     logits = discriminator(torch.rand(pictures, 3, crop, crop) * 2 - 1)
     if not isinstance(logits, torch.Tensor) or logits.ndim < 1 or len(logits) != pictures:
         what = in_words(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ValueError(f"for {pictures} pictures it gives {what}, not a verdict for each")
+        raise ValueError(tr("for {count} pictures it gives {what}, not a verdict for each", count=pictures, what=what))
     return logits
 
 
@@ -181,7 +192,7 @@ def test_the_discriminator_judges_every_picture_of_a_batch():
             raise
         except Exception as error:  # whatever a network raises that was written for another size
             failures.append(f"{crop}×{crop}: {error}")
-    pytest.fail("it can judge pictures of no size, " + "; ".join(failures))
+    pytest.fail(tr("it can judge pictures of no size") + ": " + "; ".join(failures))
 
 
 @pytest.mark.paper
@@ -201,7 +212,7 @@ def for_some_size():
             continue
         return (models.make_discriminator(settings("demo" if crop < 96 else "paper", crop=crop)),
                 torch.rand(4, 3, crop, crop) * 2 - 1)
-    pytest.skip("it can judge pictures of no size")
+    pytest.skip(tr("it can judge pictures of no size"))
 
 
 @pytest.mark.paper
@@ -211,22 +222,22 @@ def test_the_discriminator_gives_logits_and_no_probabilities():
         torch.manual_seed(seed)
         discriminator, pictures = for_some_size()
         lowest.append(discriminator(pictures).min().item())
-    assert min(lowest) < 0, ("its verdicts are never below 0: a sigmoid at its end? The kit's losses have it already "
-                             "(one of your own may not)")
+    assert min(lowest) < 0, tr("its verdicts are never below 0: a sigmoid at its end? The kit's losses have it already "
+                               "(one of your own may not)")
 
 
 def test_the_discriminator_learns():
     discriminator, pictures = for_some_size()
     discriminator(pictures).square().sum().backward()
     assert any(p.grad is not None and p.grad.any() for p in discriminator.parameters()), \
-        "no gradient reaches its weights"
+        tr("no gradient reaches its weights")
 
 
 @pytest.mark.paper
 def test_every_parameter_of_the_discriminator_learns():
     discriminator, pictures = for_some_size()
     discriminator(pictures).square().sum().backward()
-    assert not idle(discriminator), f"no gradient reaches {', '.join(idle(discriminator)[:5])}"
+    assert not idle(discriminator), tr("no gradient reaches {names}", names=", ".join(idle(discriminator)[:5]))
 
 
 @pytest.mark.paper
@@ -236,15 +247,16 @@ def test_the_discriminator_is_figure_4_layer_by_layer():
               for m in network.modules() if isinstance(m, nn.Conv2d)]
     same_layers(layers, [f"conv k3n{maps}s{stride}" for maps in (64, 128, 256, 512) for stride in (1, 2)])
     slopes = {m.negative_slope for m in network.modules() if isinstance(m, nn.LeakyReLU)}
-    assert slopes == {0.2}, f"its leaky ReLUs have the slopes {sorted(slopes)}, not 0.2"
+    assert slopes == {0.2}, tr("its leaky ReLUs have the slopes {slopes}, not 0.2", slopes=sorted(slopes))
     shape = network(torch.rand(2, 3, 96, 96)).shape
-    assert shape == (2, 1), f"for 2 pictures it gives {in_words(shape)} verdicts, not one for each"
+    assert shape == (2, 1), tr("for 2 pictures it gives {shape} verdicts, not one for each", shape=in_words(shape))
 
 
 @pytest.mark.paper
 def test_the_discriminator_has_as_many_parameters_as_in_the_paper():
     found = count(models.make_discriminator(settings()))
-    assert found == 23_565_505, f"it has {found:,} parameters, and the paper's 23,565,505"
+    assert found == 23_565_505, tr("it has {found:,} parameters, and the paper's {papers:,}", found=found,
+                                    papers=23_565_505)
 
 
 # -------------------------------------------------------------------------------------- what is refused
@@ -260,6 +272,6 @@ def test_the_discriminator_has_as_many_parameters_as_in_the_paper():
 def test_what_makes_no_sense_is_refused(network, wrong, message):
     name, = wrong
     if name not in parameters_of(network):
-        pytest.skip(f"models.{network} is made in another way here")
+        pytest.skip(tr("models.{network} is made in another way here", network=network))
     with pytest.raises(ValueError, match=message):
         getattr(models, network)(**wrong)

@@ -2,6 +2,7 @@
 
 import time
 
+from kit.language import tr
 from kit.plots.curves import plot_history
 from kit.runs.folder import Run
 from kit.runs.history import current_run, read_history
@@ -26,21 +27,21 @@ def follow(name=None, folder="runs", seconds=2):
                 break
             time.sleep(seconds)
     except KeyboardInterrupt:
-        print("no longer followed; the run goes on")
+        print(tr("no longer followed; the run goes on"))
 
 
 def _standing(name, progress, history):
     """How a run stands, in a line or two."""
-    lines = [f"run {name!r} is {progress['state']}"]
+    lines = [tr("run {name!r}: {state}", name=name, state=tr(progress["state"]))]
     if progress["state"] == "running" and "steps" in progress:
         left = progress.get("seconds_left")
-        lines[0] += (f": {progress['phase']} epoch {progress['epoch'] + 1:.0f} of {progress['epochs']}, update "
-                     f"{progress['step']} of {progress['steps']}")
-        lines[0] += f", about {left / 60:.1f} min left" if left else ""
+        lines[0] += tr(", {phase} epoch {epoch:.0f} of {epochs}, update {step} of {steps}", **{
+            **progress, "epoch": progress["epoch"] + 1})
+        lines[0] += tr(", about {minutes:.1f} min left", minutes=left / 60) if left else ""
     if history:
         last = history[-1]
         planned = progress.get("epochs", "?") if progress.get("phase") == last["phase"] else f"{last['epoch']:.0f}"
-        lines.append("last epoch: " + epoch_line(last, planned))
+        lines.append(tr("last epoch: ") + epoch_line(last, planned))
     if progress.get("message"):
         lines.append(progress["message"])
     return "\n".join(lines)

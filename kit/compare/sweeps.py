@@ -17,6 +17,7 @@ from kit.compare.tables import entries_of, table
 from kit.compute.interrupt import Stopped
 from kit.console import Table, progress_bar
 from kit.files import is_portable
+from kit.language import tr
 from kit.runs import provenance
 from kit.runs.folder import Run
 from kit.settings.describe import format_value
@@ -66,7 +67,7 @@ def sweep(cfg, variants=None, seeds=1, at_once=1, phases=None, **grid):
     todo = [one for one, _ in planned if not has_ended(one, (phases or solver.default_phases)(one))]
     failed = _train_all(todo, at_once, phases, len(planned)) if todo else {}
     for name, reason in failed.items():
-        print(f"{name} failed: {reason}")
+        print(tr("{name} failed: {reason}", name=name, reason=reason))
     names = [one.name for one, _ in planned]
     if seeds == 1:
         return table(names, folder=cfg.runs)
@@ -100,8 +101,8 @@ def _word(value):
 def _train_all(todo, at_once, phases, count):
     """Train runs; gives name → reason for those that failed."""
     failed, waiting, working = {}, list(todo), {}
-    with progress_bar(None, "sweep", total=count, initial=count - len(todo), bar_format=(
-            "{desc} |{bar:12}| {n_fmt}/{total_fmt} runs, {elapsed}{postfix}")) as bar:
+    with progress_bar(None, tr("sweep"), total=count, initial=count - len(todo), bar_format=(
+            f"{{desc}} |{{bar:12}}| {{n_fmt}}/{{total_fmt}} {tr('runs')}, {{elapsed}}{{postfix}}")) as bar:
         try:
             while waiting or working:
                 if waiting and at_once == 1:
@@ -133,8 +134,8 @@ def _train_all(todo, at_once, phases, count):
                 process.send_signal(signal.SIGTERM)
             for process in working.values():
                 process.communicate()
-            raise Stopped(f"stopped and saved; {len(waiting) + len(working)} runs wait for the same call again"
-                          ) from stopped
+            raise Stopped(tr("stopped and saved; {count} runs wait for the same call again",
+                             count=len(waiting) + len(working))) from stopped
     return failed
 
 
@@ -158,4 +159,4 @@ def _spread_table(planned, folder):
                   for digits, values in [(2, [row["psnr"] for row in last]), (4, [row["ssim"] for row in last]),
                                          (2, [row["niqe"] for row in last if "niqe" in row])]]
         rows.append([*(format_value(variant.get(name, "")) for name in names), str(len(last)), *spread])
-    return Table(rows, [*names, "seeds", "PSNR", "SSIM", "NIQE"], left=0)
+    return Table(rows, [*names, tr("seeds"), "PSNR", "SSIM", "NIQE"], left=0)

@@ -9,6 +9,7 @@ from collections import Counter, namedtuple
 from kit.compare.following import follow
 from kit.console import Parser, Table
 from kit.evaluation.measure import score_captions
+from kit.language import tr
 from kit.plots.curves import plot_history
 from kit.plots.pictures import plot_comparison
 from kit.runs.folder import Run
@@ -49,15 +50,15 @@ def table(only="*", sort="psnr", folder="runs"):
     values = {entry.name: {name: format_value(entry.settings.get(name)) for name in names} for entry in entries}
     if len(names) > 3:  # too wide for a column each
         usual = {name: Counter(row[name] for row in values.values()).most_common(1)[0][0] for name in names}
-        values = {run: {"differs in": ", ".join(f"{name} {value}" for name, value in row.items()
+        values = {run: {tr("differs in"): ", ".join(f"{name} {value}" for name, value in row.items()
                                                 if value != usual[name])} for run, row in values.items()}
-        names = ["differs in"]
-    rows = [[entry.name, *values[entry.name].values(), entry.progress["state"],
+        names = [tr("differs in")]
+    rows = [[entry.name, *values[entry.name].values(), tr(entry.progress["state"]),
              _epochs(entry.history), f"{sum(row['seconds'] for row in entry.history) / 60:.1f}",
              f"{entry.history[-1]['psnr']:.2f}", f"{entry.history[-1]['ssim']:.4f}",
              f"{entry.history[-1]['niqe']:.2f}" if "niqe" in entry.history[-1] else "",
              f"{max(row['psnr'] for row in entry.history):.2f}"] for entry in entries]
-    header = ["run", *names, "state", "epochs", "minutes", "PSNR", "SSIM", "NIQE", "best PSNR"]
+    header = [tr("run"), *names, tr("state"), tr("epochs"), tr("minutes"), "PSNR", "SSIM", "NIQE", tr("best PSNR")]
     return Table(rows, header, left=1 + len(names))
 
 
@@ -69,7 +70,7 @@ def entries_of(only, folder):
         try:
             history = read_history(name, folder)
         except ValueError as error:
-            print(f"{name} is left out: {error}")
+            print(tr("{name} is left out: {error}", name=name, error=error))
             continue
         if history:
             entries.append(Entry(name, read_settings(name, folder), history, Run(name, folder).progress()))

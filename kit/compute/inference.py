@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kit.compute.device import is_out_of_memory, layout_for
 from kit.compute.layers import copy_of, placed, use_fast_layers
+from kit.language import tr
 
 
 class QuickCopy:
@@ -76,9 +77,10 @@ class QuickCopy:
                     reasons.append("its output is no number")
                     continue
                 if bf16 and dtype != torch.bfloat16:
-                    instead = "in bf16 where PyTorch's autocast takes it" if autocast else "in fp32"
-                    self.note = (f"this {type(network).__name__} does not compute in bf16 throughout ({reasons[0]}), "
-                                 f"so it enlarges {instead}")
+                    note = (tr("this {kind} does not compute in bf16 throughout ({reason}), so it enlarges in bf16 "
+                               "where PyTorch's autocast takes it") if autocast else
+                            tr("this {kind} does not compute in bf16 throughout ({reason}), so it enlarges in fp32"))
+                    self.note = note.format(kind=type(network).__name__, reason=reasons[0])
                 return
         raise ValueError(f"this {type(network).__name__} enlarges on its own, but not on {self.device} ({reasons[-1]})")
 

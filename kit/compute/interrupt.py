@@ -4,6 +4,8 @@ import signal
 import threading
 from contextlib import contextmanager, suppress
 
+from kit.language import tr
+
 
 class Stopped(KeyboardInterrupt):
     """The user stopped training, and everything is saved. A notebook shows one line, and stops running cells."""
@@ -27,11 +29,11 @@ def interruption(shown=True):
 
     def on_signal(number, frame):
         if event.is_set():
-            raise Stopped("stopped at once; the run goes on from where it was last saved")
+            raise Stopped(tr("stopped at once; the run goes on from where it was last saved"))
         event.set()
         if shown:
             with suppress(RuntimeError):  # that it came in the middle of another print
-                print("\nstopping after this update; a second time stops at once, without saving", flush=True)
+                print("\n" + tr("stopping after this update; a second time stops at once, without saving"), flush=True)
 
     for number in usual:
         signal.signal(number, on_signal)

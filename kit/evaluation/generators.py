@@ -12,6 +12,7 @@ from kit.compute.device import Machine, layout_for
 from kit.compute.inference import reason_of
 from kit.compute.layers import placed, shapes_of
 from kit.evaluation.measure import evaluate, mean_scores
+from kit.language import tr
 from kit.runs.checkpoints import load_checkpoint
 from kit.settings.recipes import generator_settings
 from models import make_generator
@@ -52,16 +53,17 @@ def load_generators(checkpoints, device="auto"):
     generators, first_scale, device = {}, None, Machine(device).device
     for name, path in checkpoints.items():
         if not Path(path).is_file():
-            print(f"{name} is left out: there is no file {path} (yet)")
+            print(tr("{name} is left out: there is no file {path} (yet)", name=name, path=path))
             continue
         try:
             generator, cfg = _built(path, device)
         except ValueError as error:
-            print(f"{name} is left out: {error}")
+            print(tr("{name} is left out: {error}", name=name, error=error))
             continue
         first_scale = first_scale or cfg.scale
         if cfg.scale != first_scale:
-            print(f"{name} is left out: {path} enlarges ×{cfg.scale}, and the first ×{first_scale}")
+            print(tr("{name} is left out: {path} enlarges ×{scale}, and the first ×{first}", name=name, path=path,
+                     scale=cfg.scale, first=first_scale))
         else:
             generators[name] = generator
     if not generators:

@@ -11,10 +11,11 @@ import numpy as np
 
 from kit.console import progress_bar
 from kit.evaluation.niqe import niqe
+from kit.language import N_
 from utils import Enlarger, bicubic, luma, psnr, ssim
 
 Scores = namedtuple("Scores", "psnr ssim niqe")
-ORIGINAL = "original"  # as a method: no enlargement at all
+ORIGINAL = N_("original")  # as a method: no enlargement at all
 
 
 def methods(generators, **options):
@@ -26,7 +27,7 @@ def methods(generators, **options):
     for name, enlarge in enlargers.items():
         if enlarge.note:
             print(f"{name}: {enlarge.note}")
-    return {"bicubic": partial(bicubic, scale=scale_of(enlargers)), **enlargers}
+    return {N_("bicubic"): partial(bicubic, scale=scale_of(enlargers)), **enlargers}
 
 
 def scale_of(methods):
@@ -39,7 +40,7 @@ def enlarge_all(pair, methods):
 
     The first picture is the low resolution itself, small as it is.
     """
-    return {"low resolution": pair.lr, **{name: enlarge(pair.lr) for name, enlarge in methods.items()},
+    return {N_("low resolution"): pair.lr, **{name: enlarge(pair.lr) for name, enlarge in methods.items()},
             "original": pair.hr}
 
 

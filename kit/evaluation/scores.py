@@ -9,6 +9,7 @@ from datasets import TestDataset
 from kit.console import Table, progress_bar
 from kit.evaluation.measure import ORIGINAL, Scores, evaluate, evaluate_indices, mean_scores, scale_of
 from kit.files import write_csv, write_whole
+from kit.language import tr
 from utils import bicubic
 
 # PSNR (dB) and SSIM at ×4 as published: table 2 of arXiv 1609.04802v5, and the READMEs of two implementations on
@@ -52,7 +53,7 @@ def score_sets(methods, csv_files, scale=None, progress=True, originals=False, a
     """
     sets = {Path(csv_file).stem: TestDataset(csv_file, scale or scale_of(methods)) for csv_file in csv_files}
     scores, ways = [], {**methods, **({ORIGINAL: None} if originals else {})}
-    with progress_bar(None, "measuring", progress, total=len(ways) * sum(map(len, sets.values()))) as bar:
+    with progress_bar(None, tr("measuring"), progress, total=len(ways) * sum(map(len, sets.values()))) as bar:
         for name, dataset in sets.items():
             for method, enlarge in ways.items():
                 bar.set_postfix_str(f"{name}, {method}")
@@ -105,12 +106,12 @@ def phase_table(histories, valid_set, limit=None):
     they were validated on.
     """
     base = mean_scores(evaluate(partial(bicubic, scale=valid_set.scale), valid_set, limit, progress=False))
-    rows = [["bicubic", f"{base.psnr:.2f}", "", f"{base.ssim:.4f}", _digits(base.niqe)]]
+    rows = [[tr("bicubic"), f"{base.psnr:.2f}", "", f"{base.ssim:.4f}", _digits(base.niqe)]]
     for name, history in histories.items():
         for last in {row["phase"]: row for row in history}.values():
             rows.append([f"{name}, {last['phase']} {last['epoch']:.0f}", f"{last['psnr']:.2f}",
                          f"{last['psnr'] - base.psnr:+.2f}", f"{last['ssim']:.4f}", _digits(last.get("niqe"))])
-    return Table(rows, ["after", "PSNR (dB)", "over bicubic", "SSIM", "NIQE"])
+    return Table(rows, [tr("after"), "PSNR (dB)", tr("over bicubic"), "SSIM", "NIQE"])
 
 
 def _digits(value):

@@ -28,6 +28,7 @@ from kit.handin.pictures import are_equal, check_pictures
 from kit.handin.report import PEN, tables_in, unwritten
 from kit.handin.texts import text_of
 from kit.handin.trial import check_code
+from kit.language import tr
 
 EXECUTING = 3  # times as long as its code may run may its notebooks take
 MODEL_FILES = {".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".h5", ".keras", ".pkl", ".pickle", ".pdparams", ".bin",
@@ -104,7 +105,8 @@ def _guarded(what, look, root):
 
 
 def _problem(what, error):
-    kind = "" if isinstance(error, (ValueError, OSError)) else f"cannot be read ({type(error).__name__}): "
+    kind = "" if isinstance(error, (ValueError, OSError)) else tr(
+        "cannot be read ({kind}): ", kind=type(error).__name__)
     return Finding(what, "problem", sanitize(f"{kind}{error}")[:300])
 
 
@@ -114,20 +116,24 @@ def check_files(root):
     for name in NEEDED:
         other = _other_report(root) if name == REPORT and not (root / name).is_file() else None
         if other:
-            findings.append(Finding("files", "note", f"{REPORT} is missing, but {sanitize(other)} is there: read it; "
-                                                     f"only one made by python -m kit report is looked through here"))
+            findings.append(Finding("files", "note", tr(
+                "{report} is missing, but {other} is there: read it; only one made by python -m kit report is looked "
+                "through here", report=REPORT, other=sanitize(other))))
         elif not (root / name).is_file():
-            findings.append(Finding("files", "problem", f"{name} is missing"))
+            findings.append(Finding("files", "problem", tr("{name} is missing", name=name)))
     for path in sorted(root.rglob("*")):
         name = sanitize(path.relative_to(root))
         if path.is_file() and (path.suffix.lower() in MODEL_FILES or _is_model(path)):
-            findings.append(Finding("files", "problem", f"{name} is a model file; these are not handed in"))
+            findings.append(Finding("files", "problem", tr("{name} is a model file; these are not handed in",
+                                                           name=name)))
         elif path.is_file() and path.stat().st_size > LARGEST_FILE * 2**20:
-            findings.append(Finding("files", "problem", f"{name} has {path.stat().st_size / 2**20:.0f} MB; no file "
-                                                        f"needs more than {LARGEST_FILE}"))
+            findings.append(Finding("files", "problem", tr(
+                "{name} has {size:.0f} MB; no file needs more than {largest}", name=name,
+                size=path.stat().st_size / 2**20, largest=LARGEST_FILE)))
     if not list(root.glob("runs/*/history.csv")):
-        findings.append(Finding("files", "note", "no run's history is among them: how it was trained cannot be seen"))
-    return findings or [Finding("files", "ok", "all there, and no model file")]
+        findings.append(Finding("files", "note",
+                                tr("no run's history is among them: how it was trained cannot be seen")))
+    return findings or [Finding("files", "ok", tr("all there, and no model file"))]
 
 
 def _other_report(root):
@@ -147,13 +153,15 @@ def check_kit(root, edition=None):
         own = json.loads(text_of(root / DIGESTS)) if (root / DIGESTS).is_file() else kit_digests(root / "kit")
         changed = sorted(name for name in own if own[name] != digests.get(name))
     except (ValueError, TypeError, AttributeError, OSError, RecursionError):
-        return [Finding("kit", "note", f"{DIGESTS} cannot be read, so it is not known whether kit/ was changed")]
+        return [Finding("kit", "note", tr("{file} cannot be read, so it is not known whether kit/ was changed",
+                                          file=DIGESTS))]
     if not changed:
         return []
     named = ", ".join(f"kit/{sanitize(name)[:60]}" for name in changed[:5])
     if len(changed) > 5:
-        named += f" and {len(changed) - 5} more"
-    return [Finding("kit", "note", f"changed: {named}; the code is tried with the kit as it was handed out")]
+        named += tr(" and {count} more", count=len(changed) - 5)
+    return [Finding("kit", "note", tr("changed: {names}; the code is tried with the kit as it was handed out",
+                                      names=named))]
 
 
 def _is_model(path):
@@ -175,13 +183,13 @@ def check_report(root):
     if not (root / REPORT).is_file():
         return []  # said already
     if (root / REPORT).stat().st_size > 2**20:
-        return [Finding("report", "problem", "it has more than 1 MB of text")]
+        return [Finding("report", "problem", tr("it has more than 1 MB of text"))]
     lacking, empty = (", ".join(names) for names in unwritten(root / REPORT))
-    findings = [Finding("report", "problem", f"it has no section {lacking}")] if lacking else []
+    findings = [Finding("report", "problem", tr("it has no section {names}", names=lacking))] if lacking else []
     if empty:
-        findings.append(Finding("report", "problem", f"none of your own words are yet in its section {empty} (see "
-                                                     f"{PEN})"))
-    return [*(findings or [Finding("report", "ok", "written, with its sources")]), *check_numbers(root)]
+        findings.append(Finding("report", "problem", tr(
+            "none of your own words are yet in its section {names} (see {pen})", names=empty, pen=PEN)))
+    return [*(findings or [Finding("report", "ok", tr("written, with its sources"))]), *check_numbers(root)]
 
 
 def check_numbers(root):
@@ -189,14 +197,15 @@ def check_numbers(root):
     shown = shown_scores(root / "test.ipynb")
     findings = []
     for verdict, table, words in zip(("problem", "note"), tables_in(root / REPORT),
-                                     ("run python -m kit report again", "is it of another run?")):
+                                     (tr("run python -m kit report again"), tr("is it of another run?"))):
         wrong = [(key, said) for key, said in table.items() if key in shown and not are_equal(said, shown[key])]
         if wrong:
             (graded, method), said = wrong[0]
-            others = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-            findings.append(Finding("report", verdict, f"a table says {_pair(said)} of {sanitize(method)!r} on "
-                                                       f"{sanitize(graded)}, but test.ipynb "
-                                                       f"{_pair(shown[graded, method])}{others}; {words}"))
+            others = tr(", and {count} more", count=len(wrong) - 1) if len(wrong) > 1 else ""
+            findings.append(Finding("report", verdict, tr(
+                "a table says {said} of {method!r} on {set}, but test.ipynb {shown}{others}; {words}", said=_pair(said),
+                method=sanitize(method), set=sanitize(graded), shown=_pair(shown[graded, method]), others=others,
+                words=words)))
     return findings
 
 

@@ -13,6 +13,7 @@ from kit.files import write_whole
 from kit.handin.check import check
 from kit.handin.contents import make_zip
 from kit.handin.findings import as_dict, is_complete, table
+from kit.language import tr
 
 
 def check_command(arguments=None, prog="python -m kit check"):
@@ -24,7 +25,7 @@ def check_command(arguments=None, prog="python -m kit check"):
     options = _parsed(parser, arguments)
     with _told(parser.prog), tempfile.TemporaryDirectory() as temporary:
         _check(options.handin or _packed(temporary), options, trusted=not options.handin)
-        print("\nComplete" + ("" if options.handin else ": python -m kit zip NUMBER makes the zip"))
+        print("\n" + (tr("Complete") if options.handin else tr("Complete: python -m kit zip NUMBER makes the zip")))
 
 
 def zip_command(arguments=None, prog="python -m kit zip"):
@@ -41,7 +42,7 @@ def zip_command(arguments=None, prog="python -m kit zip"):
         with write_whole(f"{options.name}.zip") as file:
             shutil.copyfile(packed, file)
     size = Path(f"{options.name}.zip").stat().st_size / 1e6
-    print(f"\n{options.name}.zip ({size:.1f} MB): hand in this file")
+    print("\n" + tr("{name} ({size:.1f} MB): hand in this file", name=f"{options.name}.zip", size=size))
 
 
 def _parsed(parser, arguments):
@@ -63,7 +64,7 @@ def _check(handin, options, trusted):
         with write_whole(options.json) as file:
             file.write_text(json.dumps(as_dict(findings, scores), indent=1), encoding="utf-8")
     if not is_complete(findings):
-        sys.exit("\nNot complete yet: see ✗ above")
+        sys.exit("\n" + tr("Not complete yet: see ✗ above"))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from kit.handin.contents import NOTEBOOKS
 from kit.handin.findings import NOT_HERE, Finding, sanitize
 from kit.handin.notebooks import begin_of_notes, code_cells
 from kit.handin.trial import prepare
+from kit.language import tr
 
 
 def check_execution(root, folder, seconds, edition=None, vgg=None):
@@ -34,14 +35,15 @@ def check_execution(root, folder, seconds, edition=None, vgg=None):
     for name, cells in notebooks:
         result = done.get(name)
         if result is None:
-            text = f"it was executed again, and did not come to its end within {seconds} seconds" \
-                if outcome.reason == "time" else "it was executed again, and ended on its own"
+            text = tr("it was executed again, and did not come to its end within {seconds} seconds", seconds=seconds) \
+                if outcome.reason == "time" else tr("it was executed again, and ended on its own")
         elif NOT_HERE in result["error"]:
-            text = f"it was executed again up to cell [{result['failed']}], which needs weights that are not here"
+            text = tr("it was executed again up to cell [{failed}], which needs weights that are not here", **result)
         elif result["error"]:
-            text = f"it was executed again, and its cell [{result['failed']}] failed: {result['error']}"
+            text = tr("it was executed again, and its cell [{failed}] failed: {error}", **result)
         else:
-            findings.append(Finding(name, "ok", f"executed again in a small setting, all {len(cells)} cells"))
+            findings.append(Finding(name, "ok", tr("executed again in a small setting, all {count} cells",
+                                                   count=len(cells))))
             continue
         findings.append(Finding(name, "note", text))
     return findings

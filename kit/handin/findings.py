@@ -4,6 +4,7 @@ import re
 from collections import namedtuple
 
 from kit.console import Table
+from kit.language import tr
 
 # What a trial says where code asks for weights that would have to be downloaded.
 NOT_HERE = "weights that are not here are not downloaded"
@@ -15,7 +16,8 @@ Finding = namedtuple("Finding", "what verdict text")
 def table(findings):
     """The findings as a table."""
     marks = {"ok": "✓", "note": "–", "problem": "✗"}
-    return Table([[marks[one.verdict], one.what, one.text] for one in findings], ["", "what", "finding"], left=3)
+    return Table([[marks[one.verdict], tr(one.what), one.text] for one in findings],
+                 ["", tr("what"), tr("finding")], left=3)
 
 
 def is_complete(findings):

@@ -7,6 +7,7 @@ from contextlib import suppress
 from kit.handin.contents import LARGEST_FILE, NOTEBOOKS
 from kit.handin.findings import Finding, sanitize
 from kit.handin.texts import text_of
+from kit.language import tr
 from kit.notebook import LONGEST, digest
 
 MOST_CELLS = 1000
@@ -17,45 +18,49 @@ def check_notebooks(root):
     findings, executed = [], _executed_cells(root / "results" / "cells.jsonl")
     for name in NOTEBOOKS:
         if (root / name).is_file():
-            wrong = _wrong_with_notebook(root / name, executed)
-            verdict = "note" if wrong and wrong.startswith("it cannot") else "problem" if wrong else "ok"
-            findings.append(Finding(name, verdict, wrong or "executed from top to bottom, as it stands"))
-            if not wrong and (own := begin_of_notes(code_cells(root / name)) - 1):
-                findings.append(Finding(name, "note", f"its first {own} cell{'s' * (own > 1)}, before the kit's own, "
-                                                      f"are not recorded: have a look at them"))
+            verdict, words = _looked_through(root / name, executed)
+            findings.append(Finding(name, verdict, words))
+            if verdict == "ok" and (own := begin_of_notes(code_cells(root / name)) - 1):
+                findings.append(Finding(name, "note", tr(
+                    "its first {count} cells, before the kit's own, are not recorded: have a look at them", count=own)
+                    if own > 1 else tr("its first cell, before the kit's own, is not recorded: have a look at it")))
     return findings
 
 
-def _wrong_with_notebook(path, executed):
+def _looked_through(path, executed):
+    """A verdict on a notebook, and a sentence."""
+    again = tr("restart the kernel, run all cells, and save")
     try:
         cells = code_cells(path)
     except ValueError as error:
-        return str(error)
-    again = "restart the kernel, run all cells, and save"
+        return "problem", str(error)
     bad = next((output for _, _, outputs in cells for output in outputs if output.get("output_type") == "error"), None)
     if bad:
         error = f"{bad.get('ename', 'an error')}: {bad.get('evalue', '')}"
-        return f"a cell ended with {sanitize(error)[:120]}; {again}"
+        return "problem", tr("a cell ended with {error}; {again}", error=sanitize(error)[:120], again=again)
     counts = [count for _, count, _ in cells]
     if not cells or all(count is None for count in counts):
-        return f"it was not executed; {again}"
+        return "problem", tr("it was not executed; {again}", again=again)
     if counts != list(range(1, len(counts) + 1)):
-        return f"its cells were not executed once each from top to bottom (they are numbered {_few(counts)}); {again}"
+        return "problem", tr("its cells were not executed once each from top to bottom (they are numbered {numbers}); "
+                             "{again}", numbers=_few(counts), again=again)
     if not any(outputs for _, _, outputs in cells):
-        return f"its outputs were removed; {again}"
+        return "problem", tr("its outputs were removed; {again}", again=again)
     if not executed:
-        return "it cannot be told whether it was changed afterwards: results/cells.jsonl is missing"
+        return "note", tr("it cannot be told whether it was changed afterwards: results/cells.jsonl is missing")
     wanted = [(count, digest(source)) for source, count, _ in cells]
     first = begin_of_notes(cells)
     noted = {one for kernel in executed.values() for one in kernel.items()}
     if not noted & set(wanted[first:] or wanted):
-        return "it cannot be told whether it was changed afterwards: results/cells.jsonl knows nothing of it; " + again
+        return "note", tr("it cannot be told whether it was changed afterwards: results/cells.jsonl knows nothing of "
+                          "it; {again}", again=again)
     fewest = min(([count for count, digest in wanted if kernel.get(count, digest) != digest]
                   + [count for count, _ in wanted[first:] if count not in kernel] for kernel in executed.values()),
                  key=len)
     if fewest:
-        return f"it was changed after it had been executed, for example in cell [{fewest[0]}]; {again}"
-    return None
+        return "problem", tr("it was changed after it had been executed, for example in cell [{number}]; {again}",
+                             number=fewest[0], again=again)
+    return "ok", tr("executed from top to bottom, as it stands")
 
 
 def begin_of_notes(cells):
@@ -66,7 +71,7 @@ def begin_of_notes(cells):
 def code_cells(path):
     """The code cells of a notebook that are not empty: (source, number of execution, outputs)."""
     if path.stat().st_size > LARGEST_FILE * 2**20:
-        raise ValueError(f"it has {path.stat().st_size / 2**20:.0f} MB; show smaller pictures")
+        raise ValueError(tr("it has {size:.0f} MB; show smaller pictures", size=path.stat().st_size / 2**20))
     try:
         cells = json.loads(text_of(path))["cells"]
         code = [("".join(cell["source"]), cell.get("execution_count"), cell.get("outputs", []))
@@ -74,9 +79,9 @@ def code_cells(path):
         usual = all(type(count) in (int, type(None)) and all(isinstance(output, dict) for output in outputs)
                     for _, count, outputs in code)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("it is not a notebook") from error
+        raise ValueError(tr("it is not a notebook")) from error
     if not usual or len(code) > MOST_CELLS:
-        raise ValueError("it is not a notebook as Jupyter writes it")
+        raise ValueError(tr("it is not a notebook as Jupyter writes it"))
     return [cell for cell in code if cell[0].strip()]
 
 

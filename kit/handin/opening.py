@@ -17,9 +17,9 @@ from kit.files import extract, members
 from kit.handin import sandbox
 from kit.handin.contents import NEEDED, NOT_OWN, RESULT
 from kit.handin.findings import Finding, sanitize
+from kit.language import tr
 
 LARGEST, MOST_FILES, DEEPEST = 100, 2000, 20  # megabytes unpacked, files, folders
-_TOO_LARGE = f"{{}}: has more than {MOST_FILES} files or {LARGEST} MB in it; was it made by python -m kit zip?"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 UNREADABLE = {".7z": "7-Zip", ".rar": "RAR"}
 # What systems and editors put beside the files of a person.
@@ -66,7 +66,13 @@ def opened(handin, target):
         raise
     except Exception as error:  # of all that can be wrong with a stranger's files, nothing may come through
         sandbox.remove(target)
-        raise Refused(f"{_named(handin)}: cannot be unpacked ({sanitize(error)[:200]})") from error
+        raise Refused(tr("{name}: cannot be unpacked ({error})", name=_named(handin),
+                         error=sanitize(error)[:200])) from error
+
+
+def _too_large(name):
+    return tr("{name}: has more than {count} files or {size} MB in it; was it made by python -m kit zip?", name=name,
+              count=MOST_FILES, size=LARGEST)
 
 
 def _named(handin):
@@ -90,10 +96,10 @@ def _bring(path, target, unpack):
         _unpack(path, target)
     elif path.suffix.lower() in UNREADABLE:
         kind = UNREADABLE[path.suffix.lower()]
-        raise Refused(f"{sanitize(path.name)}: is neither a folder nor a zip, but of {kind}, which cannot be opened "
-                      f"here; unpack it, and put the folder in its place")
+        raise Refused(tr("{name}: is neither a folder nor a zip, but of {kind}, which cannot be opened here; unpack "
+                         "it, and put the folder in its place", name=sanitize(path.name), kind=kind))
     elif is_archive(path) or path.stat().st_size > LARGEST * 2**20 or not path.suffix:
-        raise Refused(f"{sanitize(path.name)}: is neither a folder nor a zip")
+        raise Refused(tr("{name}: is neither a folder nor a zip", name=sanitize(path.name)))
     else:
         shutil.copyfile(path, target / path.name)
 
@@ -117,7 +123,8 @@ def _copy_folder(folder, target):
         if is_junk(inside):
             continue
         if len(inside.parts) > DEEPEST:
-            raise Refused(f"{sanitize(folder.name)}: has folders in folders in it, more than {DEEPEST} deep")
+            raise Refused(tr("{name}: has folders in folders in it, more than {count} deep",
+                             name=sanitize(folder.name), count=DEEPEST))
         for name in names:
             path = Path(place, name)
             about = path.lstat()
@@ -125,7 +132,7 @@ def _copy_folder(folder, target):
                 continue
             room, left = room - about.st_size, left - 1
             if room < 0 or left < 0:
-                raise Refused(_TOO_LARGE.format(sanitize(folder.name)))
+                raise Refused(_too_large(sanitize(folder.name)))
             (target / inside).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / inside / name)
 
@@ -137,14 +144,15 @@ def _unpack(path, target):
         with zipfile.ZipFile(path) as archive:
             if any(item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
                    for item in archive.infolist()):
-                raise Refused(f"{name}: is compressed in an unusual way; make it with python -m kit zip")
+                raise Refused(tr("{name}: is compressed in an unusual way; make it with python -m kit zip", name=name))
     with members(path, largest=LARGEST * 2**20) as entries:
         entries = [entry for entry in entries if not is_junk(entry[0])]
         for inside, _, problem, _ in entries:
             if problem:
-                raise Refused(f"{name}: refused, because it contains {sanitize(inside)[:100]!r}, {problem}")
+                raise Refused(tr("{name}: refused, because it contains {inside!r}, {problem}", name=name,
+                                 inside=sanitize(inside)[:100], problem=problem))
         if len(entries) > MOST_FILES or sum(size for _, size, _, _ in entries) > LARGEST * 2**20:
-            raise Refused(_TOO_LARGE.format(name))
+            raise Refused(_too_large(name))
         extract(entries, target)
 
 
@@ -192,7 +200,7 @@ def _arrange(root, folder):
     def move(path, place):
         place.parent.mkdir(parents=True, exist_ok=True)
         found = sanitize(path.relative_to(root) if path.is_relative_to(root) else path.relative_to(folder))
-        notes.append(Finding("files", "note", f"{place.relative_to(root).as_posix()} was found as {found}"))
+        notes.append(_found_as(place.relative_to(root), found))
         path.rename(place)
 
     for name, path in _needed_in(folder).items():
@@ -207,8 +215,7 @@ def _arrange(root, folder):
         path = next((path for path in files if path.is_file() and path.name == "result.json"), None)
         if path and not (root / RESULT).exists():
             place = path.parent
-            notes.append(Finding("files", "note", f"{RESULT.as_posix()} was found as "
-                                                  f"{sanitize(place.relative_to(folder)) or '.'}"))
+            notes.append(_found_as(RESULT, sanitize(place.relative_to(folder)) or "."))
             (root / RESULT).mkdir(parents=True)
             for other in list(place.iterdir()):
                 if other == path or other.is_dir() and other.name not in ("results", *NOT_OWN):
@@ -218,3 +225,7 @@ def _arrange(root, folder):
         if path:
             move(path, root / "results" / "cells.jsonl")
     return notes
+
+
+def _found_as(name, found):
+    return Finding("files", "note", tr("{name} was found as {found}", name=name.as_posix(), found=found))

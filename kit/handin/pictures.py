@@ -12,6 +12,7 @@ from kit.handin.contents import RESULT
 from kit.handin.findings import Finding, sanitize
 from kit.handin.notebooks import shown_scores
 from kit.handin.texts import text_of
+from kit.language import tr
 from utils import pixels_of, psnr, read_picture, ssim, to_rgb
 
 PSNR_TOLERANCE, SSIM_TOLERANCE = 0.02, 5e-4  # another machine rounds otherwise
@@ -28,60 +29,69 @@ def check_pictures(root, lists):
         said = json.loads(text_of(root / RESULT / "result.json"))
         graded, method = str(said["set"]), str(said["method"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f"{RESULT.as_posix()}/result.json is missing or damaged; run super_resolution.ipynb to its "
-                         f"end") from error
+        raise ValueError(tr("{file} is missing or damaged; run super_resolution.ipynb to its end",
+                            file=f"{RESULT.as_posix()}/result.json")) from error
     csv_file = Path(lists, f"{graded}.csv")
     if not re.fullmatch(r"\w+", graded) or not csv_file.is_file():
-        raise ValueError(f"its pictures are of the set {sanitize(graded)!r}, of which there is no list in {lists}")
+        raise ValueError(tr("its pictures are of the set {set!r}, of which there is no list in {lists}",
+                            set=sanitize(graded), lists=lists))
     findings, scores = [], {}
     for pair in TestDataset(csv_file, 4):
         path, (height, width) = picture_file(root / RESULT / graded, pair.name, graded), pair.hr.shape[:2]
         if path.is_file() and path.name != f"{pair.name}.png":
-            lossy = "; what it has lost counts" if path.suffix.lower() in (".jpg", ".jpeg") else ""
-            findings.append(Finding("pictures", "note", f"{graded}/{pair.name}.png was found as {sanitize(path.name)}"
-                                                        f"{lossy}"))
+            lossy = tr("; what it has lost counts") if path.suffix.lower() in (".jpg", ".jpeg") else ""
+            findings.append(Finding("pictures", "note", tr("{picture} was found as {name}{lossy}", lossy=lossy,
+                                                           picture=f"{graded}/{pair.name}.png",
+                                                           name=sanitize(path.name))))
         try:
             if path.is_file() and pixels_of(path) > 4 * height * width:
-                raise ValueError(f"is far larger than {width}×{height}")
+                raise ValueError(tr("is far larger than {size}", size=f"{width}×{height}"))
             picture = read_picture(path)
             if picture.shape[:2] != (height, width):
-                raise ValueError(f"is {picture.shape[1]}×{picture.shape[0]}, and should be {width}×{height}")
+                raise ValueError(tr("is {size}, and should be {wanted}", wanted=f"{width}×{height}",
+                                    size=f"{picture.shape[1]}×{picture.shape[0]}"))
             if picture.ndim != pair.hr.ndim:  # a grey one saved as RGB, or the other way round
                 picture = picture[..., 0] if picture.ndim == 3 else to_rgb(picture)
             scores[pair.name] = psnr(picture, pair.hr), ssim(picture, pair.hr)
         except FileNotFoundError:
-            findings.append(Finding("pictures", "problem", f"{graded}/{pair.name}.png is missing"))
+            findings.append(Finding("pictures", "problem", tr("{name} is missing", name=f"{graded}/{pair.name}.png")))
         except ValueError as error:
             findings.append(Finding("pictures", "problem",
                                     f"{graded}/{pair.name}.png: {sanitize(str(error).rpartition(': ')[2])}"))
     if any(one.verdict == "problem" for one in findings):
         return findings, {}
     measured = tuple(np.mean(list(scores.values()), axis=0).tolist())
-    text = f"{graded}: {measured[0]:.2f} dB / {measured[1]:.4f}, measured from the pictures"
+    text = tr("{set}: {psnr:.2f} dB / {ssim:.4f}, measured from the pictures", set=graded, psnr=measured[0],
+              ssim=measured[1])
     shown = shown_scores(root / "test.ipynb").get((graded, method))
     if shown is None:
-        verdict = Finding("scores", "problem", f"{text}; test.ipynb shows no table with {graded} and "
-                                               f"{sanitize(method)!r}")
+        verdict = Finding("scores", "problem", tr("{text}; test.ipynb shows no table with {set} and {method!r}",
+                                                  text=text, set=graded, method=sanitize(method)))
     elif not are_equal(shown, measured):
-        verdict = Finding("scores", "problem", f"{text}, but test.ipynb says {shown[0]:.2f} / {shown[1]:.4f} for "
-                                               f"{sanitize(method)!r}; run both notebooks again with the same run")
+        verdict = Finding("scores", "problem", tr(
+            "{text}, but test.ipynb says {psnr:.2f} / {ssim:.4f} for {method!r}; run both notebooks again with the "
+            "same run", text=text, psnr=shown[0], ssim=shown[1], method=sanitize(method)))
     else:
-        verdict = Finding("scores", "ok", f"{text}, as in test.ipynb")
+        verdict = Finding("scores", "ok", tr("{text}, as in test.ipynb", text=text))
     if graded != "Set5":
-        findings.append(Finding("pictures", "note", f"they are of {graded}, and it is Set5 that is graded; to get it: "
-                                                    f"python create_data_lists.py --download benchmarks --data data"))
+        findings.append(Finding("pictures", "note", tr(
+            "they are of {set}, and it is Set5 that is graded; to get it: {command}", set=graded,
+            command="python create_data_lists.py --download benchmarks --data data")))
     same = [name for name, (value, _) in scores.items() if math.isinf(value)]
     if same:
-        findings.append(Finding("pictures", "problem", f"{', '.join(same)}: they are the originals themselves"))
+        findings.append(Finding("pictures", "problem", tr("{names}: they are the originals themselves",
+                                                          names=", ".join(same))))
     elif graded == "Set5" and measured[0] > DOUBTFUL:
-        findings.append(Finding("pictures", "problem" if measured[0] > IMPOSSIBLE else "note",
-                                f"{measured[0]:.2f} dB on Set5 is more than "
-                                + ("any network can reach: are the originals in them?" if measured[0] > IMPOSSIBLE else
-                                   "all but the largest published networks reach; have a look at how it was trained")))
+        impossible = measured[0] > IMPOSSIBLE
+        doubt = tr("{psnr:.2f} dB on Set5 is more than any network can reach: are the originals in them?") \
+            if impossible else tr("{psnr:.2f} dB on Set5 is more than all but the largest published networks reach; "
+                                  "have a look at how it was trained")
+        findings.append(Finding("pictures", "problem" if impossible else "note", doubt.format(psnr=measured[0])))
     if method == "bicubic":
-        findings.append(Finding("pictures", "problem", "they are bicubic interpolation, and no network's; choose "
-                                                       "another MINE in super_resolution.ipynb"))
-    made = f"all {len(scores)} of {graded}, by {sanitize(method)!r} of the run {sanitize(said.get('run'))!r}"
+        findings.append(Finding("pictures", "problem", tr("they are bicubic interpolation, and no network's; choose "
+                                                          "another MINE in super_resolution.ipynb")))
+    made = tr("all {count} of {set}, by {method!r} of the run {run!r}", count=len(scores), set=graded,
+              method=sanitize(method), run=sanitize(said.get("run")))
     return [*findings, Finding("pictures", "ok", made), verdict], dict(
         zip(("psnr", "ssim"), measured))
 

@@ -23,6 +23,8 @@ from kit.files import write_whole
 from kit.handin.contents import REPORT, REPORT_PICTURES
 from kit.handin.notebooks import scores_in
 from kit.handin.texts import text_of
+from kit.language import N_, speaking, tr
+from kit.language import language as spoken
 from kit.plots.pictures import plot_comparison, save_figure
 from kit.runs.history import current_run, read_history, read_predictions, read_record, run_names
 from kit.settings.describe import describe, format_value
@@ -63,7 +65,6 @@ SECTIONS = {
 }
 
 TITLE = {"en": "Report: image super-resolution with SRGAN", "zh": "实验报告：基于 SRGAN 的图像超分辨"}
-NOTHING = {"en": "nothing yet", "zh": "暂无"}
 
 
 def write(folder=".", language=None, picture_folder="results/handin", lists="data/lists"):
@@ -76,13 +77,14 @@ def write(folder=".", language=None, picture_folder="results/handin", lists="dat
         raise ValueError(f"language must be en or zh, not {language!r}")
     folder = Path(folder)
     path = folder / REPORT
-    parts = generated(folder, folder / picture_folder, folder / lists)
     old = path.read_text(encoding="utf-8") if path.is_file() else ""
     language_there = "zh" if SECTIONS["sources"]["zh"][0] in old else "en"
     if old and language not in (None, language_there):
         raise ValueError(f"{path}: is a report in the other language; move it away to get a new draft")
-    language = language or language_there
-    blocks = {name: f"<!-- kit: {name} -->\n{text or '*' + NOTHING[language] + '*'}\n<!-- /kit -->"
+    language = language or (language_there if old else spoken())
+    with speaking(language):
+        nothing, parts = tr("nothing yet"), generated(folder, folder / picture_folder, folder / lists)
+    blocks = {name: f"<!-- kit: {name} -->\n{text or f'*{nothing}*'}\n<!-- /kit -->"
               for name, text in parts.items()}
     if path.is_file():
         text = old
@@ -169,7 +171,7 @@ def _tried(run, everything):
     """The table of runs, and what was predicted of rows of the sheet."""
     tables = [table(folder=everything)] if run else []
     rows = [[row, said] for row, predictions in read_predictions(everything).items() for said in predictions]
-    tables += [Table(rows, ["predicted of", "what"], left=2)] if rows else []
+    tables += [Table(rows, [tr("predicted of"), tr("what")], left=2)] if rows else []
     return "\n\n".join(map(markdown, tables)) or None
 
 
@@ -184,8 +186,8 @@ def _training(record):
              ", ".join(f"{key.split()[0]} {value}" for key, value in part["trained_by"].items()
                        if key.endswith("of the epoch function"))] for part in record]
     sources = dict.fromkeys(part["source"] for part in record if part["source"])
-    return "\n\n".join([markdown(Table(rows, ["phase", "epochs", "learning rate", "schedule", "content loss",
-                                               "adversarial weight", "own"])),
+    return "\n\n".join([markdown(Table(rows, [tr("phase"), tr("epochs"), tr("learning rate"), tr("schedule"),
+                                               tr("content loss"), tr("adversarial weight"), tr("own")])),
                         *(f"```python\n{source.rstrip()}\n```" for source in sources)])
 
 
@@ -220,9 +222,9 @@ def _pictures(picture_folder, lists, pictures):
     except (OSError, ValueError, LookupError, TypeError) as error:
         print(f"python -m kit report: no pictures in the draft: {error}", file=sys.stderr)
         return None
-    lines = [f"{graded}: {method}, run {run}"]
+    lines = [tr("{set}: {method}, run {run}", set=graded, method=method, run=run)]
     for pair in dataset:
-        shown = {"bicubic": bicubic(pair.lr), "mine": read_picture(picture_folder / graded / f"{pair.name}.png"),
+        shown = {"bicubic": bicubic(pair.lr), N_("mine"): read_picture(picture_folder / graded / f"{pair.name}.png"),
                  "original": pair.hr}
         save_figure(plot_comparison(shown, captions=score_captions(shown)), pictures / f"{pair.name}.png",
                           dpi=70)
@@ -244,11 +246,12 @@ def main(arguments=None, prog="python -m kit report"):
     """The command `python -m kit report`."""
     parser = Parser(prog=prog, description="Write a draft of the report, or renew what is generated in it.",
                     epilog=f"Example: {prog} --language zh")
-    parser.add_argument("--language", choices=TITLE, help="of a new draft: en, unless you say zh")
+    parser.add_argument("--language", choices=TITLE, help="of a new draft; without it that of the kit")
     options = parser.parse_args(arguments)
     try:
         path = write(language=options.language)
     except (ValueError, OSError) as error:
         sys.exit(f"{parser.prog}: error: {error}")
     left = len(unwritten(path)[1])
-    print(f"{path}: " + (f"{left} sections wait for your own words, where {PEN} is" if left else "renewed"))
+    print(f"{path}: " + (tr("{count} sections wait for your own words, where {pen} is", count=left, pen=PEN) if left
+                         else tr("renewed")))

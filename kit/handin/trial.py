@@ -13,6 +13,7 @@ from kit.handin import sandbox
 from kit.handin.contents import NOT_OWN, RESULT, own_code
 from kit.handin.findings import NOT_HERE, Finding, sanitize
 from kit.handin.texts import text_of
+from kit.language import LOCALE, language, tr
 from kit.settings.content_loss import PIXEL_TERMS, content_terms
 from kit.settings.schema import SECTIONS, SETTINGS, current_names
 
@@ -31,33 +32,37 @@ def check_code(root, folder, trusted, seconds, edition=None, vgg=None):
     (folder / "trial_settings.json").write_text(json.dumps(settings_of(root, vgg)), encoding="utf-8")
     outcome = sandbox.run(folder / "kit" / "handin" / "smoke_test.py", [], folder, seconds, trusted=trusted,
                           readable=readable)
-    tried = [Finding("code", "problem", f"it tried what no training needs: {sanitize(attempt)}")
+    tried = [Finding("code", "problem", tr("it tried what no training needs: {attempt}", attempt=sanitize(attempt)))
              for attempt in outcome.attempts[:3]]
     results = _read_trial(sandbox.read_left(folder, "trial.json", outcome.word))
     last = outcome.output.strip().splitlines()[-1:] or [""]
-    limits = {"time": f"did not end within {seconds} seconds", "memory": "took more memory than there is for it",
-              "disk": f"wrote more than {sandbox.DISK} MB or {sandbox.MOST_FILES} files",
-              "threads": f"started more than {sandbox.MOST_THREADS} threads"}
+    limits = {"time": tr("it did not end within {seconds} seconds", seconds=seconds),
+              "memory": tr("it took more memory than there is for it"),
+              "disk": tr("it wrote more than {size} MB or {count} files", size=sandbox.DISK, count=sandbox.MOST_FILES),
+              "threads": tr("it started more than {count} threads", count=sandbox.MOST_THREADS)}
     ended = limits.get(outcome.reason) or (
         None if {"networks", "training"} <= results.keys() or "error" in results.get("modules", {})
-        else f"ended on its own, with status {outcome.status} ({sanitize(last[0])[:200]})")
+        else tr("it ended on its own, with status {status} ({last})", status=outcome.status,
+                last=sanitize(last[0])[:200]))
     training = results.get("training", {})
     if "error" in results.get("modules", {}):
         error = results["modules"]["error"]
         if lacking := _lacking_package(error, root):
-            findings.append(Finding("code", "note", f"it was not tried: it needs the package {lacking}, which is not "
-                                                    f"installed here; install it to try it"))
+            findings.append(Finding("code", "note", tr(
+                "it was not tried: it needs the package {package}, which is not installed here; install it to try it",
+                package=lacking)))
             return findings
-        findings.append(Finding("code", "problem", f"it cannot be imported: {error}"))
+        findings.append(Finding("code", "problem", tr("it cannot be imported: {error}", error=error)))
     findings += _on_networks(results.get("networks"), _names_of_tests(edition.get(TESTS, "")))
     if NOT_HERE in training.get("error", ""):
-        findings.append(Finding("training", "note", "it was not tried: it needs weights that are not here"))
+        findings.append(Finding("training", "note", tr("it was not tried: it needs weights that are not here")))
     elif "error" in training:
-        findings.append(Finding("training", "problem", f"a training of a few updates failed: {training['error']}"))
+        findings.append(Finding("training", "problem", tr("a training of a few updates failed: {error}", **training)))
     elif training.get("phases"):
-        findings.append(Finding("training", "ok", f"a few updates of {', '.join(training['phases'])} ran"))
+        findings.append(Finding("training", "ok", tr("a few updates of {phases} ran",
+                                                     phases=", ".join(training["phases"]))))
     if ended:
-        findings.append(Finding("code", "problem", f"it {ended}"))
+        findings.append(Finding("code", "problem", ended))
     return [*findings, *tried]
 
 
@@ -70,10 +75,12 @@ def prepare(root, folder, edition=None, vgg=None):
         if name.endswith((".py", ".csv")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
+    shutil.copytree(LOCALE, folder / "kit" / "locale", ignore=shutil.ignore_patterns("*.po"), dirs_exist_ok=True)
+    (folder / "kit" / "locale" / "language.txt").write_text(language(), encoding="utf-8")
     own = own_code(root)
     installed = {name for name in {file.parts[0] for file in own if len(file.parts) > 1} if _is_installed(name)}
-    findings = [Finding("code", "note", f"its folder {sanitize(name)} is called like an installed package, which is "
-                                        f"what was tried") for name in sorted(installed)]
+    findings = [Finding("code", "note", tr("its folder {name} is called like an installed package, which is what was "
+                                           "tried", name=sanitize(name))) for name in sorted(installed)]
     for file in own:
         if file.parts[0] not in installed:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -158,21 +165,22 @@ def _names_of_tests(source):
 
 def _on_networks(networks, wanted):
     if not networks or not networks.get("tests", ["error"]):
-        return [Finding("networks", "problem", "none of their tests was run")]
+        return [Finding("networks", "problem", tr("none of their tests was run"))]
     if "error" in networks:
         return [Finding("networks", "problem", networks["error"])]
     if left := wanted - {row["test"].partition("[")[0] for row in networks["tests"]}:
-        return [Finding("networks", "problem", f"{len(left)} of their {len(wanted)} tests were not run, such as "
-                                               f"{min(left).removeprefix('test_').replace('_', ' ')}")]
+        return [Finding("networks", "problem", tr("{count} of their {all} tests were not run, such as {name}",
+                                                  count=len(left), all=len(wanted),
+                                                  name=min(left).removeprefix("test_").replace("_", " ")))]
     failed = [row for row in networks["tests"] if row["outcome"] == "failed"]
     passed = sum(row["outcome"] == "passed" for row in networks["tests"])
     reasons = {}  # a function that is missing fails many tests
     for row in failed:
         reasons.setdefault((row["why"], row["paper"]), []).append(row["test"].removeprefix("test_").replace("_", " "))
-    findings = [Finding("networks", "note" if paper else "problem", f"{why or 'not so'}: {names[0]}"
-                        + (f", and {len(names) - 1} more" if len(names) > 1 else ""))
+    findings = [Finding("networks", "note" if paper else "problem", f"{why or tr('not so')}: {names[0]}"
+                        + (tr(", and {count} more", count=len(names) - 1) if len(names) > 1 else ""))
                 for (why, paper), names in reasons.items()]
-    text = f"{passed} of {len(networks['tests'])} tests passed"
+    text = tr("{passed} of {all} tests passed", passed=passed, all=len(networks["tests"]))
     if any(row["paper"] for row in failed):
-        text += " (a note is about what the paper has otherwise)"
+        text += tr(" (a note is about what the paper has otherwise)")
     return [*findings, Finding("networks", "note" if failed else "ok", text)]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from imresize import imresize
 from kit.compute.inference import receptive_field
+from kit.language import N_, tr
 from kit.lessons.figure import closed, detail, picture_row, picture_rows
 from kit.plots.pictures import detail_window
 from utils import super_resolve, to_batch, to_rgb
@@ -31,8 +32,8 @@ def edge(methods):
     original = slanted_edge()
     lr = imresize(original, 0.25)
     bilinear = F.interpolate(to_batch(lr).float(), scale_factor=4, mode="bilinear", align_corners=False)
-    pictures = {"nearest": lr.repeat(4, 0).repeat(4, 1),
-                "bilinear": bilinear[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy(),
+    pictures = {N_("nearest"): lr.repeat(4, 0).repeat(4, 1),
+                N_("bilinear"): bilinear[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy(),
                 **{name: method(lr) for name, method in methods.items()}, "original": original}
     figure = plt.figure(figsize=(10, 4.6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1, 1.5])
@@ -41,12 +42,12 @@ def edge(methods):
     for axis, (name, picture) in zip(axes, pictures.items()):
         axis.imshow(picture[24:72, 24:72], interpolation="nearest")
         axis.axhline(middle - 24, color="tab:red", linewidth=0.8)
-        axis.set_title(name, fontsize=8)
+        axis.set_title(tr(name), fontsize=8)
         axis.set_axis_off()
         plain = name in ("nearest", "bilinear", "bicubic")
-        profile.plot(picture[middle, :, 1], label=name, linewidth=2.5 if name == "original" else 1.4,
+        profile.plot(picture[middle, :, 1], label=tr(name), linewidth=2.5 if name == "original" else 1.4,
                      color="black" if name == "original" else None, linestyle=":" if plain else "-")
-    profile.set(xlim=(34, 62), xlabel="column along the red line, in pixels", ylabel="grey value")
+    profile.set(xlim=(34, 62), xlabel=tr("column along the red line, in pixels"), ylabel=tr("grey value"))
     profile.legend(fontsize=8, loc="upper left")
     profile.grid(alpha=0.3)
     return closed(figure)
@@ -71,9 +72,9 @@ def ill_posed(picture, contrast=55, side=128):
     lows = [imresize(one, 0.25) for one in pictures]
     apart = [np.abs(a.astype(int) - b).max() for a, b in (pictures, lows)]
     mean = np.round((pictures[0].astype(float) + pictures[1]) / 2)
-    return picture_row([*pictures, *lows, mean], ["an original", f"another, up to {apart[0]} grey values away",
-                                           "the first, made small", f"the second: {apart[1]} away at most",
-                                           "the mean of both originals"], size=2.1)
+    return picture_row([*pictures, *lows, mean], [
+        tr("an original"), tr("another, up to {count} grey values away", count=apart[0]), tr("the first, made small"),
+        tr("the second: {count} away at most", count=apart[1]), tr("the mean of both originals")], size=2.1)
 
 
 def tiles(generator, picture, tile=48):
@@ -85,7 +86,7 @@ def tiles(generator, picture, tile=48):
     try:
         radius = receptive_field(generator)
     except ValueError as error:
-        return f"there is nothing to compare: {error}"
+        return tr("there is nothing to compare: {error}", error=error)
     side = min(96, *picture.shape[:2])
     top, left, side = detail_window(picture, side)
     lr = to_rgb(picture)[top : top + side, left : left + side]
@@ -100,8 +101,9 @@ def tiles(generator, picture, tile=48):
     overlapped = super_resolve(generator, lr, tile=min(2 * radius + 16, 10**4), precision="fp32")
     apart = [np.abs(whole.astype(int) - one).max(axis=2) for one in (naive, overlapped)]
     return picture_row([whole, apart[0] * 8, apart[1] * 8],
-                ["uncut", f"cut every {tile} pixels: up to {apart[0].max()} off (× 8)",
-                 f"overlapping by its radius, {radius}: up to {apart[1].max()} off"], size=3)
+                [tr("uncut"), tr("cut every {tile} pixels: up to {off} off (× 8)", tile=tile, off=apart[0].max()),
+                 tr("overlapping by its radius, {radius}: up to {off} off", radius=radius, off=apart[1].max())],
+                size=3)
 
 
 def twice(methods, picture, side=32):
@@ -110,5 +112,5 @@ def twice(methods, picture, side=32):
     lr = np.ascontiguousarray(to_rgb(picture)[top : top + side, left : left + side])
     once = [method(lr) for method in methods.values()]
     twice = [method(picture) for method, picture in zip(methods.values(), once)]
-    return picture_rows([once, twice], [[f"{name}, ×4" for name in methods], [f"{name}, ×16" for name in methods]],
+    return picture_rows([once, twice], [[f"{tr(name)}, ×{factor}" for name in methods] for factor in (4, 16)],
                  size=2.4, interpolation="nearest")

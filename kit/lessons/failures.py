@@ -6,6 +6,7 @@ from easydict import EasyDict
 
 import solver
 from kit.compare.sweeps import has_ended
+from kit.language import N_, tr
 from kit.lessons.figure import closed
 from kit.plots.pictures import NO_TICKS, detail_window
 from kit.runs.folder import Run
@@ -17,11 +18,11 @@ UNPROTECTED = dict(discriminator_detail=False, discriminator_halving_kernel=3, d
 
 # Five ways to fail, by settings of an adversarial phase that starts from a warm-up.
 FAILURES = {
-    "discriminator_wins": dict(start_from=None),
-    "mesh": dict(adversarial_weight=0.3),
-    "colour_shift": dict(content_loss="0.003 mse", adversarial_weight=3e-3),
-    "over_smooth": dict(adversarial_weight=1e-7),
-    "divergence": dict(adversarial_lr=0.1, clip_gradients=None),
+    N_("discriminator wins"): dict(start_from=None),
+    N_("mesh"): dict(adversarial_weight=0.3),
+    N_("colour shift"): dict(content_loss="0.003 mse", adversarial_weight=3e-3),
+    N_("over smooth"): dict(adversarial_weight=1e-7),
+    N_("divergence"): dict(adversarial_lr=0.1, clip_gradients=None),
 }
 
 
@@ -36,7 +37,7 @@ def failures(cfg, start_from, updates=25, epochs=3):
                     valid_pictures=1, **UNPROTECTED)
     histories, pictures, original = {}, {}, None
     for name, changes in FAILURES.items():
-        one = EasyDict(base, **{**changes, "name": f"fail-{cfg.name}-{name}"})
+        one = EasyDict(base, **{**changes, "name": f"fail-{cfg.name}-{name.replace(' ', '_')}"})
         run = Run(one.name, one.runs)
         if not has_ended(one, solver.default_phases(one)):
             try:
@@ -51,7 +52,7 @@ def failures(cfg, start_from, updates=25, epochs=3):
     figure, axes = plt.subplots(3, len(FAILURES), figsize=(10, 6), layout="constrained")
     top, left, side = detail_window(original, 96)
     for column, (name, history) in zip(axes.T, histories.items()):
-        column[0].set_title(name.replace("_", " "), fontsize=10)
+        column[0].set_title(tr(name), fontsize=10)
         picture = pictures.get(name, np.zeros_like(original))
         column[0].imshow(picture[top : top + side, left : left + side], interpolation="nearest")
         column[0].set(**NO_TICKS)  # (with a frame, for the picture may be white)
@@ -59,10 +60,10 @@ def failures(cfg, start_from, updates=25, epochs=3):
         column[1].plot(steps, [row["psnr"] for row in history], "o-", color="tab:blue")
         column[1].set_title("PSNR (dB)", fontsize=8)
         column[2].plot(steps, [row["d_fake"] for row in history], "o-", color="tab:red")
-        column[2].set(ylim=(-0.05, 1.05), xlabel="updates")
+        column[2].set(ylim=(-0.05, 1.05), xlabel=tr("updates"))
         column[2].set_title("D(fake)", fontsize=8)
         if not history:
-            column[1].text(0.5, 0.5, "no epoch survived", ha="center", transform=column[1].transAxes, fontsize=8)
+            column[1].text(0.5, 0.5, tr("no epoch survived"), ha="center", transform=column[1].transAxes, fontsize=8)
         for axis, first in zip(column[1:], axes[1:, 0]):
             axis.sharey(first)  # one scale, to compare them
             axis.tick_params(labelsize=7)

@@ -15,6 +15,7 @@ import solver
 from imresize import imresize
 from kit.compute.layers import copy_of, placed
 from kit.console import Table
+from kit.language import tr
 from kit.lessons.figure import closed, detail, picture_row
 from kit.settings.content_loss import PIXEL_TERMS, content_terms
 from utils import bicubic, to_batch, to_rgb, to_signed, to_unit
@@ -25,9 +26,9 @@ def mse_blurs(period=8, height=24):
     columns = np.arange(4 * period)
     phases = [np.tile(np.where((columns + shift) // (period // 2) % 2, 200.0, 55.0), (height, 1))
               for shift in (0, period // 2)]
-    answers = {"one of them": phases[0], "the other": phases[1], "their mean": (phases[0] + phases[1]) / 2}
+    answers = {tr("one of them"): phases[0], tr("the other"): phases[1], tr("their mean"): (phases[0] + phases[1]) / 2}
     costs = {name: np.mean([np.mean((answer - truth) ** 2) for truth in phases]) for name, answer in answers.items()}
-    titles = [f"answer: {name}\nexpected MSE {cost:,.0f}" for name, cost in costs.items()]
+    titles = [tr("answer: {name}\nexpected MSE {cost:,.0f}", name=name, cost=cost) for name, cost in costs.items()]
     return picture_row(list(answers.values()), titles, size=2.6)
 
 
@@ -35,8 +36,9 @@ def updates():
     """The two updates of `solver.alternating_epoch`: what flows forward, where gradients flow, what is frozen."""
     figure, axes = plt.subplots(2, 1, figsize=(10, 5.2), layout="constrained")
     for axis, generator_learns, title, code in [
-            (axes[0], False, "1  the discriminator's update", _lines_of_epoch("sr = ", "discriminator.descend")),
-            (axes[1], True, "2  the generator's update", _lines_of_epoch("frozen()", "generator.descend"))]:
+            (axes[0], False, tr("1  the discriminator's update"),
+             _lines_of_epoch("sr = ", "discriminator.descend")),
+            (axes[1], True, tr("2  the generator's update"), _lines_of_epoch("frozen()", "generator.descend"))]:
         _diagram(axis, generator_learns)
         axis.set_title(title, fontsize=11, loc="left")
         axis.text(0, -0.05, code, transform=axis.transAxes, family="monospace", fontsize=8, va="top")
@@ -48,7 +50,7 @@ def _lines_of_epoch(first, last):
     lines = [line.partition("  #")[0] for line in inspect.getsource(solver.alternating_epoch).splitlines()]
     places = [next((i for i, line in enumerate(lines) if text in line), None) for text in (first, last)]
     if None in places or places[0] > places[1]:
-        return "(solver.alternating_epoch was rewritten: these are the paper's updates)"
+        return tr("(solver.alternating_epoch was rewritten: these are the paper's updates)")
     return textwrap.dedent("\n".join(line for line in lines[places[0] : places[1] + 1] if line.strip()))
 
 
@@ -56,8 +58,8 @@ def _diagram(axis, generator_learns):
     learns, frozen, loss = "#7fc97f", "#d9d9d9", "#ffe9a8"
     boxes = {"lr": (0, 0, "white", "lr"), "hr": (3.6, 1, "white", "hr"), "sr": (3.6, 0, "white", "sr")}
     if generator_learns:
-        boxes |= {"G": (1.8, 0, learns, "G"), "D": (6, 0, frozen, "D, frozen"),
-                  "loss": (8.6, 0, loss, "adversarial loss"), "content": (6, 1, loss, "content loss")}
+        boxes |= {"G": (1.8, 0, learns, "G"), "D": (6, 0, frozen, tr("D, frozen")),
+                  "loss": (8.6, 0, loss, tr("adversarial loss")), "content": (6, 1, loss, tr("content loss"))}
         forward = [("lr", "G"), ("G", "sr"), ("sr", "D"), ("D", "loss"), ("sr", "content"), ("hr", "content")]
         backward = [("loss", "D"), ("D", "sr"), ("sr", "G"), ("content", "sr")]
     else:
@@ -65,7 +67,7 @@ def _diagram(axis, generator_learns):
                   "loss": (8.6, 0.5, loss, "−log D(hr) − log(1 − D(sr))")}
         forward = [("lr", "G"), ("G", "sr"), ("sr", "D"), ("hr", "D"), ("D", "loss")]
         backward = [("loss", "D")]
-        axis.text(4.7, 0.02, "detach: gradients end here", fontsize=8, color="tab:red", ha="left")
+        axis.text(4.7, 0.02, tr("detach: gradients end here"), fontsize=8, color="tab:red", ha="left")
     drawn = {name: axis.text(x, y, label, ha="center", va="center", fontsize=9, zorder=3,
                              bbox=dict(boxstyle="round,pad=0.4", facecolor=colour, edgecolor="black"))
              for name, (x, y, colour, label) in boxes.items()}
@@ -74,8 +76,8 @@ def _diagram(axis, generator_learns):
             axis.annotate("", boxes[end][:2], boxes[start][:2], zorder=4, arrowprops=dict(  # (after its boxes)
                 arrowstyle="->", color=colour, linestyle=style, linewidth=1.5, connectionstyle=f"arc3,rad={bend}",
                 shrinkA=2, shrinkB=2, patchA=drawn[start].get_bbox_patch(), patchB=drawn[end].get_bbox_patch()))
-    axis.plot([], [], color="black", label="forward")
-    axis.plot([], [], color="tab:red", linestyle="--", label="gradients")
+    axis.plot([], [], color="black", label=tr("forward"))
+    axis.plot([], [], color="tab:red", linestyle="--", label=tr("gradients"))
     axis.legend(loc="upper left", fontsize=8)
     axis.set(xlim=(-0.6, 10.4), ylim=(-0.45, 1.45))
     axis.set_axis_off()
@@ -89,13 +91,13 @@ def saturation(history):
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.9), layout="constrained")
     left.plot(probability, -np.log(probability), label="−log D")
     left.plot(probability, np.log(1 - probability), label="log(1 − D)")
-    left.set(xlabel="D(fake)", title="what the generator minimises", ylim=(-5, 8))
-    right.plot(probability, 1 - probability, label="of −log D")
-    right.plot(probability, probability, label="of log(1 − D)")
-    right.set(xlabel="D(fake)", title="size of the gradient at D's logit")
+    left.set(xlabel="D(fake)", title=tr("what the generator minimises"), ylim=(-5, 8))
+    right.plot(probability, 1 - probability, label=tr("of −log D"))
+    right.plot(probability, probability, label=tr("of log(1 − D)"))
+    right.set(xlabel="D(fake)", title=tr("size of the gradient at D's logit"))
     for axis in (left, right):
         if seen:
-            axis.axvspan(min(seen), max(seen), color="tab:green", alpha=0.25, label="this run's epochs")
+            axis.axvspan(min(seen), max(seen), color="tab:green", alpha=0.25, label=tr("this run's epochs"))
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
     return closed(figure)
@@ -132,7 +134,7 @@ def balance(trainer):
     losses = {"mse": solver.mse_loss(sr, hr)}
     if set(content_terms(cfg.content_loss)) <= set(PIXEL_TERMS):
         losses[cfg.content_loss] = solver.make_content_loss(cfg)(sr, hr)
-    losses |= {"vgg (random)": F.mse_loss(vgg(sr), vgg(hr)),
+    losses |= {tr("vgg (random)"): F.mse_loss(vgg(sr), vgg(hr)),
                "adversarial": solver.adversarial_loss(discriminator(sr))}
     weights = [p for p in generator.parameters() if p.requires_grad]
     rows, gradients = [], {}
@@ -145,7 +147,7 @@ def balance(trainer):
         cosine = F.cosine_similarity(gradients[name], gradients["mse"], dim=0).item()
         rows.append([name, f"{loss.item():.4g}", f"{factor:g}", f"{norm:.3g}", f"{factor * norm:.3g}",
                      f"{math.degrees(math.acos(max(-1.0, min(1.0, cosine)))):.0f}°"])
-    return Table(rows, ["loss", "value", "factor", "gradient", "with factor", "angle to mse's"])
+    return Table(rows, [tr("loss"), tr("value"), tr("factor"), tr("gradient"), tr("with factor"), tr("angle to mse's")])
 
 
 def shifted_texture(picture, side=96, most=6):
@@ -161,14 +163,14 @@ def shifted_texture(picture, side=96, most=6):
     flat = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
     blurred = signed(bicubic(imresize(texture[:side, :side], 0.25)))
     curves = {"mse": lambda x: F.mse_loss(x, truth).item(),
-              "vgg (random)": lambda x: F.mse_loss(vgg(x), vgg(truth)).item()}
+              tr("vgg (random)"): lambda x: F.mse_loss(vgg(x), vgg(truth)).item()}
     figure, axis = plt.subplots(figsize=(6.5, 2.9), layout="constrained")
     for (name, loss), colour in zip(curves.items(), ("tab:blue", "tab:orange")):
         unit = loss(flat)
         shifts = [loss(signed(texture[i : i + side, i : i + side])) / unit for i in range(most + 1)]
-        axis.plot(shifts, "o-", color=colour, label=f"{name}: shifted")
-        axis.axhline(loss(blurred) / unit, color=colour, linestyle="--", label=f"{name}: blurred")
-    axis.set(xlabel="shift in pixels, down and to the right", ylabel="loss (of plain grey: 1)")
+        axis.plot(shifts, "o-", color=colour, label=tr("{name}: shifted", name=name))
+        axis.axhline(loss(blurred) / unit, color=colour, linestyle="--", label=tr("{name}: blurred", name=name))
+    axis.set(xlabel=tr("shift in pixels, down and to the right"), ylabel=tr("loss (of plain grey: 1)"))
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)
     return closed(figure)

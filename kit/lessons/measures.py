@@ -7,21 +7,22 @@ import numpy as np
 from imresize import imresize
 from kit.console import Table
 from kit.evaluation.measure import naturalness
+from kit.language import tr
 from kit.lessons.figure import detail, picture_row
 from utils import bicubic, luma, psnr, ssim, ssim_map, to_rgb
 
 
-def psnr_by_hand(sr, hr, name="picture", border=4):
+def psnr_by_hand(sr, hr, name, border=4):
     """PSNR step by step, as a table: luma, squared error, decibels."""
     cut = np.s_[border:-border, border:-border]
     a, b = luma(sr)[cut], luma(hr)[cut]
     mse = np.mean((a - b) ** 2)
-    rows = [["luma of the first pixel inside", f"{a[0, 0]:.0f} and {b[0, 0]:.0f}"],
-            ["mean of the squared differences (MSE)", f"{mse:.2f}"],
-            ["its root, in grey values", f"{math.sqrt(mse):.2f}"],
+    rows = [[tr("luma of the first pixel inside"), tr("{one:.0f} and {other:.0f}", one=a[0, 0], other=b[0, 0])],
+            [tr("mean of the squared differences (MSE)"), f"{mse:.2f}"],
+            [tr("its root, in grey values"), f"{math.sqrt(mse):.2f}"],
             ["10 · log10(255² / MSE)", f"{10 * math.log10(255**2 / mse):.4f} dB" if mse else "∞"],
             ["utils.psnr", f"{psnr(sr, hr, border):.4f} dB"]]
-    return Table(rows, [name, "value"], left=1)
+    return Table(rows, [name, tr("value")], left=1)
 
 
 def equal_psnr(picture, side=208, seed=0):
@@ -36,10 +37,10 @@ def equal_psnr(picture, side=208, seed=0):
         low, high = (middle, high) if psnr(noisy, original) > wanted else (low, middle)
     maps = [ssim_map(one, original) for one in (blurred, noisy)]
     titles = [f"{name}: {psnr(one, original):.2f} dB\nSSIM {ssim(one, original):.3f}, NIQE {_niqe(one)}"
-              for name, one in (("blurred", blurred), ("noisy", noisy))]
+              for name, one in ((tr("blurred"), blurred), (tr("noisy"), noisy))]
     return picture_row([original, blurred, maps[0] * 255, noisy, maps[1] * 255],
-                [f"original\nNIQE {_niqe(original)}", titles[0], "its SSIM,\nplace by place", titles[1],
-                 "its SSIM,\nplace by place"])
+                [f"{tr('original')}\nNIQE {_niqe(original)}", titles[0], tr("its SSIM,\nplace by place"), titles[1],
+                 tr("its SSIM,\nplace by place")])
 
 
 def _niqe(picture):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from kit.compute.inference import QuickCopy, reason_of
+from kit.language import tr
 from kit.lessons.figure import closed
 from kit.plots.pictures import NO_TICKS
 from utils import psnr, to_batch, to_rgb, to_uint8, to_unit
@@ -35,7 +36,7 @@ def block_contributions(generator, pair):
     enlarge = QuickCopy(generator, "cpu", bf16=False)
     blocks = _blocks(enlarge.network)
     if not blocks:
-        return "this network has no modules called ResidualBlock, so there is nothing to bypass"
+        return tr("this network has no modules called ResidualBlock, so there is nothing to bypass")
     shares = [0.0] * len(blocks)
 
     def watch(i, _, inputs, output):
@@ -59,14 +60,15 @@ def block_contributions(generator, pair):
             without.append(score())
             hook.remove()
     except Exception as error:
-        return (f"the blocks of this network do not simply add to what goes through them, so none can be left out "
-                f"({reason_of(error)})")
+        return tr("the blocks of this network do not simply add to what goes through them, so none can be left out "
+                  "({reason})", reason=reason_of(error))
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
     numbers = range(1, len(blocks) + 1)
     left.bar(numbers, [100 * share for share in shares], color="tab:blue")
-    left.set(title="what a block adds, in % of what goes in", xlabel="block", xticks=numbers)
+    left.set(title=tr("what a block adds, in % of what goes in"), xlabel=tr("block"), xticks=numbers)
     right.bar(numbers, [value - whole for value in without], color="tab:red")
-    right.set(title=f"PSNR without it ({whole:.2f} dB with all)", xlabel="block", ylabel="dB", xticks=numbers)
+    right.set(title=tr("PSNR without it ({whole:.2f} dB with all)", whole=whole), xlabel=tr("block"), ylabel="dB",
+              xticks=numbers)
     return closed(figure)
 
 
@@ -77,13 +79,13 @@ def pixel_shuffle():
     colours = np.array([plt.get_cmap("Pastel1")(i)[:3] for i in range(4)])
     figure, axes = plt.subplots(1, 7, figsize=(10, 2.1), layout="constrained", width_ratios=[1] * 4 + [1.6, 1.6, 1.6])
     for i in range(4):
-        _cells(axes[i], maps[0, i].int().numpy(), np.full((2, 2), i), colours, f"map {i + 1}")
+        _cells(axes[i], maps[0, i].int().numpy(), np.full((2, 2), i), colours, tr("map {number}", number=i + 1))
     _cells(axes[4], shuffled, np.tile([[0, 1], [2, 3]], (2, 2)), colours, "PixelShuffle(2)")
     constant = torch.ones(1, 1, 6, 6)
-    for axis, kernel, text in [(axes[5], 3, "transposed, kernel 3"), (axes[6], 4, "transposed, kernel 4")]:
+    for axis, kernel in [(axes[5], 3), (axes[6], 4)]:
         made = F.conv_transpose2d(constant, torch.ones(1, 1, kernel, kernel), stride=2, padding=1)[0, 0, 2:-2, 2:-2]
         axis.imshow(made, cmap="gray", vmin=0, vmax=made.max() * 1.1, interpolation="nearest")
-        axis.set_title(f"{text}\nof a constant", fontsize=8)
+        axis.set_title(tr("transposed, kernel {kernel},\nof a constant", kernel=kernel), fontsize=8)
         axis.set_axis_off()
     return closed(figure)
 
@@ -104,16 +106,16 @@ def activations(generator):
     x = np.linspace(-3, 3, 61)
     shown = {"ReLU": 0.0, "leaky ReLU, 0.2": 0.2}
     if slopes:
-        shown |= {f"PReLU, least learned: {min(slopes):.2f}": min(slopes),
-                  f"PReLU, most learned: {max(slopes):.2f}": max(slopes)}
+        shown |= {tr("PReLU, least learned: {slope:.2f}", slope=min(slopes)): min(slopes),
+                  tr("PReLU, most learned: {slope:.2f}", slope=max(slopes)): max(slopes)}
         right.bar(range(1, len(slopes) + 1), slopes)
-        right.axhline(0.25, color="grey", linestyle="--", label="where they began")
+        right.axhline(0.25, color="grey", linestyle="--", label=tr("where they began"))
         right.legend(fontsize=8)
     for name, slope in shown.items():
         left.plot(x, np.where(x > 0, x, slope * x), label=name)
     left.legend(fontsize=8)
-    left.set(title="activations")
+    left.set(title=tr("activations"))
     left.grid(alpha=0.3)
-    right.set(title="slope for negative values", xlabel="PReLU, from the input to the output",
+    right.set(title=tr("slope for negative values"), xlabel=tr("PReLU, from the input to the output"),
               xticks=range(1, len(slopes) + 1))
     return closed(figure)

@@ -11,6 +11,7 @@ import solver
 from kit.compare.sweeps import sweep
 from kit.console import did_you_mean
 from kit.files import write_whole
+from kit.language import tr
 from kit.runs.history import PREDICTIONS, read_predictions
 
 # A row of the sheet: what is varied, how many epochs of adversarial training show it, and what to think about first.
@@ -63,11 +64,11 @@ def observe(cfg, row, prediction="", seeds=1):
         raise ValueError(f"the row {row!r} needs a warm-up, and solver.default_phases has no phase that takes its "
                          f"epochs from cfg.warmup_epochs; write one first, or take the row 'adversarial weight'")
     noted = note_prediction(cfg.runs, row, prediction)
-    print(SHEET[row].question)
+    print(tr(SHEET[row].question))
     if not noted:
-        print("predict first: write down what you expect, and why, as prediction=\"…\"; then run this cell again")
+        print(tr("predict first: write down what you expect, and why, as prediction=\"…\"; then run this cell again"))
         return None
-    print(f"predicted: {'; and later: '.join(noted)}")
+    print(tr("predicted: {text}", text=tr("; and later: ").join(noted)))
     return sweep(small, seeds=seeds, **grid)
 
 

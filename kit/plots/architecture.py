@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from kit.console import Table
+from kit.language import tr
 
 
 def layer_table(network, *shape):
@@ -33,7 +34,8 @@ def layer_table(network, *shape):
         for hook in hooks:
             hook.remove()
     total = sum(p.numel() for p in network.parameters())
-    return Table([*rows, ("total", "", "", f"{total:,}")], ["layer", "what", "output C×H×W", "parameters"], left=3)
+    return Table([*rows, (tr("total"), "", "", f"{total:,}")],
+                 [tr("layer"), tr("what"), tr("output C×H×W"), tr("parameters")], left=3)
 
 
 def _describe(module):
@@ -55,8 +57,8 @@ def network_table(networks):
         for part, module in network.named_children():
             rows.append((name, part, _notation(module), _count(module)))
             name = ""
-        rows.append(("", "total", "", _count(network)))
-    return Table(rows, ["network", "part", "layers", "parameters"], left=3)
+        rows.append(("", tr("total"), "", _count(network)))
+    return Table(rows, [tr("network"), tr("part"), tr("layers"), tr("parameters")], left=3)
 
 
 def _count(network):

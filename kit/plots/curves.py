@@ -6,12 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from kit.evaluation.measure import ORIGINAL, mean_scores
+from kit.language import N_, tr
 from kit.runs.folder import losses_in
 from kit.runs.history import read_history
 
 # How the two losses of the game between the networks are drawn, in a panel of their own.
-GAME = {"discriminator_loss": dict(linestyle="-", label="discriminator"),
-        "adversarial_loss": dict(linestyle=":", marker="^", label="generator (−log D)")}
+GAME = {"discriminator_loss": dict(linestyle="-", label=N_("discriminator")),
+        "adversarial_loss": dict(linestyle=":", marker="^", label=N_("generator (−log D)"))}
 
 PROBABILITIES = ["d_real", "d_fake"]
 
@@ -40,7 +41,7 @@ def plot_history(histories, lines=None):
                 continue
             values = [row[loss] for row in rows]
             if loss in GAME:
-                axes[1].plot(x, values, **{**line, **GAME[loss], "label": f"{name}, {GAME[loss]['label']}"})
+                axes[1].plot(x, values, **{**line, **GAME[loss], "label": f"{name}, {tr(GAME[loss]['label'])}"})
             else:  # of a phase of one's own, whatever its name
                 label = line["label"] if loss == "content_loss" else f"{line['label']}: {loss}"
                 axes[0].semilogy(x, values, **{**line, "label": label})
@@ -48,16 +49,16 @@ def plot_history(histories, lines=None):
         if all("niqe" in row for row in rows):
             axes[3].plot(x, [row["niqe"] for row in rows], **line)
     for (name, value), style in zip((lines or {}).items(), ["--", "-.", ":"] * len(lines or {})):
-        axes[2].axhline(value, color="grey", linewidth=1, linestyle=style, label=f"{name}, {value:.2f}")
-    titles = ["Content loss", "Adversarial losses", "Validation PSNR (dB), higher is better",
-              "Validation NIQE, lower is better"]
+        axes[2].axhline(value, color="grey", linewidth=1, linestyle=style, label=f"{tr(name)}, {value:.2f}")
+    titles = [tr("Content loss"), tr("Adversarial losses"), tr("Validation PSNR (dB), higher is better"),
+              tr("Validation NIQE, lower is better")]
     for axis, title in zip(axes, titles):
-        axis.set(title=title, xlabel="updates of the generator")
+        axis.set(title=title, xlabel=tr("updates of the generator"))
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
         else:
-            axis.text(0.5, 0.5, "nothing yet", ha="center", va="center",
+            axis.text(0.5, 0.5, tr("nothing yet"), ha="center", va="center",
                       transform=axis.transAxes, color="grey")
     plt.close(figure)  # a notebook shows what a cell returns; without this it would show it twice
     return figure
@@ -75,7 +76,7 @@ def plot_minutes(histories):
         timed[name] = [{**row, "minutes": m} for row, m in zip(history, minutes)]
     for _, rows, line in _curves(timed):
         axis.semilogx([row["minutes"] for row in rows], [row["psnr"] for row in rows], **line)
-    axis.set(xlabel="minutes of training", ylabel="Validation PSNR (dB)")
+    axis.set(xlabel=tr("minutes of training"), ylabel=tr("Validation PSNR (dB)"))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.grid(alpha=0.3, which="both")
     if timed:
@@ -142,10 +143,11 @@ def plot_scores(scores):
         axis.axhline(0, color="black", linewidth=1)
         for method in others:
             axis.plot([gains[method][picture] for picture in order], "o",
-                      markersize=5 if few else 2.5, label=method)
+                      markersize=5 if few else 2.5, label=tr(method))
         names = [picture.removesuffix("_HR").removesuffix("_SRF_4") for picture in order]
         axis.set_xticks(range(len(order)) if few else [], names if few else [], rotation=60, ha="right", fontsize=8)
-        axis.set(title=name, ylabel=f"dB over {baseline}", xlabel="" if few else f"{len(order)} pictures")
+        axis.set(title=name, ylabel=tr("dB over {method}", method=tr(baseline)),
+                 xlabel="" if few else tr("{count} pictures", count=len(order)))
         axis.grid(alpha=0.3)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     if handles:
@@ -172,15 +174,16 @@ def plot_plane(scores, histories=None, validated_on=None):
         for method, marker in zip(methods, "osD^vP*X" * len(methods)):
             found = mean_scores([row for row in scores if (row["set"], row["method"]) == (name, method)])
             if found.niqe is not None and method == ORIGINAL:
-                axis.axhline(found.niqe, color="black", linestyle="--", linewidth=1, label="the originals")
+                axis.axhline(found.niqe, color="black", linestyle="--", linewidth=1, label=tr("the originals"))
             elif found.niqe is not None:
-                axis.plot(found.psnr, found.niqe, marker, markersize=8, label=method, zorder=3)
-        axis.set(title=name, xlabel="PSNR (dB): nearer to the original →", ylabel="← NIQE: more natural")
+                axis.plot(found.psnr, found.niqe, marker, markersize=8, label=tr(method), zorder=3)
+        axis.set(title=name, xlabel=tr("PSNR (dB): nearer to the original →"),
+                 ylabel=tr("← NIQE: more natural"))
         axis.grid(alpha=0.3)
     for _, history, line in _curves(histories if histories and validated_on in sets else {}):
         if all("niqe" in row for row in history):
             axes.flat[sets.index(validated_on)].plot([row["psnr"] for row in history], [row["niqe"] for row in history],
-                            **{**line, "label": f"{line['label']}, epoch by epoch", "alpha": 0.6})
+                            **{**line, "label": tr("{run}, epoch by epoch", run=line["label"]), "alpha": 0.6})
     shown = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels())}
     figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=min(len(shown), 4), fontsize=9)
     plt.close(figure)

@@ -9,6 +9,7 @@ import numpy as np
 from imresize import imresize
 from kit.evaluation.measure import enlarge_all, score_captions
 from kit.files import write_whole
+from kit.language import N_, tr
 from utils import read_picture, save_picture, to_rgb
 
 # For axes of pictures, also where they are off: placing ticks that nobody sees takes a third of a figure's time.
@@ -22,9 +23,9 @@ def plot_patches(train_set, count=8):
         for axis, patch in zip(column, pair):
             axis.imshow(patch.permute(1, 2, 0), interpolation="nearest")
             axis.set_axis_off()
-    for axis, what, size in [(axes[0, 0], "low", train_set.crop // train_set.scale),
-                             (axes[1, 0], "high", train_set.crop)]:
-        axis.set_title(f"{what} resolution, {size}×{size}", loc="left", fontsize=10)
+    for axis, what, size in [(axes[0, 0], tr("low resolution"), train_set.crop // train_set.scale),
+                             (axes[1, 0], tr("high resolution"), train_set.crop)]:
+        axis.set_title(f"{what}, {size}×{size}", loc="left", fontsize=10)
     plt.close(figure)
     return figure
 
@@ -58,7 +59,7 @@ def plot_comparison(pictures, detail=96, captions=None):
     for column, (title, picture) in zip(places, pictures.items()):
         picture = _magnified(picture, original)
         column[0].imshow(picture)
-        column[0].set_title(f"{title}\n{(captions or {}).get(title, '')}", fontsize=10)
+        column[0].set_title(f"{tr(title)}\n{(captions or {}).get(title, '')}", fontsize=10)
         column[0].add_patch(plt.Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor="red"))
         column[1].imshow(picture[top : top + side, left : left + side], interpolation="nearest")
         for axis in column:
@@ -109,7 +110,7 @@ def plot_rows(rows, detail=128):
             axis.imshow(picture, interpolation="nearest")
         line[0].set_ylabel(name, fontsize=12)
     for axis, title in zip(axes[0], titles):
-        axis.set_title(title, fontsize=11)
+        axis.set_title(tr(title), fontsize=11)
     plt.close(figure)
     return figure
 
@@ -126,7 +127,7 @@ def plot_samples(folder, epochs):
     `folder` is the run's `samples` folder, `epochs` names folders in it such as "adversarial_060".
     Raises FileNotFoundError for an epoch that has no pictures.
     """
-    columns = ["input", *epochs, "original"]
+    columns = [N_("input"), *epochs, "original"]
     names = sorted(path.name for path in Path(folder, "original").glob("*.png"))
     figure, axes = plt.subplots(len(names), len(columns), layout="constrained", squeeze=False, subplot_kw=NO_TICKS,
                                 figsize=(2.4 * len(columns), 2.4 * len(names)))
@@ -135,7 +136,7 @@ def plot_samples(folder, epochs):
             axis.imshow(to_rgb(read_picture(Path(folder, column, name))))
             axis.set_axis_off()
     for axis, column in zip(axes[0], columns):
-        axis.set_title(column, fontsize=10)
+        axis.set_title(tr(column), fontsize=10)
     plt.close(figure)
     return figure
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from kit.files import TEMPORARY, locked, patiently, remove, write_csv, write_whole
+from kit.language import tr
 from kit.runs.checkpoints import load_checkpoint, save_checkpoint, save_generator
 from kit.settings.schema import current_names, current_record
 from utils import read_picture, save_picture
@@ -203,7 +204,7 @@ class Run:
         for i, phase in enumerate(dict.fromkeys(row["phase"] for row in history)):
             epochs = self.sampled_epochs(phase, name)
             for epoch in dict.fromkeys((epochs[:1] if i == 0 else []) + epochs[-1:]):
-                shown[f"{phase}, epoch {epoch}"] = self.sample(phase, epoch, name)
+                shown[tr("{phase}, epoch {epoch}", phase=phase, epoch=epoch)] = self.sample(phase, epoch, name)
         return shown
 
     def keep_generator(self, phase, epoch, weights, settings, scores, numbered, best, most=None):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kit.console import did_you_mean
 from kit.files import write_whole
+from kit.language import tr
 from kit.runs.folder import Run
 from kit.settings.schema import current_record
 
@@ -34,21 +35,21 @@ def current_run(name=None, folder="runs"):
         if name not in known:
             raise FileNotFoundError(f"{folder}: there is no run {name!r}{did_you_mean(name, known)}; there "
                                     f"{'are ' + ', '.join(known) if known else 'is none yet'}")
-        why = "as named"
+        why = tr("as named")
     else:
         try:
-            name, why = Path(folder, ".chosen").read_text(encoding="utf-8").strip(), "the one chosen in train.ipynb"
+            name, why = Path(folder, ".chosen").read_text(encoding="utf-8").strip(), tr("the one chosen in train.ipynb")
         except (OSError, UnicodeDecodeError):
             name = None
         if name not in known:
-            name, why = (known[0], "the newest") if known else (None, "")
+            name, why = (known[0], tr("the newest")) if known else (None, "")
     if name is None:
-        print(f"there is no run in {folder} yet: train first")
+        print(tr("there is no run in {folder} yet: train first", folder=folder))
     else:
         others = [other for other in known if other != name]
-        print(f"run {name!r}, {why}")
+        print(tr("run {name!r}, {why}", name=name, why=why))
         if others:  # a line that a narrow notebook need not break inside words
-            print(f"others: {', '.join(others[:3])}{' …' * (len(others) > 3)}")
+            print(tr("others: {names}", names=", ".join(others[:3]) + " …" * (len(others) > 3)))
     return name
 
 
@@ -105,7 +106,7 @@ def read_histories(names, folder="runs"):
         try:
             histories[name] = read_history(name, folder)
         except FileNotFoundError as error:
-            print(f"{name} is left out: {error}")
+            print(tr("{name} is left out: {error}", name=name, error=error))
     return histories
 
 

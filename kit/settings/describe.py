@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from kit.console import Table
+from kit.language import tr
 from kit.settings.schema import SETTINGS
 
 MAIN_SETTINGS = ["crop", "batch_size", "channels", "blocks", "batch_norm", "content_loss", "adversarial_weight",
@@ -20,9 +21,10 @@ def describe(cfg, which="most important"):
                                            which == "all" or which in name) and name in cfg]
     if not names:
         raise ValueError(f'no setting has {which!r} in its name; describe(cfg, "all") shows all')
-    rows = [[name, format_value(cfg[name]), format_value(SETTINGS[name].paper), SETTINGS[name].meaning]
+    rows = [[name, format_value(cfg[name]), format_value(SETTINGS[name].paper),
+             tr(SETTINGS[name].meaning)]
             for name in names]
-    return Table(rows, ["setting", "here", "paper", "meaning"], left=4)
+    return Table(rows, [tr("setting"), tr("here"), tr("paper"), tr("meaning")], left=4)
 
 
 def format_value(value):

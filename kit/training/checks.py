@@ -10,6 +10,7 @@ from kit.compute import layers
 from kit.compute.device import is_out_of_memory
 from kit.compute.inference import reason_of
 from kit.compute.layers import copy_of, shapes_of
+from kit.language import tr
 
 
 @contextmanager
@@ -94,10 +95,10 @@ def settle_format(machine, what, make, size, side, say, may_change):
                 continue
             check_saved(what, made, network.state_dict())
             if reasons:
-                now = [name for name, changed in [("the usual memory layout", layout != wanted[0]),
+                now = [name for name, changed in [(tr("the usual memory layout"), layout != wanted[0]),
                                                   ("fp32", precision != wanted[1])] if changed]
-                say(f"the {what} cannot be trained as is quickest here ({reasons[0]}), so both networks are in "
-                    f"{' and '.join(now)}, which is slower")
+                say(tr("the {network} cannot be trained as is quickest here ({reason}), so both networks are in {now}, "
+                       "which is slower", network=tr(what), reason=reasons[0], now=" + ".join(now)))
             return output
     advice = "" if may_change or wanted[1] == "fp32" else ", or its precision = 'fp32'"
     raise ValueError(f"the {what} cannot be trained on batches of {size} patches with sides of {side} "

@@ -10,6 +10,7 @@ from pathlib import Path
 import create_data_lists
 from kit.compute.device import shutdown
 from kit.console import Parser
+from kit.language import tr
 from kit.settings.recipes import add_options, from_options
 
 PARENT = "SR_PARENT"  # variable of the environment: the program, by its number, after whose end a run is to stop
@@ -37,7 +38,7 @@ def main(make_trainer, arguments=None, prog=None):
         trainer = make_trainer(cfg)
         trainer.train()
         if trainer.machine.rank == 0:
-            print(f"checkpoints, samples, settings and history are in {trainer.run.folder}")
+            print(tr("checkpoints, samples, settings and history are in {folder}", folder=trainer.run.folder))
         status = 0
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)

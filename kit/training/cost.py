@@ -7,6 +7,7 @@ import torch
 from kit.compute.learner import Learner
 from kit.console import Table
 from kit.evaluation.measure import evaluate
+from kit.language import tr
 
 
 def cost_table(ahead, steps_per_epoch, measure, validating):
@@ -23,8 +24,8 @@ def cost_table(ahead, steps_per_epoch, measure, validating):
             total += minutes
             rows.append([phase.name, str(epochs), f"{epochs * steps_per_epoch:,}", f"{1000 * one:,.0f}",
                          f"{minutes:,.1f}"])
-    rows.append(["all", "", "", "", f"{total:,.1f}"])
-    return Table(rows, ["phase", "epochs to do", "updates", "ms per update", "minutes"]), total
+    rows.append([tr("all"), "", "", "", f"{total:,.1f}"])
+    return Table(rows, [tr("phase"), tr("epochs to do"), tr("updates"), tr("ms per update"), tr("minutes")]), total
 
 
 def seconds_to_validate(make_enlarger, valid_set, pictures):

@@ -5,10 +5,12 @@ import time
 from contextlib import suppress
 
 from kit.console import progress_bar
+from kit.language import N_, tr
 from kit.runs.folder import losses_in
 
 # Names of losses as they are shown where room is short.
-SHORT = {"content_loss": "content", "adversarial_loss": "adversarial", "discriminator_loss": "discriminator",
+SHORT = {"content_loss": N_("content"), "adversarial_loss": N_("adversarial"),
+         "discriminator_loss": N_("discriminator"),
          "d_real": "D(real)", "d_fake": "D(fake)"}
 
 FEW = 20  # so many epochs get a line each; more would bury a notebook
@@ -27,7 +29,8 @@ class Display:
         self.total, self.first = phase.epochs * state.steps_per_epoch, state.steps_in_phase
         self.began, self._written = time.monotonic(), 0.0
         self.bar = progress_bar(None, phase.name, shown, total=self.total, initial=self.first, leave=False,
-                                bar_format="{desc} {percentage:3.0f}%|{bar:12}| {elapsed}, left {remaining}{postfix}")
+                                bar_format=f"{{desc}} {{percentage:3.0f}}%|{{bar:12}}| {{elapsed}}, {tr('left')} "
+                                           "{remaining}{postfix}")
 
     def __enter__(self):
         self.write("running")
@@ -42,8 +45,8 @@ class Display:
         if self.state.steps_in_phase - self.first == 20:
             hours = self.left / 3600
             if hours > HOURS and self.shown:
-                self.bar.write(f"{self.phase.name} will take about {hours:.0f} hours on this machine; it can be "
-                               f"stopped and resumed at any time", file=sys.stdout)
+                self.bar.write(tr("{phase} will take about {hours:.0f} hours on this machine; it can be stopped and "
+                                  "resumed at any time", phase=self.phase.name, hours=hours), file=sys.stdout)
 
     @property
     def left(self):
@@ -56,7 +59,7 @@ class Display:
         """Show the mean losses of the epoch so far: the first, and the discriminator's opinion where there is one."""
         first = next(iter(means))
         shown = {first: means[first], **({"d_fake": means["d_fake"]} if "d_fake" in means else {})}
-        self.bar.set_postfix_str(", ".join(f"{SHORT.get(name, name)} {mean:.3g}" for name, mean in shown.items()),
+        self.bar.set_postfix_str(", ".join(f"{_short(name)} {mean:.3g}" for name, mean in shown.items()),
                                  refresh=False)
         if time.monotonic() - self._written > SECONDS:
             self.write("running", means)
@@ -80,6 +83,10 @@ class Display:
 
 def epoch_line(row, epochs):
     """An epoch of a history as a line: "warmup 3/12: content 0.0123, 27.93 dB, SSIM 0.781, NIQE 6.80, 12 s"."""
-    first = next((f"{SHORT.get(name, name)} {row[name]:.3g}, " for name in losses_in(row)), "")
+    first = next((f"{_short(name)} {row[name]:.3g}, " for name in losses_in(row)), "")
     return (f"{row['phase']} {row['epoch']:.0f}/{epochs}: {first}{row['psnr']:.2f} dB, SSIM {row['ssim']:.4f}, "
             + (f"NIQE {row['niqe']:.2f}, " if "niqe" in row else "") + f"{row['seconds']:.0f} s")
+
+
+def _short(loss):
+    return tr(SHORT[loss]) if loss in SHORT else loss

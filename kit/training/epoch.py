@@ -8,6 +8,7 @@ from datasets import batches
 from kit.compute.device import is_out_of_memory
 from kit.compute.inference import reason_of
 from kit.compute.learner import Learner
+from kit.language import tr
 from kit.training.networks import fingerprint, seed_all
 from utils import to_signed, to_unit
 
@@ -53,8 +54,9 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
         for name, learner in learners.items():
             if name in set_to and learner.learning_rate not in (set_to[name], used.get(name)) and not told:
                 told.append(name)
-                say(f"the learning rate of the {name} was changed after an update of phase {phase.name!r}, and is set "
-                    f"anew before the next: give the phase a schedule instead, which may be a function of your own")
+                say(tr("the learning rate of the {network} was changed after an update of phase {phase!r}, and is set "
+                       "anew before the next: give the phase a schedule instead, which may be a function of your own",
+                       network=tr(name), phase=phase.name))
             factor = discriminator_rate if name == "discriminator" else 1
             learner.learning_rate = set_to[name] = factor * state.learning_rate(phase)
             learner.update = state.step

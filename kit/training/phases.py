@@ -7,6 +7,7 @@ from collections import namedtuple
 
 from kit.console import did_you_mean
 from kit.files import is_portable
+from kit.language import tr
 from kit.settings.schema import SCHEDULE
 
 # What an epoch function can ask for beside networks, batches and settings: `make(cfg, machine)`, and the names of
@@ -120,7 +121,7 @@ def settle_precision(phases, machine, may_change, say):
         if not may_change:
             raise ValueError(f"{why}: set precision to 'fp32' or 'bf16', or make its updates by descend(loss)")
         machine.set_precision("fp32")
-        say(f"{why}: it trains in fp32")
+        say(tr("{why}: it trains in fp32", why=why))
 
 
 def scheduled(peak, schedule, progress):

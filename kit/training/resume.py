@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 from kit.compute.inference import reason_of
+from kit.language import tr
 from kit.runs import provenance
 from kit.training.phases import scheduled
 
@@ -24,7 +25,7 @@ def _open(run, phases, cfg, extras, makers, say):
         old = saved["settings"]
         for name, value in cfg.items():
             if name in old and old[name] != value:
-                say(f"{name} was {old[name]!r} and is now {value!r}")
+                say(tr("{name} was {old!r} and is now {new!r}", name=name, old=old[name], new=value))
         _explain_extension(saved, phases, say)
         return saved, None
     provenance.check_name_is_new(cfg)
@@ -32,7 +33,8 @@ def _open(run, phases, cfg, extras, makers, say):
         return None, None
     other, kept, saved = provenance.forked(cfg, phases, extras, makers)
     if isinstance(saved, str):
-        say(f"nothing of run {cfg.fork_of!r} is valid with these settings, so all is trained anew: {saved}")
+        say(tr("nothing of run {run!r} is valid with these settings, so all is trained anew: {reason}", run=cfg.fork_of,
+               reason=saved))
         return None, None
     return saved, (other, kept, saved)
 
@@ -70,6 +72,6 @@ def _explain_extension(saved, phases, say):
         if phase.name == saved["phase"] and phase.epochs not in (0, old) and phase.schedule != "constant":
             was, now = (scheduled(phase.learning_rate, phase.schedule, min(saved["epoch"] / epochs, 1))
                         for epochs in (old, phase.epochs))
-            say(f"its schedule, {phase.schedule_text}, is stretched from {old} to {phase.epochs} epochs: the learning "
-                f"rate, {was:.2g} so far, goes on from {now:.2g}; a run of {phase.epochs} epochs from the beginning "
-                f"would have had another course")
+            say(tr("its schedule, {schedule}, is stretched from {old} to {new} epochs: the learning rate, {was:.2g} so "
+                   "far, goes on from {now:.2g}; a run of {new} epochs from the beginning would have had another "
+                   "course", schedule=phase.schedule_text, old=old, new=phase.epochs, was=was, now=now))

@@ -5,6 +5,7 @@ import time
 
 import torch
 
+from kit.language import tr
 from kit.training.phases import find_phase, scheduled
 
 # How the losses were called in states of runs that were begun before losses had their names beside them.
@@ -51,8 +52,10 @@ class RunState:
     def position(self):
         """Where it is, in words."""
         total = next((phase.epochs for phase in self.phases if phase.name == self.phase), self.epoch)
-        within = f" and {self.step} of {self.steps_per_epoch} updates" if self.step else ""
-        return f"{self.phase} at {self.epoch} of {total} epochs{within}"
+        if self.step:
+            return tr("{phase} at {done} of {epochs} epochs and {step} of {steps} updates", phase=self.phase,
+                      done=self.epoch, epochs=total, step=self.step, steps=self.steps_per_epoch)
+        return tr("{phase} at {done} of {epochs} epochs", phase=self.phase, done=self.epoch, epochs=total)
 
     @property
     def best_psnr(self):
@@ -66,11 +69,10 @@ class RunState:
                 for phase in self.phases[first:]]
 
     def has_passed(self, phase):
-        """Whether the run has gone beyond a phase: "is over" when it was trained, "never was", or None."""
-        if phase.name in {row["phase"] for row in self.history}:
-            return "is over"
+        """Whether the run has gone beyond a phase, which was trained or left out."""
         names = [phase.name for phase in self.phases]
-        return "never was" if self.phase in names[names.index(phase.name):] else None
+        return (phase.name in {row["phase"] for row in self.history}
+                or self.phase in names[names.index(phase.name):])
 
     def unfinished_before(self, phase):
         """The first phase that has to be trained before this one, or None."""

@@ -11,6 +11,7 @@ from functools import partial
 from datasets import batches, training_patches
 from kit.compute.device import Machine
 from kit.compute.interrupt import Stopped, interruption
+from kit.language import tr
 from kit.runs import Run, provenance
 from kit.settings.schema import checked, current_names
 from kit.training import divergence
@@ -82,10 +83,12 @@ class Trainer:
         self.keeper.check_room(self.generator, sum(phase.epochs for phase in self.phases) - len(self.history))
         self._made = {name: extra.make(self.cfg, self.machine) for name, extra in self.extras.items()
                       if self.state.needs(name)}
-        how = f"resumed, {self.state.position}" if saved else "new"
+        how = tr("resumed, {position}", position=self.state.position) if saved else tr("new")
         if forked:
-            how = f"new, with the {' and '.join(forked[1])} of {self.cfg.fork_of!r}: {self.state.position}"
-        self._say(f"run {str(self.run.folder)!r}: {how}, on {self.machine.device} in {self.machine.precision}")
+            how = tr("new, with {phases} of {run!r}: {position}", phases=" + ".join(forked[1]), run=self.cfg.fork_of,
+                     position=self.state.position)
+        self._say(tr("run {folder!r}: {how}, on {device} in {precision}", folder=str(self.run.folder), how=how,
+                     device=self.machine.device, precision=self.machine.precision))
 
     # ------------------------------------------------------------------------------------ from outside
 
@@ -141,8 +144,8 @@ class Trainer:
                                          self.cfg.valid_pictures)
         table, minutes = cost_table(self.state.ahead(), self.state.steps_per_epoch, seconds, validating)
         if minutes > 60 * HOURS:
-            self._say(f"this will take about {minutes / 60:.0f} hours on this machine; it can be stopped and resumed "
-                      f"at any time")
+            self._say(tr("this will take about {hours:.0f} hours on this machine; it can be stopped and resumed at any "
+                         "time", hours=minutes / 60))
         return table
 
     def pictures(self, index=0):
@@ -160,10 +163,11 @@ class Trainer:
         """Go over to a phase, if need be and allowed. Whether there is something to train in it."""
         state = self.state
         if phase.name != state.phase:
-            if passed := state.has_passed(phase):
-                self._say(f"the {phase.name} of this run {passed}; its {state.phase} has begun")
-                return False
             if not phase.epochs:
+                return False
+            if state.has_passed(phase):
+                self._say(tr("{phase} is over, or was left out: {present} of this run has begun", phase=phase.name,
+                             present=state.phase))
                 return False
             if waiting := state.unfinished_before(phase):
                 raise ValueError(f"the {waiting.name} of run {self.cfg.name!r} is not finished ({state.position}): "
@@ -173,8 +177,8 @@ class Trainer:
             state.begin_phase(phase)
             self.networks.begin_phase()
         if state.epoch >= phase.epochs:
-            self._say(f"{phase.name}: {state.epoch} of {phase.epochs} epochs are done; "
-                      f"for more, raise {provenance.named(phase, 'epochs', self.cfg)}")
+            self._say(tr("{phase}: {done} of {epochs} epochs are done; for more, raise {setting}", phase=phase.name,
+                         done=state.epoch, epochs=phase.epochs, setting=provenance.named(phase, "epochs", self.cfg)))
             return False
         if phase.asks_for("discriminator") and self.discriminator is None:
             if state.epoch or state.step:
@@ -246,7 +250,8 @@ class Trainer:
             raise self._stopped()
 
     def _stopped(self):
-        return Stopped(f"stopped and saved: {self.state.position}; run the cell or command again to go on")
+        return Stopped(tr("stopped and saved: {position}; run the cell or command again to go on",
+                          position=self.state.position))
 
     def _mean_losses(self, phase, shared=False):
         means = self.state.mean_losses(shared)
