@@ -211,7 +211,7 @@ def _write_list(name, pairs, left_out, csv_file, scale, smallest, progress, squa
         checks = progress_bar(checks, name, progress, total=len(pairs))
         for (hr, lr), (rectangle, digest, reason) in zip(pairs, checks):
             if not reason and digest in seen:
-                reason = f"is the same picture as {seen[digest]}"
+                reason = tr("is the same picture as {name}", name=seen[digest])
             if reason:
                 left_out.append((hr.name, reason))
                 continue

@@ -4,16 +4,19 @@ import sys
 from importlib import import_module
 
 from kit.console import did_you_mean
+from kit.language import N_, tr
 
 # Each command: what it does, and the function that does it, which is imported when it is asked for.
 COMMANDS = {
-    "lists": ("check folders of pictures, and write the lists that training and testing read",
+    "lists": (N_("check folders of pictures, and write the lists that training and testing read"),
               "create_data_lists", "main"),
-    "train": ("train a run without a notebook, or go on with it", "solver", "main"),
-    "runs": ("the table of all runs, the best first; --follow shows how one goes on", "kit.compare.tables", "main"),
-    "report": ("draft the report from what the runs' folders say, or renew the draft", "kit.handin.report", "main"),
-    "check": ("say what is missing before you hand in", "kit.handin.command", "check_command"),
-    "zip": ("make the zip to hand in, if nothing is missing", "kit.handin.command", "zip_command"),
+    "train": (N_("train a run without a notebook, or go on with it"), "solver", "main"),
+    "runs": (N_("the table of all runs, the best first; --follow shows how one goes on"),
+             "kit.compare.tables", "main"),
+    "report": (N_("draft the report from what the runs' folders say, or renew the draft"),
+               "kit.handin.report", "main"),
+    "check": (N_("say what is missing before you hand in"), "kit.handin.command", "check_command"),
+    "zip": (N_("make the zip to hand in, if nothing is missing"), "kit.handin.command", "zip_command"),
 }
 
 
@@ -23,9 +26,9 @@ def main(arguments=None):
         _, module, function = COMMANDS[name]
         getattr(import_module(module), function)(rest, prog=f"python -m kit {name}")
     elif name in ("-h", "--help"):
-        lines = [f"  {name:8} {what}" for name, (what, *_) in COMMANDS.items()]
-        print("\n".join(["usage: python -m kit COMMAND …", "", *lines, "",
-                         "python -m kit COMMAND --help says more of each. Example: python -m kit runs --sort minutes"]))
+        lines = [f"  {name:8} {tr(what)}" for name, (what, *_) in COMMANDS.items()]
+        print("\n".join([tr("usage: python -m kit COMMAND …"), "", *lines, "", tr(
+            "python -m kit COMMAND --help says more of each. Example: python -m kit runs --sort minutes")]))
     else:
         sys.exit(f"python -m kit: error: there is no command {name!r}{did_you_mean(name, COMMANDS)}; there are "
                  f"{', '.join(COMMANDS)}")

@@ -192,15 +192,15 @@ def members(file, largest=math.inf):
     def leads_out(name):
         path = PurePosixPath(name)
         out = path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name) or "\0" in name
-        return "which leads out of the folder" if out else "which is too deep" if len(path.parts) > 20 else None
+        return tr("which leads out of the folder") if out else tr("which is too deep") if len(path.parts) > 20 else None
 
     def unreadable(item):
         if stat.S_ISLNK(item.external_attr >> 16):
-            return "a link"
+            return tr("a link")
         if item.flag_bits & 1:
-            return "encrypted: make the archive without a password"
+            return tr("encrypted: make the archive without a password")
         known = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-        return None if item.compress_type in known else "compressed in a way that Python cannot read"
+        return None if item.compress_type in known else tr("compressed in a way that Python cannot read")
 
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
@@ -210,7 +210,7 @@ def members(file, largest=math.inf):
     else:
         with tarfile.open(file) as archive:
             names = [(item.name.replace("\\", "/"), item) for item in _upto(archive, largest) if not item.isdir()]
-            yield [(name, item.size, leads_out(name) if item.isreg() else "a link or a device",
+            yield [(name, item.size, leads_out(name) if item.isreg() else tr("a link or a device"),
                     partial(archive.extractfile, item)) for name, item in names]
 
 

@@ -123,7 +123,7 @@ def _train_all(todo, at_once, phases, count):
                     if process.poll() is not None:
                         errors = process.communicate()[1].strip().splitlines()
                         if process.returncode:
-                            failed[name] = errors[-1] if errors else f"ended with {process.returncode}"
+                            failed[name] = errors[-1] if errors else f"status {process.returncode}"
                         del working[name]
                         bar.update()
                 bar.set_postfix_str(", ".join(working)[:60])

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kit.compute.layers import placed
+from kit.language import tr
 
 
 def has_bf16(device):
@@ -113,7 +114,7 @@ class Machine:
                     return self._device("cuda")
                 except ValueError as error:
                     if self.rank == 0:
-                        print(f"the GPU is left alone: {error}", flush=True)
+                        print(tr("the GPU is left alone: {error}", error=error), flush=True)
             # (several processes talk by gloo, which knows no MPS)
             return torch.device("mps" if torch.backends.mps.is_available() and self.world == 1 else "cpu")
         try:

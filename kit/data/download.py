@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 
 from kit.console import progress_bar
 from kit.files import NoRoom, extract, members, patiently, require_room, waiting_lock
+from kit.language import tr
 
 # Where an archive is, the MD5 of the file, and the folder in it that is wanted.
 Archive = namedtuple("Archive", "url md5 folder")
@@ -71,7 +72,7 @@ def download(names, data="data", source=None, progress=True):
         if name not in ARCHIVES:
             raise ValueError(f"there is nothing to download called {name!r}; choose from {', '.join(ARCHIVES)}")
     data.mkdir(parents=True, exist_ok=True)
-    with waiting_lock(data / ".lock", f"downloading to {data}", progress):
+    with waiting_lock(data / ".lock", tr("downloading to {folder}", folder=data), progress):
         for archive in (archive for name in names for archive in ARCHIVES[name]):
             _get(archive, data, source, progress)
 
@@ -79,7 +80,7 @@ def download(names, data="data", source=None, progress=True):
 def _get(archive, data, source, progress):
     """Fetch, check and unpack one archive, unless its folder is there."""
     if (data / archive.folder).is_dir():
-        print(f"{data / archive.folder} is there already", flush=True)
+        print(tr("{folder} is there already", folder=data / archive.folder), flush=True)
         _tidy(archive, data)
         return
     name = archive.url.rpartition("/")[2]
@@ -132,7 +133,8 @@ def _fetch(url, part, progress):
             if failures >= ATTEMPTS:
                 kept = f"{_size(part) / 1e6:.1f} MB are kept in {part}: run the command again to continue"
                 raise OSError(f"{url}: {reason}; {kept}, or name another place with --source") from error
-            print(f"{part.stem}: broke off at {_size(part) / 1e6:.1f} MB ({reason}); going on", flush=True)
+            print(tr("{name}: broke off at {size:.1f} MB ({reason}); going on", name=part.stem,
+                     size=_size(part) / 1e6, reason=reason), flush=True)
             time.sleep(PAUSE)
 
 
@@ -181,7 +183,8 @@ def _unpack(file, folder, data, progress):
                     raise ValueError(f"{file}: refused, because it contains {name!r}, {problem}; nothing of it was "
                                      f"unpacked")
             require_room(data, sum(size for _, size, _, _ in entries), folder, OTHER_DISK)
-            extract(progress_bar(entries, f"unpacking {folder}", progress, unit=" files"), work)
+            extract(progress_bar(entries, tr("unpacking {folder}", folder=folder), progress, unit=f" {tr('files')}"),
+                    work)
         if not (work / folder).is_dir():
             raise ValueError(f"{file}: does not contain the folder {folder}")
         (data / folder).parent.mkdir(parents=True, exist_ok=True)

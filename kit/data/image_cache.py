@@ -17,6 +17,7 @@ import numpy as np
 
 from kit.console import progress_bar
 from kit.files import full_disk_told, patiently, remove, require_room, waiting_lock, write_whole
+from kit.language import tr
 from utils import to_rgb
 
 # Its file, and the CRC-32 of the pixels of each pair in it.
@@ -62,7 +63,8 @@ def _decode(csv_file, rows, scale, read, sources, cache, note, progress):
     workers = os.cpu_count() or 1
     with full_disk_told(part), open(part, "ab") as file, open(checks, "w", encoding="ascii") as lines, \
             ThreadPoolExecutor(workers) as pool, \
-            progress_bar(None, f"caching {csv_file.stem}", progress, total=len(rows), initial=done) as bar:
+            progress_bar(None, tr("caching {name}", name=csv_file.stem), progress, total=len(rows),
+                         initial=done) as bar:
         file.truncate(start)  # what was not written whole
         lines.writelines(f"{crc}\n" for crc in crcs)
         remaining = iter(rows[done:])

@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
+from kit.language import tr
 from utils import pixels_of, read_picture
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
@@ -45,9 +46,9 @@ def find_pairs(folder, lr_folder=None, scale=4):
         return [(path, None) for path in hr.values()], left_out
 
     pairs = [(hr[stem], lr[name]) for stem, name in partner.items() if name]
-    left_out += [(hr[stem].name, f"has no low-resolution partner (expected {expected[stem]})")
+    left_out += [(hr[stem].name, tr("has no low-resolution partner (expected {name})", name=expected[stem]))
                  for stem, name in partner.items() if not name]
-    left_out += [(lr[stem].name, "has no high-resolution partner") for stem in lr
+    left_out += [(lr[stem].name, tr("has no high-resolution partner")) for stem in lr
                  if stem not in partner.values()]
     return pairs, left_out
 
@@ -61,11 +62,11 @@ def picture_files(folder):
         if path.name.startswith(".") or path.is_dir():
             continue
         if not path.name.isprintable():  # (what is not UTF-8 cannot be written to a list)
-            left_out.append((ascii(path.name), "has a name with unusual characters; rename it"))
+            left_out.append((ascii(path.name), tr("has a name with unusual characters; rename it")))
         elif path.suffix.lower() not in SUFFIXES:
-            left_out.append((path.name, "is not a picture file"))
+            left_out.append((path.name, tr("is not a picture file")))
         elif path.stem in pictures:
-            left_out.append((path.name, f"has the same name as {pictures[path.stem].name}"))
+            left_out.append((path.name, tr("has the same name as {name}", name=pictures[path.stem].name)))
         else:
             pictures[path.stem] = path
     return pictures, left_out
@@ -116,11 +117,13 @@ def _checked_pair(hr_file, lr_file, scale, smallest, square):
     lr = read_picture(lr_file) if lr_file else None
     smallest = square or max(smallest, scale)
     if min(hr.shape[:2]) < smallest:
-        return None, None, f"is {hr.shape[1]}×{hr.shape[0]}, too small (at least {smallest} on both sides)"
+        return None, None, tr("is {size}, too small (at least {smallest} on both sides)", smallest=smallest,
+                              size=f"{hr.shape[1]}×{hr.shape[0]}")
     height, width = ((square or side) // scale * scale for side in hr.shape[:2])
     top, left = ((side - square) // 2 if square else 0 for side in hr.shape[:2])
     if lr is not None and (lr.shape[0] * scale, lr.shape[1] * scale) != (height, width):
-        return None, None, (f"is {hr.shape[1]}×{hr.shape[0]}, which is not {scale} times its low resolution "
-                            f"{lr_file.name} ({lr.shape[1]}×{lr.shape[0]})")
+        return None, None, tr("is {size}, which is not {scale} times its low resolution {name} ({small})", scale=scale,
+                              size=f"{hr.shape[1]}×{hr.shape[0]}", name=lr_file.name,
+                              small=f"{lr.shape[1]}×{lr.shape[0]}")
     rectangle = {"width": width, "height": height, "left": left, "top": top}
     return rectangle, hashlib.sha256(repr(hr.shape).encode() + hr.tobytes()).digest(), None

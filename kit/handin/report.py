@@ -220,7 +220,7 @@ def _pictures(picture_folder, lists, pictures):
         graded, method, run = (str(result[key]) for key in ("set", "method", "run"))
         dataset = TestDataset(lists / f"{graded}.csv", 4)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        print(f"python -m kit report: no pictures in the draft: {error}", file=sys.stderr)
+        print(tr("no pictures in the draft: {error}", error=error), file=sys.stderr)
         return None
     lines = [tr("{set}: {method}, run {run}", set=graded, method=method, run=run)]
     for pair in dataset:

@@ -61,4 +61,4 @@ def test_a_run_can_be_followed_from_its_folder(small_settings, capsys):
     trainer.train(on_epoch=meanwhile)
     assert seen.count("running") == 4
     compare.follow("small", small_settings.runs)
-    assert "run 'small' is finished\nlast epoch: adversarial 2/2: content" in capsys.readouterr().out
+    assert "run 'small': finished\nlast epoch: adversarial 2/2: content" in capsys.readouterr().out
