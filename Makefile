@@ -29,7 +29,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab
 
 # BEGIN SOLUTION NO PROMPT
-.PHONY: handout lint notebooks benchmark recipes lowest
+.PHONY: handout lint messages notebooks benchmark recipes lowest
 
 handout: $(READY)
 	$(BIN)/python -m teacher handout
@@ -37,6 +37,10 @@ handout: $(READY)
 # for developers
 lint: $(READY)
 	$(BIN)/ruff check
+
+# what is new to be translated, into the catalogues of translations
+messages: $(READY)
+	$(BIN)/python -m teacher.translation
 
 notebooks: $(READY)
 	$(BIN)/python create_data_lists.py --demo

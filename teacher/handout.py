@@ -33,7 +33,6 @@ from kit.language import LANGUAGES
 from kit.settings.recipes import RECIPES, settings
 from teacher import prose
 from teacher.course import told
-from teacher.translation import prose_translator
 
 HOME = KIT.parent  # of the whole kit
 TEMPLATES = Path(__file__).with_name("handout")
@@ -84,7 +83,7 @@ def contents(home=HOME, course=None, language="en", translate=None):
     """
     files, home = {}, Path(home)
     if translate is None:
-        catalogue = prose_translator(language)
+        catalogue = prose.translator(language)
         def translate(text, name):
             return catalogue(text)
     machinery = [path.relative_to(home).as_posix() for path in (home / "kit").rglob("*")

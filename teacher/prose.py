@@ -1,17 +1,25 @@
 """The prose of the student edition, piece by piece: paragraphs of Markdown, docstrings and comments of Python.
 
 Each function takes a text and `translate`, a function from a piece to another, and gives the text with the pieces
-replaced; code, formulas in lines of their own, and layout stay. So one walk finds the pieces and puts in translations.
+replaced; code and layout stay. So one walk finds the pieces and puts in translations.
 """
 
 import ast
+import gettext
 import inspect
 import io
 import re
 import textwrap
 import tokenize
+from pathlib import Path
 
+LOCALE = Path(__file__).with_name("locale")
 NO_PROSE = re.compile(r"(YOUR CODE HERE|\W*)$|noqa")  # comments that are for programs
+
+
+def translator(language):
+    """A function from a piece of prose to its translation, or to itself where it has none."""
+    return gettext.translation("handout", LOCALE, [language], fallback=True).gettext
 
 
 def markdown(text, translate):

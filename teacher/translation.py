@@ -9,27 +9,21 @@ Then write what is lacking into the .po files, and run it again. Babel reads and
 """
 
 import ast
-import gettext
 import io
 import sys
-from pathlib import Path
 
 from babel.messages import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 from kit.files import KIT, write_whole
-from kit.language import LANGUAGES
+from kit.language import LANGUAGES, LOCALE
+from teacher import handout, prose
 
 HOME = KIT.parent
 # Calls with a text to be translated: which of their arguments it is.
 MARKS = {"tr": 0, "N_": 0, "Setting": 2, "Row": 2, "Finding": 0}
-LOCALES = {"kit": KIT / "locale", "handout": Path(__file__).with_name("locale")}
-
-
-def prose_translator(language):
-    """A function from a piece of the student edition's prose to its translation, or to itself where it has none."""
-    return gettext.translation("handout", LOCALES["handout"], [language], fallback=True).gettext
+LOCALES = {"kit": LOCALE, "handout": prose.LOCALE}
 
 
 def marked(source):
@@ -48,8 +42,6 @@ def messages(domain):
             for text in marked(path.read_text(encoding="utf-8")):
                 found.setdefault(text, []).append(path.relative_to(HOME).as_posix())
         return found
-    from teacher import handout
-
     def note(text, name):
         found.setdefault(text, []).append(name)
         return text

@@ -45,8 +45,7 @@ class Display:
         if self.state.steps_in_phase - self.first == 20:
             hours = self.left / 3600
             if hours > HOURS and self.shown:
-                self.bar.write(tr("{phase} will take about {hours:.0f} hours on this machine; it can be stopped and "
-                                  "resumed at any time", phase=self.phase.name, hours=hours), file=sys.stdout)
+                self.bar.write(f"{self.phase.name}: {long_told(hours)}", file=sys.stdout)
 
     @property
     def left(self):
@@ -79,6 +78,12 @@ class Display:
                     "state": standing, "phase": self.phase.name, "epoch": self.state.epoch,
                     "epochs": self.phase.epochs, "step": self.state.step, "steps": self.state.steps_per_epoch,
                     "seconds_left": self.left, "losses": means or {}, "message": message})
+
+
+def long_told(hours):
+    """What is said of a training that takes so many hours."""
+    return tr("this will take about {hours:.0f} hours on this machine; it can be stopped and resumed at any time",
+              hours=hours)
 
 
 def epoch_line(row, epochs):

@@ -75,3 +75,12 @@ def _explain_extension(saved, phases, say):
             say(tr("its schedule, {schedule}, is stretched from {old} to {new} epochs: the learning rate, {was:.2g} so "
                    "far, goes on from {now:.2g}; a run of {new} epochs from the beginning would have had another "
                    "course", schedule=phase.schedule_text, old=old, new=phase.epochs, was=was, now=now))
+
+
+def beginning_told(saved, forked, state):
+    """How a run begins, in words: new, with phases of another, or resumed."""
+    if forked:
+        other, phases, _ = forked
+        return tr("new, with {phases} of {run!r}: {position}", phases=" + ".join(phases), run=other.name,
+                  position=state.position)
+    return tr("resumed, {position}", position=state.position) if saved else tr("new")

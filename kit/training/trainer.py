@@ -17,12 +17,12 @@ from kit.settings.schema import checked, current_names
 from kit.training import divergence
 from kit.training.checks import check_enlarges, memory_told
 from kit.training.cost import cost_table, seconds_per_update, seconds_to_validate
-from kit.training.display import HOURS, Display
+from kit.training.display import HOURS, Display, long_told
 from kit.training.epoch import batches_on, explained, updates
 from kit.training.keeping import Keeper
 from kit.training.networks import Networks
 from kit.training.phases import check_phases, find_phase, settle_precision
-from kit.training.resume import open_saved, restore
+from kit.training.resume import beginning_told, open_saved, restore
 from kit.training.state import RunState
 from kit.training.validation import digest_of, enlarger, low_resolutions, validate, validation_set
 from utils import bicubic
@@ -83,12 +83,9 @@ class Trainer:
         self.keeper.check_room(self.generator, sum(phase.epochs for phase in self.phases) - len(self.history))
         self._made = {name: extra.make(self.cfg, self.machine) for name, extra in self.extras.items()
                       if self.state.needs(name)}
-        how = tr("resumed, {position}", position=self.state.position) if saved else tr("new")
-        if forked:
-            how = tr("new, with {phases} of {run!r}: {position}", phases=" + ".join(forked[1]), run=self.cfg.fork_of,
-                     position=self.state.position)
-        self._say(tr("run {folder!r}: {how}, on {device} in {precision}", folder=str(self.run.folder), how=how,
-                     device=self.machine.device, precision=self.machine.precision))
+        self._say(tr("run {folder!r}: {how}, on {device} in {precision}", folder=str(self.run.folder),
+                     how=beginning_told(saved, forked, self.state), device=self.machine.device,
+                     precision=self.machine.precision))
 
     # ------------------------------------------------------------------------------------ from outside
 
@@ -144,8 +141,7 @@ class Trainer:
                                          self.cfg.valid_pictures)
         table, minutes = cost_table(self.state.ahead(), self.state.steps_per_epoch, seconds, validating)
         if minutes > 60 * HOURS:
-            self._say(tr("this will take about {hours:.0f} hours on this machine; it can be stopped and resumed at any "
-                         "time", hours=minutes / 60))
+            self._say(long_told(minutes / 60))
         return table
 
     def pictures(self, index=0):
@@ -166,8 +162,7 @@ class Trainer:
             if not phase.epochs:
                 return False
             if state.has_passed(phase):
-                self._say(tr("{phase} is over, or was left out: {present} of this run has begun", phase=phase.name,
-                             present=state.phase))
+                self._say(tr("{phase} is over: {present} has begun", phase=phase.name, present=state.phase))
                 return False
             if waiting := state.unfinished_before(phase):
                 raise ValueError(f"the {waiting.name} of run {self.cfg.name!r} is not finished ({state.position}): "
@@ -177,8 +172,8 @@ class Trainer:
             state.begin_phase(phase)
             self.networks.begin_phase()
         if state.epoch >= phase.epochs:
-            self._say(tr("{phase}: {done} of {epochs} epochs are done; for more, raise {setting}", phase=phase.name,
-                         done=state.epoch, epochs=phase.epochs, setting=provenance.named(phase, "epochs", self.cfg)))
+            self._say(tr("{position}; for more, raise {setting}", position=state.position,
+                         setting=provenance.named(phase, "epochs", self.cfg)))
             return False
         if phase.asks_for("discriminator") and self.discriminator is None:
             if state.epoch or state.step:

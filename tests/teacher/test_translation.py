@@ -149,6 +149,39 @@ def test_an_english_edition_is_written_as_its_sources_are(editions):
         assert editions["en"][name] == handout.cut((ROOT / name).read_text(encoding="utf-8"), name)[0]
 
 
+@pytest.mark.parametrize("name", ["README.md", "teacher/answers.md", "teacher/handout/README.en.md"])
+def test_pages_in_both_languages_have_the_same_sections_code_and_numbers(name):
+    chinese = name.replace(".en.md", ".md").replace(".md", ".zh.md")
+    one, other = ((ROOT / path).read_text(encoding="utf-8") for path in (name, chinese))
+    glossary = "\n## 术语对照"
+    assert name.endswith(".en.md") == (glossary in other)
+    other = other.partition(glossary)[0]
+
+    def headings(text):
+        return re.findall(r"^#+(?= )|^\*\*§\d+", text, flags=re.MULTILINE)
+
+    def numbers(text):
+        text = re.sub(r"`pip config[^`]*`|--language `?\w+", "", text)
+        return {number.rstrip(",.") for number in re.findall(r"\d[\d,]*(?:\.\d+)?", text)}
+
+    assert headings(one) == headings(other)
+    code, other_code = (re.findall(r"^```.*?^```", text, flags=re.MULTILINE | re.DOTALL) for text in (one, other))
+    assert len(code) == len(other_code)
+    for mine, theirs in zip(code, other_code):  # commands are the same; remarks behind them may be Chinese
+        assert mine == theirs or (re.sub(r" *# .*", "", mine).replace("NUMBER", "学号")
+                                  == re.sub(r" *# .*", "", theirs)), theirs
+    assert numbers(one) == numbers(other)
+    assert not [line for line in re.sub(r"```.*?```", "", other, flags=re.DOTALL).splitlines() if english_left(line)]
+
+
+def test_the_glossary_has_the_terms_of_the_course():
+    text = (ROOT / "teacher/handout/README.zh.md").read_text(encoding="utf-8").partition("## 术语对照")[2]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    pairs = [cells[i:i + 2] for cells in rows for i in (0, 2)]
+    assert len(pairs) >= 40 and all(CHINESE.search(chinese) and not CHINESE.search(english)
+                                    for english, chinese in pairs if "logit" not in english)
+
+
 # ------------------------------------------------------------------------------- texts that nobody has marked
 
 # Texts of several words that are no sentences: what is passed on to programs, or names of sections.
