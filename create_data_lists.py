@@ -209,7 +209,7 @@ def _write_list(name, pairs, left_out, csv_file, scale, smallest, progress, squa
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
         checks = pool.map(lambda pair: check_pair(*pair, scale, smallest, square, room), pairs)
         checks = progress_bar(checks, name, progress, total=len(pairs))
-        for (hr, lr), (rectangle, digest, reason) in zip(pairs, checks):
+        for (rectangle, digest, reason), (hr, lr) in zip(checks, pairs):  # (in this order the bar reaches its end)
             if not reason and digest in seen:
                 reason = tr("is the same picture as {name}", name=seen[digest])
             if reason:

@@ -87,7 +87,7 @@ def contents(home=HOME, course=None, language="en", translate=None):
         def translate(text, name):
             return catalogue(text)
     machinery = [path.relative_to(home).as_posix() for path in (home / "kit").rglob("*")
-                 if path.suffix in (".py", ".csv")]
+                 if path.suffix in (".py", ".csv", ".html")]
     modules = sorted(path.name for path in home.glob("*.py") if not path.name.startswith("."))
     for name in [*modules, *sorted(set(machinery) - set(LEFT_OUT)), *FILES]:
         files[name] = cut((home / name).read_text(encoding="utf-8"), name)[0]
@@ -181,7 +181,8 @@ def _notebook(path, template, translate):
             if len(found) != 1:
                 raise ValueError(f"{template}: {len(found)} cells of {path.name} begin with {begin!r}")
             new = nbformat.v4.new_code_cell if found[0].cell_type == "code" else nbformat.v4.new_markdown_cell
-            cells.append(new(found[0].source))
+            tags = found[0].metadata.get("tags")
+            cells.append(new(found[0].source, metadata={"tags": tags} if tags else {}))
         elif part.startswith("```python\n"):
             cells.append(nbformat.v4.new_code_cell(part[len("```python\n"):-len("```")].rstrip("\n")))
         elif part.strip():

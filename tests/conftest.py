@@ -119,10 +119,8 @@ def edition(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def student(edition, tmp_path_factory, photograph):
-    """A student's folder: the edition with networks, small pictures and settings; run, reported, and handed in."""
-    folder = tmp_path_factory.mktemp("student") / "ann"
+def make_student(folder, edition, photograph):
+    """A student's folder: the edition with networks, small pictures and settings; run, and reported."""
     shutil.copytree(edition, folder)
     shutil.copy(ROOT / "models.py", folder)
     make_quarter_lists(folder)
@@ -134,14 +132,29 @@ def student(edition, tmp_path_factory, photograph):
         substitute(folder / name, usual, small)
     shorten_the_sheet(folder)
     done = subprocess.run([sys.executable, "-m", "kit.tools.run_notebooks", "--inplace"], cwd=folder,
-                          capture_output=True, text=True)
+                          capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout[-3000:]
     assert "own" not in done.stderr
-    done = subprocess.run([sys.executable, "-m", "kit", "report"], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0 and "7 sections wait for your own words" in done.stdout, done.stderr
+    done = subprocess.run([sys.executable, "-m", "kit", "report"], cwd=folder, capture_output=True, text=True,
+                          encoding="utf-8")
+    assert done.returncode == 0 and re.search("7 (sections wait|节需要)", done.stdout), done.stderr
     text = (folder / "report.md").read_text(encoding="utf-8")
     (folder / "report.md").write_text(re.sub("(?m)^✎.*$", "My own words.", text), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def student(edition, tmp_path_factory, photograph):
+    """A student's folder, executed and reported, to be handed in."""
+    return make_student(tmp_path_factory.mktemp("student") / "ann", edition, photograph)
+
+
+@pytest.fixture(scope="session")
+def chinese_student(tmp_path_factory, photograph):
+    """The same of the edition in Chinese."""
+    edition = tmp_path_factory.mktemp("edition") / "zh"
+    handout.make(edition, language="zh")
+    return make_student(tmp_path_factory.mktemp("student") / "li", edition, photograph)
 
 
 @pytest.fixture(scope="session")
@@ -149,7 +162,7 @@ def good(student):
     """The zip that `python -m kit zip` makes of it."""
     done = subprocess.run([sys.executable, "-m", "kit", "zip", "ann"], cwd=student, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "✗" not in done.stdout and "27 of 27 tests passed" in done.stdout
+    assert "✗" not in done.stdout and "29 of 29 tests passed" in done.stdout
     return student / "ann.zip"
 
 

@@ -132,7 +132,7 @@ def test_the_students_hour(lab):
 
         page = Page(browser, address, WIDTHS[1])
         page.add("compare.follow('one')")
-        page.wait_for("run 'one' is", 90)
+        page.wait_for("run 'one': ", 90)
         page.wait_for("warmup 6/6", 90)
         page.shoot("followed")
 
@@ -142,7 +142,7 @@ def test_the_students_hour(lab):
         page.wait_for('choose a new name: cfg.name = "one_2"')
         assert "Traceback" not in page.text()
         page.add("cfg.warmup_lr = 2e-3; cfg.name, cfg.fork_of = 'two', 'one'\nsolver.Trainer(cfg).train()[-1]['psnr']")
-        page.wait_for("new, with the warmup of 'one'")
+        page.wait_for("new, with warmup of 'one'")
         page.wait_for("adversarial 1/1: content", 90)
         page.shoot("forked")
 

@@ -14,6 +14,7 @@ import models
 import solver
 from kit import plots
 from kit.language import tr
+from kit.training.checks import place_told
 
 CROPS = [96, 48, 32]
 
@@ -28,6 +29,12 @@ def count(network):
 
 def parameters_of(name):
     return list(inspect.signature(getattr(models, name)).parameters) if hasattr(models, name) else []
+
+
+def given(network, *inputs):
+    """What a network gives; where it fails, the error names the layer, and what that was given."""
+    with place_told(network):
+        return network(*inputs)
 
 
 def in_words(shape):
@@ -59,7 +66,7 @@ def residual_block(channels=8):
 
 @pytest.mark.paper
 def test_a_residual_block_keeps_the_size():
-    shape = residual_block()(torch.rand(2, 8, 5, 7)).shape
+    shape = given(residual_block(), torch.rand(2, 8, 5, 7)).shape
     assert shape[1] == 8, tr("your residual block gives {count} maps, and 8 came in", count=shape[1])
     assert shape == (2, 8, 5, 7), tr("your residual block makes {size} of 5×7 pixels", size=in_words(shape[2:]))
 
@@ -69,7 +76,7 @@ def test_a_residual_block_adds_its_input():
     network, x = residual_block().eval(), torch.rand(2, 8, 5, 7)
     for parameter in network.parameters():
         nn.init.zeros_(parameter)  # then it has nothing to add to it
-    same = torch.allclose(network(x), x)
+    same = torch.allclose(given(network, x), x)
     assert same, tr("with all its weights 0 your residual block should give back what came in, and does not")
 
 
@@ -83,7 +90,8 @@ def test_a_residual_block_is_that_of_figure_4():
 
 
 def enlarged(scale, height, width):
-    sr = models.make_generator(settings(scale=scale, channels=4, blocks=2)).eval()(torch.rand(2, 3, height, width))
+    network = models.make_generator(settings(scale=scale, channels=4, blocks=2)).eval()
+    sr = given(network, torch.rand(2, 3, height, width))
     wanted = (2, 3, height * scale, width * scale)
     assert sr.shape == wanted, tr("with the setting scale={scale} your generator makes {made} of {given}, not {wanted}",
                                   scale=scale, made=in_words(sr.shape[1:]), given=in_words((3, height, width)),
@@ -107,7 +115,7 @@ def test_the_generator_enlarges_by_other_scales(scale):
 
 def test_the_generator_learns():
     generator = models.make_generator(settings("demo", blocks=2))
-    generator(torch.rand(2, 3, 24, 24)).square().sum().backward()
+    given(generator, torch.rand(2, 3, 24, 24)).square().sum().backward()
     assert any(p.grad is not None and p.grad.any() for p in generator.parameters()), \
         tr("no gradient reaches its weights")
 
@@ -122,7 +130,7 @@ def idle(network):
 @pytest.mark.parametrize("recipe", ["demo", "paper"])
 def test_every_parameter_of_the_generator_learns(recipe):
     generator = models.make_generator(settings(recipe, blocks=2))
-    generator(torch.rand(2, 3, 24, 24)).square().sum().backward()
+    given(generator, torch.rand(2, 3, 24, 24)).square().sum().backward()
     assert not idle(generator), tr("no gradient reaches {names}", names=", ".join(idle(generator)[:5]))
 
 
@@ -130,7 +138,7 @@ def test_the_generator_makes_values_on_both_sides_of_zero():
     fakes = []
     for seed in range(12):  # one alone may happen to lie on one side
         torch.manual_seed(seed)
-        fakes.append(models.make_generator(settings("demo")).eval()(torch.rand(1, 3, 24, 24)))
+        fakes.append(given(models.make_generator(settings("demo")).eval(), torch.rand(1, 3, 24, 24)))
     least, most = min(sr.min().item() for sr in fakes), max(sr.max().item() for sr in fakes)
     assert least < 0 < most, tr("its values are from {least:.2f} to {most:.2f}; it is trained towards [-1, 1], so "
                                 "something that cannot be negative, a ReLU or a sigmoid, must not be its end",
@@ -144,6 +152,30 @@ def test_the_generator_is_figure_4_layer_by_layer():
     stage = ["conv k3n256s1", "PixelShuffle", "PReLU"]
     same_layers([row[1] for row in text.cells[1:-1]],
                 ["conv k9n64s1", "PReLU", *block * 16, "conv k3n64s1", "BatchNorm2d", *stage * 2, "conv k9n3s1"])
+
+
+@pytest.mark.paper
+def test_the_generator_adds_what_went_into_the_first_block_after_the_last():
+    torch.manual_seed(0)
+    generator = models.make_generator(settings(channels=8, blocks=2, batch_norm=False)).eval()
+    for layer in generator.modules():
+        if isinstance(layer, nn.Conv2d) and layer.in_channels == layer.out_channels == 8:
+            nn.init.zeros_(layer.weight)  # then blocks give back what came in, and the last of these layers nothing
+            nn.init.zeros_(layer.bias)
+    one, other = (given(generator, picture) for picture in (torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8)))
+    assert not torch.allclose(one, other), tr(
+        "with all its k3n64s1 convolutions at 0 the picture should still come through, by the skip connection from "
+        "before the first block to behind the last, and does not")
+
+
+@pytest.mark.paper
+def test_the_generator_takes_low_resolution_as_its_setting_signed_input_says():
+    lr, made = torch.rand(1, 3, 8, 8), []
+    for signed, seen in [(True, lr), (False, 2 * lr - 1)]:
+        torch.manual_seed(0)
+        made.append(given(models.make_generator(settings("demo", signed_input=signed)).eval(), seen))
+    assert torch.allclose(*made, atol=1e-5), tr("with signed_input=True your generator should take its input x as "
+                                                "2·x − 1, and does not")
 
 
 @pytest.mark.paper
@@ -175,7 +207,7 @@ def test_the_generator_follows_its_settings():
 def judged(crop, pictures=3):
     """The logits of pictures of a size, and what is wrong with them, or None."""
     discriminator = models.make_discriminator(settings("paper" if crop == 96 else "demo", crop=crop))
-    logits = discriminator(torch.rand(pictures, 3, crop, crop) * 2 - 1)
+    logits = given(discriminator, torch.rand(pictures, 3, crop, crop) * 2 - 1)
     if not isinstance(logits, torch.Tensor) or logits.ndim < 1 or len(logits) != pictures:
         what = in_words(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ValueError(tr("for {count} pictures it gives {what}, not a verdict for each", count=pictures, what=what))
@@ -221,14 +253,14 @@ def test_the_discriminator_gives_logits_and_no_probabilities():
     for seed in range(12):
         torch.manual_seed(seed)
         discriminator, pictures = for_some_size()
-        lowest.append(discriminator(pictures).min().item())
+        lowest.append(given(discriminator, pictures).min().item())
     assert min(lowest) < 0, tr("its verdicts are never below 0: a sigmoid at its end? The kit's losses have it already "
                                "(one of your own may not)")
 
 
 def test_the_discriminator_learns():
     discriminator, pictures = for_some_size()
-    discriminator(pictures).square().sum().backward()
+    given(discriminator, pictures).square().sum().backward()
     assert any(p.grad is not None and p.grad.any() for p in discriminator.parameters()), \
         tr("no gradient reaches its weights")
 
@@ -236,7 +268,7 @@ def test_the_discriminator_learns():
 @pytest.mark.paper
 def test_every_parameter_of_the_discriminator_learns():
     discriminator, pictures = for_some_size()
-    discriminator(pictures).square().sum().backward()
+    given(discriminator, pictures).square().sum().backward()
     assert not idle(discriminator), tr("no gradient reaches {names}", names=", ".join(idle(discriminator)[:5]))
 
 
@@ -248,7 +280,7 @@ def test_the_discriminator_is_figure_4_layer_by_layer():
     same_layers(layers, [f"conv k3n{maps}s{stride}" for maps in (64, 128, 256, 512) for stride in (1, 2)])
     slopes = {m.negative_slope for m in network.modules() if isinstance(m, nn.LeakyReLU)}
     assert slopes == {0.2}, tr("its leaky ReLUs have the slopes {slopes}, not 0.2", slopes=sorted(slopes))
-    shape = network(torch.rand(2, 3, 96, 96)).shape
+    shape = given(network, torch.rand(2, 3, 96, 96)).shape
     assert shape == (2, 1), tr("for 2 pictures it gives {shape} verdicts, not one for each", shape=in_words(shape))
 
 

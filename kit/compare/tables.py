@@ -105,7 +105,7 @@ def pictures(only="*", picture=None, folder="runs", detail=96):
     shown, original = {}, None
     for entry in entries_of(only, folder):
         run = Run(entry.name, folder)
-        kept = sorted(path.stem for path in (run.folder / "samples" / "original").glob("*.png"))
+        kept = run.sample_names()
         name = picture or (kept[0] if kept else None)
         phase = entry.history[-1]["phase"]
         epochs = run.sampled_epochs(phase, name) if name else []

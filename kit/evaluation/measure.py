@@ -3,6 +3,7 @@
 A *method* is a function from a picture to an enlarged one. Nothing here knows how networks are trained.
 """
 
+import time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,11 +12,12 @@ import numpy as np
 
 from kit.console import progress_bar
 from kit.evaluation.niqe import niqe
-from kit.language import N_
+from kit.language import N_, tr
 from utils import Enlarger, bicubic, luma, psnr, ssim
 
 Scores = namedtuple("Scores", "psnr ssim niqe")
 ORIGINAL = N_("original")  # as a method: no enlargement at all
+LARGE = 10**6  # pixels from which on enlarging a picture takes so long that it has to be said
 
 
 def methods(generators, **options):
@@ -42,6 +44,35 @@ def enlarge_all(pair, methods):
     """
     return {N_("low resolution"): pair.lr, **{name: enlarge(pair.lr) for name, enlarge in methods.items()},
             "original": pair.hr}
+
+
+def enlarge_each(picture, methods):
+    """A picture that has no original, enlarged in every way: title → picture.
+
+    Of a large one it is said what that takes, found by a small part of it, and bars show how far it has come.
+    """
+    height, width = picture.shape[:2]
+    large, enlarged, scale = height * width > LARGE, {}, scale_of(methods)
+    if large:
+        part = np.ascontiguousarray(picture[:192, :192])
+        began = time.perf_counter()
+        for enlarge in methods.values():
+            enlarge(part)
+        seconds = (time.perf_counter() - began) * height * width / (part.shape[0] * part.shape[1])
+        print(tr("{size} becomes {larger}, which takes about {minutes:.1f} minutes in all; a part of it is quicker, "
+                 "such as picture[:600, :600]", size=f"{width}×{height}", larger=f"{scale * width}×{scale * height}",
+                 minutes=seconds / 60), flush=True)
+    for name, enlarge in methods.items():
+        shows = getattr(enlarge, "progress", None)
+        if large and shows is not None:
+            print(f"{name}:", flush=True)
+            enlarge.progress = True
+        try:
+            enlarged[name] = enlarge(picture)
+        finally:
+            if shows is not None:
+                enlarge.progress = shows
+    return enlarged
 
 
 def evaluate(enlarge, dataset, limit=None, progress=True, label="evaluating", part=0, parts=1):

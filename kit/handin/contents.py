@@ -4,11 +4,13 @@ import hashlib
 import json
 import shutil
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from datasets import TestDataset
 from kit.evaluation.measure import scale_of
 from kit.files import KIT, remove_left_over, write_whole
+from kit.handin.texts import text_of
 from kit.runs.history import PREDICTIONS
 from utils import save_picture
 
@@ -55,12 +57,16 @@ def own_code(folder):
 
 
 def collected(folder="."):
-    """The files of a student's folder that are handed in, as paths relative to it."""
+    """The files of a student's folder that are handed in, as paths relative to it; of pictures those in the report."""
     folder = Path(folder)
     patterns = ["*.ipynb", REPORT, f"{REPORT_PICTURES}/*.png", f"{RESULT.as_posix()}/**/*.png",
                 f"{RESULT.as_posix()}/result.json", "results/scores.csv", "results/table.txt", "results/cells.jsonl",
                 "runs/*/settings.json", "runs/*/history.csv", f"runs/{PREDICTIONS}"]
     files = {path.relative_to(folder) for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    with suppress(OSError, ValueError):  # (a report that cannot be read is told by the check)
+        report = text_of(folder / REPORT)
+        files -= {path for path in files if path.parent.name == REPORT_PICTURES and path.suffix == ".png"
+                  and path.name not in report and path.name.replace(" ", "%20") not in report}  # of an earlier choice
     return sorted(files | set(own_code(folder)), key=lambda path: path.as_posix())
 
 

@@ -12,6 +12,8 @@ import itertools
 import json
 import re
 import sys
+import textwrap
+import tokenize
 from pathlib import Path
 
 from datasets import TestDataset
@@ -26,6 +28,7 @@ from kit.handin.texts import text_of
 from kit.language import N_, speaking, tr
 from kit.language import language as spoken
 from kit.plots.pictures import plot_comparison, save_figure
+from kit.runs.code import digest
 from kit.runs.history import current_run, read_history, read_predictions, read_record, run_names
 from kit.settings.describe import describe, format_value
 from kit.settings.recipes import Settings
@@ -185,16 +188,24 @@ def _training(record):
                          ("_lr", "learning_rate"), ("schedule",), ("content_loss",), ("adversarial_weight",)]),
              ", ".join(f"{key.split()[0]} {value}" for key, value in part["trained_by"].items()
                        if key.endswith("of the epoch function"))] for part in record]
-    sources = dict.fromkeys(part["source"] for part in record if part["source"])
+    sources = {_told_by(part["source"]): part["source"] for part in record if part["source"]}
     return "\n\n".join([markdown(Table(rows, [tr("phase"), tr("epochs"), tr("learning rate"), tr("schedule"),
                                                tr("content loss"), tr("adversarial weight"), tr("own")])),
-                        *(f"```python\n{source.rstrip()}\n```" for source in sources)])
+                        *(f"```python\n{source.rstrip()}\n```" for source in sources.values())])
+
+
+def _told_by(source):
+    """What a source is told by, without its comments and layout."""
+    try:
+        return digest(textwrap.dedent(source))
+    except (SyntaxError, tokenize.TokenError):  # of a record that an editor has been in
+        return source
 
 
 def _settings(record):
     if not record:
         return None
-    return markdown(describe(Settings(record[-1]["settings"])))
+    return markdown(describe(Settings(record[-1]["settings"]), "changed"))
 
 
 def _curves(run, everything, pictures):

@@ -113,8 +113,11 @@ def make_lists(folder, train, valid):
 
 
 def sentence(error):
-    """An error in one line, with the place in the code where it arose."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    """An error in one line, with the place in the code where it, or what it was made of, arose."""
+    origin = error
+    while origin.__cause__:
+        origin = origin.__cause__
+    frames = [frame for frame in traceback.extract_tb(origin.__traceback__) if "site-packages" not in frame.filename]
     place = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:300] if text else ''}{place}"

@@ -72,7 +72,7 @@ def prepare(root, folder, edition=None, vgg=None):
     Returns (list of Finding, files elsewhere that it may read).
     """
     for name, text in (edition or _own_edition()).items():
-        if name.endswith((".py", ".csv")):
+        if name.endswith((".py", ".csv", ".html")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
     shutil.copytree(LOCALE, folder / "kit" / "locale", ignore=shutil.ignore_patterns("*.po"), dirs_exist_ok=True)
@@ -133,7 +133,7 @@ def _lacking_package(error, root):
 def _own_edition():
     """What of this kit the code is tried with: name of the file → text."""
     home = KIT.parent
-    files = [*home.glob("*.py"), *KIT.rglob("*.py"), *KIT.rglob("*.csv"), home / TESTS]
+    files = [*home.glob("*.py"), *KIT.rglob("*.py"), *KIT.rglob("*.csv"), *KIT.rglob("*.html"), home / TESTS]
     return {file.relative_to(home).as_posix(): file.read_text(encoding="utf-8") for file in files}
 
 

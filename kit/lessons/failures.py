@@ -46,7 +46,7 @@ def failures(cfg, start_from, updates=25, epochs=3):
                 pass  # the failure that was to be shown
         histories[name] = read_history(one.name, one.runs) if (run.folder / "history.csv").is_file() else []
         if histories[name]:  # else it did not survive its first epoch
-            kept = min(path.stem for path in (run.folder / "samples" / "original").glob("*.png"))
+            kept = run.sample_names()[0]
             original = run.read_pair_image("original", kept)
             pictures[name] = run.sample("adversarial", run.sampled_epochs("adversarial", kept)[-1], kept)
     figure, axes = plt.subplots(3, len(FAILURES), figsize=(10, 6), layout="constrained")

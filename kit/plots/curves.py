@@ -7,8 +7,10 @@ import numpy as np
 
 from kit.evaluation.measure import ORIGINAL, mean_scores
 from kit.language import N_, tr
-from kit.runs.folder import losses_in
+from kit.plots.pictures import NO_TICKS, detail_window, short_name
+from kit.runs.folder import Run, losses_in
 from kit.runs.history import read_history
+from utils import to_rgb
 
 # How the two losses of the game between the networks are drawn, in a panel of their own.
 GAME = {"discriminator_loss": dict(linestyle="-", label=N_("discriminator")),
@@ -17,7 +19,7 @@ GAME = {"discriminator_loss": dict(linestyle="-", label=N_("discriminator")),
 PROBABILITIES = ["d_real", "d_fake"]
 
 
-def plot_history(histories, lines=None):
+def plot_history(histories, lines=None, details=None):
     """Curves of one or more runs over the number of updates, laid over each other.
 
     Parameters
@@ -26,14 +28,21 @@ def plot_history(histories, lines=None):
         Name of the run → its epochs, as `kit.runs.read_history` gives them.
     lines : dict of str → float, optional
         PSNRs to compare with, such as `kit.evaluation.generators.baselines` gives them.
+    details : dict of str → numpy.ndarray, optional
+        Title → small uint8 picture: a row of them below.
 
     Returns
     -------
     matplotlib.figure.Figure
         The losses between pictures, those of the game between the networks, validation PSNR, and NIQE.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(11, 6.2), layout="constrained")
-    axes = axes.flat
+    figure = plt.figure(figsize=(11, 8 if details else 6.2), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[6.2, 1.8]) if details else (figure, None)
+    axes = above.subplots(2, 2).flat
+    if details:
+        for axis, (title, picture) in zip(below.subplots(1, len(details), subplot_kw=NO_TICKS), details.items()):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_title(title, fontsize=9)
     for name, rows, line in _curves(histories):
         x = [row["updates"] for row in rows]
         for loss in losses_in(rows[0]):
@@ -97,23 +106,48 @@ def _curves(histories):
 
 
 class LiveCurve:
-    """Curves in a notebook that grow with every epoch: pass one as `on_epoch` to the trainer.
+    """Curves in a notebook that grow with every epoch, and a detail that gets sharper: for the trainer's `on_epoch`.
 
-    `also` names further runs whose curves are laid under the growing one, `lines` are as for `plot_history`.
+    `also` names further runs whose curves are laid under the growing one, `lines` are as for `plot_history`. The detail
+    is of the first validation picture of which the run keeps samples.
     """
 
     def __init__(self, name, also=(), lines=None, folder="runs"):
         self.name, self.lines, self.handle = name, lines, None
         self.others = {run: read_history(run, folder) for run in also}
+        self.run, self._seen = Run(name, folder), {}
 
     def __call__(self, history):
         from IPython.display import display
 
-        figure = plot_history({**self.others, self.name: history}, self.lines)
+        figure = plot_history({**self.others, self.name: history}, self.lines, self._details(history))
         if self.handle is None:
             self.handle = display(figure, display_id=True)
         else:
             self.handle.update(figure)
+
+
+    def _details(self, history, side=64, most=7):
+        """The same detail after some epochs, from the first to the last, and of the original: title → picture."""
+        names = self.run.sample_names()
+        if not names:
+            return {}
+        kept = [(phase, epoch) for phase in dict.fromkeys(row["phase"] for row in history)
+                for epoch in self.run.sampled_epochs(phase, names[0])]
+        chosen = [kept[i] for i in sorted({round(x) for x in np.linspace(0, len(kept) - 1, min(most, len(kept)))})]
+        if "original" not in self._seen:
+            original = self.run.read_pair_image("original", names[0])
+            self._window = detail_window(original, side)
+            self._seen["original"] = self._cut(original)
+        for phase, epoch in chosen:
+            if (phase, epoch) not in self._seen:
+                self._seen[phase, epoch] = self._cut(self.run.sample(phase, epoch, names[0]))
+        return {**{f"{phase} {epoch}": self._seen[phase, epoch] for phase, epoch in chosen},
+                tr("original"): self._seen["original"]}
+
+    def _cut(self, picture):
+        top, left, side = self._window
+        return to_rgb(picture)[top : top + side, left : left + side]
 
 
 def plot_scores(scores):
@@ -144,7 +178,7 @@ def plot_scores(scores):
         for method in others:
             axis.plot([gains[method][picture] for picture in order], "o",
                       markersize=5 if few else 2.5, label=tr(method))
-        names = [picture.removesuffix("_HR").removesuffix("_SRF_4") for picture in order]
+        names = [short_name(picture) for picture in order]
         axis.set_xticks(range(len(order)) if few else [], names if few else [], rotation=60, ha="right", fontsize=8)
         axis.set(title=name, ylabel=tr("dB over {method}", method=tr(baseline)),
                  xlabel="" if few else tr("{count} pictures", count=len(order)))

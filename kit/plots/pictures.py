@@ -5,8 +5,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
 from imresize import imresize
+from kit.console import progress_bar
 from kit.evaluation.measure import enlarge_all, score_captions
 from kit.files import write_whole
 from kit.language import N_, tr
@@ -31,7 +33,7 @@ def plot_patches(train_set, count=8):
 
 
 def plot_comparison(pictures, detail=96, captions=None):
-    """Pictures of one size side by side, at most five abreast: whole above, a magnified detail below.
+    """Pictures of one size side by side, at most four abreast: whole above, a magnified detail below.
 
     The detail is the square of `detail` pixels where the last picture (the original) has most that
     bicubic interpolation loses, so that it shows where the methods differ.
@@ -48,7 +50,7 @@ def plot_comparison(pictures, detail=96, captions=None):
     *_, original = pictures.values()
     top, left, side = detail_window(original, detail)
     ratio = original.shape[0] / original.shape[1]
-    bands = math.ceil(len(pictures) / 5)  # more than five abreast would be too small to judge
+    bands = math.ceil(len(pictures) / 4)  # more than four abreast would be too small to judge, as would their titles
     columns = math.ceil(len(pictures) / bands)
     figure, axes = plt.subplots(2 * bands, columns, layout="constrained", squeeze=False,
                                 height_ratios=[ratio, 1] * bands, subplot_kw=NO_TICKS,
@@ -56,12 +58,12 @@ def plot_comparison(pictures, detail=96, captions=None):
     places = axes.reshape(bands, 2, columns).transpose(0, 2, 1).reshape(-1, 2)  # (whole, detail), side by side
     for unused in places[len(pictures) :].flat:
         unused.set_axis_off()
+    height, width = original.shape[:2]
     for column, (title, picture) in zip(places, pictures.items()):
-        picture = _magnified(picture, original)
-        column[0].imshow(picture)
-        column[0].set_title(f"{tr(title)}\n{(captions or {}).get(title, '')}", fontsize=10)
+        column[0].imshow(reduced(picture), extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+        column[0].set_title(f"{tr(title)}\n{(captions or {}).get(title, '')}", fontsize=12)
         column[0].add_patch(plt.Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor="red"))
-        column[1].imshow(picture[top : top + side, left : left + side], interpolation="nearest")
+        column[1].imshow(_cut(picture, original, top, left, side), interpolation="nearest")
         for axis in column:
             axis.set_axis_off()
     plt.close(figure)
@@ -69,22 +71,31 @@ def plot_comparison(pictures, detail=96, captions=None):
 
 
 def gallery(pairs, methods, folder, detail=96):
-    """Write every pair enlarged by every method to a folder, as PNGs, with an overview of each; yields the overviews.
+    """Write every pair enlarged by every method to a folder, as PNGs, with an overview of each; gives all the pictures.
 
-    The files are `<picture> <method>.png` and `<picture> overview.png`.
+    The files are `<picture> <method>.png` and `<picture> overview.png`. Returns a dict of str → dict of str → picture,
+    for `kit.plots.flip`: the picture's name, without what all of a set have in common → the method → the picture.
     """
+    shown = {}
     for pair in pairs:
         pictures = enlarge_all(pair, methods)
         save_pictures(pictures, folder, pair.name)
         scale = pair.hr.shape[0] // pair.lr.shape[0]
         figure = plot_comparison(pictures, detail, score_captions(pictures, scale))
         save_figure(figure, Path(folder, f"{pair.name} overview.png"))
-        yield figure
+        shown[short_name(pair.name)] = pictures
+    return shown
+
+
+def short_name(picture):
+    """The name of a picture without what those of a benchmark have in common."""
+    return picture.removesuffix("_HR").removesuffix("_SRF_4")
 
 
 def save_pictures(pictures, folder, name):
-    """Write pictures, a dictionary title → picture, to a folder as `<name> <title>.png`."""
-    for title, picture in pictures.items():
+    """Write pictures, a dictionary title → picture, to a folder as `<name> <title>.png`; a bar where they are large."""
+    large = sum(picture.size for picture in pictures.values()) > 10**8
+    for title, picture in progress_bar(pictures.items(), tr("saving"), large):
         save_picture(Path(folder, f"{name} {title}.png"), picture)
 
 
@@ -106,8 +117,7 @@ def plot_rows(rows, detail=128):
         *_, original = pictures.values()
         top, left, side = detail_window(original, detail)
         for axis, picture in zip(line, pictures.values()):
-            picture = _magnified(picture, original)[top : top + side, left : left + side]
-            axis.imshow(picture, interpolation="nearest")
+            axis.imshow(_cut(picture, original, top, left, side), interpolation="nearest")
         line[0].set_ylabel(name, fontsize=12)
     for axis, title in zip(axes[0], titles):
         axis.set_title(tr(title), fontsize=11)
@@ -115,10 +125,19 @@ def plot_rows(rows, detail=128):
     return figure
 
 
-def _magnified(picture, original):
-    """A picture as RGB, its pixels repeated until it is as large as the original."""
+def reduced(picture, longest=1600):
+    """A picture as RGB, made smaller by a whole factor where it has more pixels than a figure shows."""
+    picture = to_rgb(picture)
+    factor = max(picture.shape[:2]) // longest
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).reduce(factor)) if factor > 1 else picture
+
+
+def _cut(picture, original, top, left, side):
+    """A square of a picture as RGB, its pixels repeated as if it were as large as the original."""
     factor = original.shape[0] // picture.shape[0]
-    return to_rgb(picture).repeat(factor, axis=0).repeat(factor, axis=1)
+    rows, columns = (slice(start // factor, -(-(start + side) // factor)) for start in (top, left))
+    part = to_rgb(picture[rows, columns]).repeat(factor, axis=0).repeat(factor, axis=1)
+    return part[top % factor :, left % factor :][:side, :side]
 
 
 def plot_samples(folder, epochs):
@@ -142,8 +161,14 @@ def plot_samples(folder, epochs):
 
 
 def detail_window(picture, side):
-    """(top, left, side) of the square with most of what a reduction to a quarter loses."""
-    side = min(side, *picture.shape[:2])
+    """(top, left, side) of the square with most of what a reduction to a quarter loses.
+
+    In a picture of more pixels than any screen has it is looked for in a smaller version.
+    """
+    side, step = min(side, *picture.shape[:2]), max(picture.shape[:2]) // 3000
+    if step > 1:
+        top, left, _ = detail_window(reduced(picture, 3000), side // step)
+        return top * step, left * step, side
     grey = picture.mean(axis=2) if picture.ndim == 3 else picture.astype(np.float64)
     lost = np.abs(grey - imresize(imresize(grey, 0.25), output_shape=grey.shape))
     total = np.pad(lost, ((1, 0), (1, 0))).cumsum(0).cumsum(1)  # an integral image

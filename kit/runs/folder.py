@@ -198,6 +198,10 @@ class Run:
                       if (epoch := re.fullmatch(rf"{re.escape(phase)}_(\d{{3,}})", path.name))
                       and (path / f"{name}.png").is_file())
 
+    def sample_names(self):
+        """The validation pictures of which samples are kept."""
+        return sorted(path.stem for path in (self.folder / "samples" / "original").glob("*.png"))
+
     def samples_of(self, name, history):
         """The first kept sample of a picture and the last of each phase of a history: title → picture."""
         shown = {}

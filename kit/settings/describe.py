@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kit.console import Table
 from kit.language import tr
-from kit.settings.schema import SETTINGS
+from kit.settings.schema import SECTIONS, SETTINGS
 
 MAIN_SETTINGS = ["crop", "batch_size", "channels", "blocks", "batch_norm", "content_loss", "adversarial_weight",
                  "updates", "ema_decay", "start_from", "fork_of", "seed", "warmup_epochs", "warmup_lr",
@@ -12,13 +12,21 @@ MAIN_SETTINGS = ["crop", "batch_size", "channels", "blocks", "batch_norm", "cont
                  "gradient_penalty"]
 
 
-def describe(cfg, which="most important"):
-    """Settings with the paper's value and the meaning, as a table: the most important ones, or "all".
+# What says nothing of how a network is trained: where things are, and on what machine.
+ELSEWHERE = {"name", "runs", "train_list", "valid_list", "fork_of", *SECTIONS["what is kept"], *SECTIONS["machine"]}
 
-    Another text takes the settings with that text in their name.
+
+def describe(cfg, which="most important"):
+    """Settings with the paper's value and the meaning, as a table.
+
+    `which` is "most important", "changed" (those and all that are not the paper's), "all", or a part of their names.
     """
-    names = [name for name in SETTINGS if (name in MAIN_SETTINGS if which == "most important" else
-                                           which == "all" or which in name) and name in cfg]
+    def is_wanted(name):
+        main = name in MAIN_SETTINGS
+        changed = name not in ELSEWHERE and cfg[name] != SETTINGS[name].paper
+        return {"most important": main, "changed": main or changed, "all": True}.get(which, which in name)
+
+    names = [name for name in SETTINGS if name in cfg and is_wanted(name)]
     if not names:
         raise ValueError(f'no setting has {which!r} in its name; describe(cfg, "all") shows all')
     rows = [[name, format_value(cfg[name]), format_value(SETTINGS[name].paper),

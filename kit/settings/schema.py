@@ -120,13 +120,13 @@ SECTIONS = {
         "seed": Setting(0, _SEED, "first weights and all patches follow from it"),
     },
     "phases": {
-        "warmup_epochs": Setting(200, _COUNT_0, "epochs of warm-up (10⁶ updates)"),
+        "warmup_epochs": Setting(200, _COUNT_0, "epochs of warm-up (the paper's are 10⁶ updates)"),
         "warmup_lr": Setting(1e-4, _POSITIVE, "learning rate of the warm-up"),
         "warmup_schedule": Setting("constant", SCHEDULE, "its course, see kit.training.phases.scheduled"),
-        "adversarial_epochs": Setting(40, _COUNT_0, "epochs of adversarial training (2·10⁵ updates)"),
+        "adversarial_epochs": Setting(40, _COUNT_0, "epochs of adversarial training (the paper's are 2·10⁵ updates)"),
         "adversarial_lr": Setting(1e-4, _POSITIVE, "learning rate of both networks there"),
         "discriminator_rate": Setting(1, _POSITIVE, "the discriminator's learning rate, in multiples of that"),
-        "adversarial_schedule": Setting("step", SCHEDULE, "its course (10⁻⁴, then 10⁻⁵)"),
+        "adversarial_schedule": Setting("step", SCHEDULE, "its course (the paper's: 10⁻⁴, then 10⁻⁵)"),
     },
     "what is kept": {
         "sample_pictures": Setting(1, _COUNT, "validation pictures whose enlargements are kept as PNG"),

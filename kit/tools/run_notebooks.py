@@ -16,6 +16,7 @@ from nbclient.exceptions import CellExecutionError
 
 from kit.console import Parser
 from kit.files import write_whole
+from kit.language import tr
 
 NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
 TABLE = Path("results", "table.txt")  # written by test.ipynb
@@ -74,16 +75,18 @@ def main(arguments=None):
         try:
             execute(path, done[-1], Path(options.out, path.name))
         except RuntimeError as error:
-            sys.exit(f"\nrun_notebooks: error: {error}\nThe notebook up to there: {Path(options.out, path.name)}")
+            up_to_there = tr("The notebook up to there: {path}", path=Path(options.out, path.name))
+            sys.exit(f"\nrun_notebooks: error: {error}\n{up_to_there}")
         except KeyboardInterrupt:
-            sys.exit("\nstopped; what was trained is kept in runs/, and running again goes on from there")
-        print(f"\n── {path} took {time.monotonic() - started:.0f} s", flush=True)
-    print(f"\nAll {len(done)} notebooks ran without an error in {time.monotonic() - begin:.0f} s.\n")
+            sys.exit("\n" + tr("stopped; what was trained is kept in runs/, and running again goes on from there"))
+        print(f"\n── {path}, {time.monotonic() - started:.0f} s", flush=True)
+    print("\n" + tr("All {count} notebooks ran without an error in {seconds:.0f} s.", count=len(done),
+                    seconds=time.monotonic() - begin) + "\n")
     if TABLE.is_file():
         print(TABLE.read_text(encoding="utf-8"))
-    print("executed notebooks   " + "  ".join(map(str, done)))
-    print("checkpoints          runs/*/checkpoints/")
-    print("pictures             results/pictures/")
+    print(f"{tr('executed notebooks')}   " + "  ".join(map(str, done)))
+    print(f"{tr('checkpoints')}          runs/*/checkpoints/")
+    print(f"{tr('pictures')}             results/pictures/")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from kit.console import progress_bar
 from kit.language import N_, tr
@@ -62,6 +62,12 @@ class Display:
                                  refresh=False)
         if time.monotonic() - self._written > SECONDS:
             self.write("running", means)
+
+    @contextmanager
+    def aside(self):
+        """A context in which something else is shown: without the bar, which would stay above it as it was."""
+        self.bar.clear()
+        yield
 
     def epoch_done(self):
         """An epoch was validated: a line for it, while they are few."""

@@ -5,6 +5,7 @@ import math
 from kit.files import require_room
 from kit.runs import provenance
 from kit.settings.schema import section
+from kit.training.board import Board
 
 
 class Keeper:
@@ -16,6 +17,7 @@ class Keeper:
 
     def __init__(self, run, cfg, record, forked, writes):
         self.run, self.cfg, self.record, self.forked, self.writes = run, cfg, record, forked, writes
+        self.board = Board(run, cfg)
         self._left = None  # the phase that ended before the present one, until its last state is kept
 
     def check_room(self, generator, epochs):
@@ -57,6 +59,7 @@ class Keeper:
         epoch, last = row["epoch"], row["epoch"] == phase.epochs
         if epoch % cfg.sample_every == 0 or last:
             self.run.keep_samples(phase.name, epoch, samples)
+        self.board.write(row, samples)
         sign = -1 if cfg.best_by == "niqe" else 1  # the lower, the better
         values = [sign * old.get(cfg.best_by, math.nan) for old in history if old["phase"] == phase.name]
         notes = {name: row[name] for name in ("psnr", "ssim", "niqe", "updates") if name in row}

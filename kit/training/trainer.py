@@ -73,8 +73,7 @@ class Trainer:
             self.networks = Networks(self.cfg, self.machine, make_generator, make_discriminator, judged, self._say)
             enlarge = enlarger(self.generator, self.machine)
             check_enlarges(enlarge, cfg.scale, low_resolutions(self.valid_set, self.cfg))
-        if enlarge.note:
-            self._say(enlarge.note)
+        self._say(enlarge.note)
         if saved:
             restore(saved, self.run, self._digests, self.state, self.networks)
         elif cfg.start_from:
@@ -220,7 +219,8 @@ class Trainer:
             self._finish_epoch(phase, scores, samples)
             display.epoch_done()
             if on_epoch:
-                on_epoch(self.history)
+                with display.aside():
+                    on_epoch(self.history)
             if self._interrupted.is_set():
                 raise self._stopped()
 
@@ -275,5 +275,5 @@ class Trainer:
         self.keeper.save({**saved, **self.networks.to_save(), **self._digests})
 
     def _say(self, message):
-        if self.progress:
+        if self.progress and message:
             print(message, flush=True)

@@ -43,7 +43,7 @@ def test_a_fork_keeps_what_is_valid_and_ends_as_if_trained_from_the_beginning(sm
     wanted = train(small_settings, name="whole", adversarial_weight=0.1)
     other = changed(small_settings, name="forked", fork_of="small", adversarial_weight=0.1)
     forked = solver.Trainer(other)
-    assert "new, with the warmup of 'small': warmup at 2 of 2 epochs" in capsys.readouterr().out
+    assert "new, with warmup of 'small': warmup at 2 of 2 epochs" in capsys.readouterr().out
     assert not Path(small_settings.runs, "forked").exists()  # opening writes nothing
     forked.train()
     assert same_generator(forked, wanted)

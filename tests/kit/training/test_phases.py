@@ -104,10 +104,10 @@ def test_phases_go_in_order_and_are_not_gone_back_to(small_settings, capsys):
     trainer.train_adversarially()
     trainer.train("finetuning")
     trainer.warm_up()
-    assert "the warmup of this run is over; its finetuning has begun" in capsys.readouterr().out
+    assert "warmup is over: finetuning has begun" in capsys.readouterr().out
     again = solver.Trainer(cfg)  # without one's own phases: nothing is lost, and what is there is said
     assert len(again.train_adversarially()) == 5
-    assert "the adversarial of this run is over; its finetuning has begun" in capsys.readouterr().out
+    assert "adversarial is over: finetuning has begun" in capsys.readouterr().out
 
 
 def mute_epoch(generator, batches):
