@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -192,3 +193,10 @@ def test_the_command_makes_the_lists_of_a_recipe(faces, vgg19_weights, tmp_path)
                            "--vgg_weights", vgg19_weights[0]], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "celeba_train" in done.stdout and (tmp_path / "runs/celeba/checkpoints/adversarial_001.pt").exists()
+
+
+def test_the_bar_reaches_its_end(photograph, tmp_path, capsys):
+    for i in range(3):
+        utils.save_picture(tmp_path / "hr" / f"{i}.png", np.ascontiguousarray(photograph[i : i + 40, :60]))
+    create_data_lists.create_data_lists(None, {"mine": tmp_path / "hr"}, tmp_path / "lists")
+    assert re.split("[\r\n]", capsys.readouterr().out.strip())[-1].startswith("mine: 100%")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -97,6 +98,22 @@ def test_they_are_committed_with_the_outputs_of_a_run(name):
     code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     assert not [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
+
+
+def test_who_executes_them_from_elsewhere_may_name_the_run():
+    """Papermill puts its values behind the cell tagged `parameters`: there they are in time."""
+    for name in NOTEBOOKS[1:]:
+        code = [cell for cell in nbformat.read(ROOT / name, as_version=4).cells if cell.cell_type == "code"]
+        tagged = [i for i, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", [])]
+        using = [i for i, cell in enumerate(code) if re.search(r"\b(RUN|RUNS|LISTS)\b(?! *=)", cell.source)]
+        assert len(tagged) == 1 and "RUN = None" in code[tagged[0]].source and tagged[0] < min(using)
+
+
+def test_a_notebook_in_another_folder_says_so(tmp_path):
+    for name in NOTEBOOKS:
+        first = next(cell.source for cell in nbformat.read(ROOT / name, as_version=4).cells if cell.cell_type == "code")
+        done = subprocess.run([sys.executable, "-c", first], cwd=tmp_path, capture_output=True, text=True)
+        assert done.stderr.splitlines()[-1].startswith("AssertionError: start this notebook in its own folder")
 
 
 # ------------------------------------------------------------------------------ what the text invites to

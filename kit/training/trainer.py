@@ -157,9 +157,9 @@ class Trainer:
     def _enter(self, phase):
         """Go over to a phase, if need be and allowed. Whether there is something to train in it."""
         state = self.state
+        if not phase.epochs:
+            return False
         if phase.name != state.phase:
-            if not phase.epochs:
-                return False
             if state.has_passed(phase):
                 self._say(tr("{phase} is over: {present} has begun", phase=phase.name, present=state.phase))
                 return False

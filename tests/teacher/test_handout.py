@@ -1,5 +1,6 @@
 """The student edition: the kit without its solution."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -94,6 +95,36 @@ def test_its_tests_fail_exactly_where_a_body_is_missing(edition, tmp_path):
     assert still == {name for name in missing if "discriminator" in name}
 
 
+@pytest.mark.parametrize("right, wrong, failing", [
+    ("x = x + self.residual(x)  # the long", "x = self.residual(x)  # the long",
+     "test_the_generator_adds_what_went_into_the_first_block_after_the_last"),
+    ("self.first(2 * lr - 1 if self.signed_input else lr)", "self.first(lr)",
+     "test_the_generator_takes_low_resolution_as_its_setting_signed_input_says")])
+def test_its_tests_see_the_mistakes_that_shapes_do_not_show(edition, tmp_path, right, wrong, failing):
+    shutil.copytree(edition, tmp_path / "kit")
+    text = (ROOT / "models.py").read_text(encoding="utf-8")
+    assert text.count(right) == 1
+    (tmp_path / "kit" / "models.py").write_text(text.replace(right, wrong), encoding="utf-8")
+    assert {name for name, why in run_tests(tmp_path / "kit").items() if why} == {failing}
+
+
+def test_its_tests_come_layer_by_layer_and_tell_the_first_that_is_wrong_in_one_line(edition, tmp_path):
+    kit = tmp_path / "kit"
+    shutil.copytree(edition, kit)
+    text = (ROOT / "models.py").read_text(encoding="utf-8")
+    right = "conv(channels, 4 * channels, 3), nn.PixelShuffle(2)"
+    assert text.count(right) == 1
+    (kit / "models.py").write_text(text.replace(right, "conv(channels, 3 * channels, 3), nn.PixelShuffle(2)"),
+                                   encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider"], cwd=kit, capture_output=True,
+                          text=True, encoding="utf-8", env={**os.environ, "PYTEST_ADDOPTS": ""})
+    lines = done.stdout.splitlines()
+    told, = [line for line in lines if line.startswith("RuntimeError")]
+    assert "in upsample.1.0, a Conv2d(" in told and "given 2×3×48×48" in told and "models.py, line" in told
+    assert "Traceback" not in done.stdout and len(lines) < 15
+    assert re.search(r"1 failed, \d+ passed, \d+ skipped", lines[-1])  # the discriminator's are made all the same
+
+
 def test_an_edition_is_made_whole_or_not_at_all(tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(SystemExit, match="there is there already"):
@@ -101,7 +132,8 @@ def test_an_edition_is_made_whole_or_not_at_all(tmp_path):
     teacher.main(["handout", "--out", str(tmp_path / "edition.zip")])
     with zipfile.ZipFile(tmp_path / "edition.zip") as archive:
         assert "edition/models.py" in archive.namelist()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["edition.zip", "there"]
+    teacher.main(["handout", "--language", "both", "--out", str(tmp_path / "sr.zip")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["edition.zip", "sr-en.zip", "sr-zh.zip", "there"]
 
 
 @pytest.mark.parametrize("text, message", [

@@ -1,5 +1,6 @@
 """NIQE, LPIPS and other measures."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 import skimage
 import torch
 
+import models
 import utils
 from kit import evaluation
+from kit.evaluation import measure
 from kit.evaluation.measure import naturalness
 from kit.evaluation.niqe import niqe
 from kit.handin import report
@@ -99,3 +102,17 @@ def test_score_tables_stand_beside_the_paper(small_lists):
                         f"{ssim:.4f}", "/", "–"]
     assert lines[3][0] == "again" and ["paper:", "SRResNet", "32.05", "/", "0.9019"] in lines
     assert len(evaluation.score_table(scores[2:]).splitlines()) == 4  # nothing is published of that set
+
+
+def test_of_a_large_picture_it_is_said_what_it_takes_and_bars_show_it(photograph, monkeypatch, capsys):
+    methods = evaluation.methods({"G": models.Generator(4, channels=4, blocks=1)})
+    picture = np.ascontiguousarray(photograph[:60, :80])
+    small = evaluation.enlarge_each(picture, methods)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(measure, "LARGE", 1000)
+    large = evaluation.enlarge_each(picture, methods)
+    out = capsys.readouterr().out
+    assert re.search(r"80×60 becomes 320×240, which takes about [\d.]+ minutes in all", out)
+    assert "G:\n" in out and "enlarging: 100%" in out
+    assert list(large) == ["bicubic", "G"] and all(np.array_equal(large[name], small[name]) for name in small)
+    assert not methods["G"].progress  # as before

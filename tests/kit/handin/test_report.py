@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from easydict import EasyDict
 from PIL import Image
 
+import solver
 from kit.handin import report
 from kit.handin.contents import collected
 from kit.lessons.sheet import note_prediction
@@ -46,3 +48,32 @@ def test_what_was_predicted_is_in_the_report_and_in_the_zip(tmp_path):
     text = report.write(tmp_path).read_text(encoding="utf-8")
     assert "| depth | deeper \\| is better |\n| depth | not so |" in text
     assert Path("runs", "predictions.json") in collected(tmp_path)
+
+
+def test_best_settings_are_those_that_matter_and_all_that_were_changed(small_settings, tmp_path):
+    cfg = EasyDict(small_settings, runs=str(tmp_path / "runs"), updates_per_epoch=3, clip_gradients=0.5)
+    solver.Trainer(cfg, progress=False).train("warmup")
+    text = report.write(tmp_path).read_text(encoding="utf-8")
+    for row in ("| updates_per_epoch | 3 | None |", "| clip_gradients | 0.5 | None |", "| crop | 32 | 96 |",
+                "| warmup_epochs | 2 | 200 | epochs of warm-up (the paper's are 10⁶ updates) |"):
+        assert row in text, row
+    assert "| runs |" not in text and "| device |" not in text and "| adam_eps |" not in text
+
+
+def test_a_source_is_printed_once_whatever_its_comments(tmp_path):
+    phases = [{"phase": "p", "first_epoch": i, "last_epoch": i, "trained_by": {}, "settings": {},
+               "source": f"def smooth_epoch(batches):  # try {i}\n    yield {{'loss': 1}}\n"} for i in (1, 2)]
+    assert report._training(phases).count("def smooth_epoch") == 1
+    phases[1]["source"] = phases[1]["source"].replace("1}", "2}")
+    assert report._training(phases).count("def smooth_epoch") == 2
+
+
+def test_pictures_of_an_earlier_choice_are_not_handed_in(tmp_path):
+    (tmp_path / "report").mkdir()
+    for name in ("curves", "img 001", "other", "mine"):
+        (tmp_path / "report" / f"{name}.png").write_bytes(b"a picture")
+    (tmp_path / "report.md").write_text("![](report/curves.png) ![](report/img%20001.png) and report/mine.png",
+                                        encoding="utf-8")
+    found = {path.stem for path in collected(tmp_path) if path.suffix == ".png"}
+    assert found == {"curves", "img 001", "mine"}
+    assert (tmp_path / "report" / "other.png").is_file()  # it stays where it is

@@ -3,6 +3,7 @@
 import numpy as np
 
 import models
+import solver
 import utils
 from kit import evaluation, plots
 
@@ -48,3 +49,39 @@ def test_the_detail_is_where_the_fine_structure_is():
     picture[80:112:2, 40:72] = 200
     top, left, side = plots.detail_window(picture, 48)
     assert side == 48 and 80 - 20 < top <= 80 and 40 - 20 < left <= 40
+
+
+def test_pictures_larger_than_any_screen_are_drawn_from_smaller_ones():
+    original = np.zeros((2400, 6400, 3), np.uint8)
+    original[1600:1664:2, 5000:5064] = 200  # all detail that there is
+    figure = plots.plot_comparison({"low": original[::4, ::4], "original": original}, detail=96)
+    wholes, details = ([axis.images[0].get_array() for axis in figure.axes[i : i + 2]] for i in (0, 2))
+    assert all(max(picture.shape) <= 3200 for picture in wholes)
+    assert [picture.shape for picture in details] == [(96, 96, 3)] * 2
+    assert (details[1] == 200).sum() > 32 * 64  # most of it is in the detail
+
+
+def test_a_detail_of_the_low_resolution_is_as_if_it_had_been_enlarged_whole(photograph):
+    low = {"low": photograph[:40, :60], "original": photograph[:160, :240]}
+    shown = plots.plot_comparison(low, detail=50).axes[2].images[0].get_array()
+    top, left, side = plots.detail_window(low["original"], 50)
+    whole = low["low"].repeat(4, axis=0).repeat(4, axis=1)
+    assert np.array_equal(shown, whole[top : top + side, left : left + side])
+
+
+def test_training_shows_the_picture_getting_sharper(small_settings):
+    live, shown = plots.LiveCurve("small", folder=small_settings.runs), []
+
+    class Handle:
+        def update(self, figure):
+            shown.append(figure)
+
+    live.handle = Handle()
+    trainer = solver.Trainer(small_settings, progress=False)
+    trainer.train(on_epoch=live)
+    titles = [axis.get_title() for axis in shown[-1].axes if axis.images]
+    assert titles == ["warmup 1", "warmup 2", "adversarial 1", "adversarial 2", "original"]
+    last = [axis.images[0].get_array() for axis in shown[-1].axes if axis.images][3]
+    top, left, side = plots.detail_window(trainer.run.read_pair_image("original", "eye"), 64)
+    sample = trainer.run.sample("adversarial", 2, "eye")
+    assert np.array_equal(last, sample[top : top + side, left : left + side])

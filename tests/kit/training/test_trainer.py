@@ -1,6 +1,7 @@
 """A run from its first update to its last, and what is told on the way."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from easydict import EasyDict
 
 import create_data_lists
 import solver
@@ -23,7 +25,7 @@ def test_a_finished_run_says_so_and_goes_on_when_asked_for_more(small_settings, 
     trainer.warm_up()
     trainer.train_adversarially()
     text = capsys.readouterr().out
-    assert "resumed, adversarial at 2 of 2 epochs" in text and "2 of 2 epochs are done" in text
+    assert "resumed, adversarial at 2 of 2 epochs" in text and "adversarial at 2 of 2 epochs; for more, raise adversarial_epochs" in text
     small_settings.adversarial_epochs = 3
     assert len(solver.Trainer(small_settings, progress=False).train_adversarially()) == 5
 
@@ -176,3 +178,19 @@ def test_memory_that_a_process_may_not_have_is_told_in_a_sentence(small_settings
     settings.write_text(json.dumps({**small_settings, "batch_size": 20, "channels": 512}), encoding="utf-8")
     done = subprocess.run([sys.executable, "-c", LIMITED, settings], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "memory" in done.stdout and "choose a smaller" in done.stdout, done.stderr[-500:]
+
+
+def test_no_bar_stays_above_what_is_shown_meanwhile(small_settings, capsys):
+    trainer = solver.Trainer(small_settings)
+    trainer.train(on_epoch=lambda history: print("FIGURE", flush=True))
+    shown = capsys.readouterr().out.split("FIGURE")
+    assert len(shown) > 4
+    for before in shown[:-1]:  # what the last line shows after its carriage returns
+        assert re.split("[\r\n]", before.rstrip(" "))[-1].strip() == ""
+
+
+def test_a_phase_without_epochs_is_passed_over_in_silence(small_settings, capsys):
+    cfg = EasyDict(small_settings, warmup_epochs=0)
+    for _ in range(2):  # the second time the run stands behind the warm-up
+        solver.Trainer(cfg).train()
+    assert "warmup" not in capsys.readouterr().out.replace("warmup_", "")
