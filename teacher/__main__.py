@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kit.console import Parser, Table, did_you_mean
 from kit.files import write_csv
-from kit.language import LANGUAGES, language, speak
+from kit.language import LANGUAGES, language, speaking
 from teacher.course import read_course
 from teacher.roster import read_own, read_roster
 
@@ -100,10 +100,12 @@ def main(arguments=None):
         command.add_argument("--list", default="data/lists/Set5.csv", metavar="CSV", help="of the graded pictures "
                              "(default: %(default)s)")
     options = parser.parse_args(arguments)
+    spoken = options.language if options.command == "check" else language()
     try:
-        {"handout": _handout, "check": _check, "similarity": _similarity, "rating": _rating, "scores": _scores,
-         "grades": _grades, "feedback": _feedback, "summary": _summary,
-         "outcomes": _outcomes}[options.command](options)
+        with speaking(spoken):
+            {"handout": _handout, "check": _check, "similarity": _similarity, "rating": _rating, "scores": _scores,
+             "grades": _grades, "feedback": _feedback, "summary": _summary,
+             "outcomes": _outcomes}[options.command](options)
     except KeyboardInterrupt:
         sys.exit("stopped; what was found is kept, and the same command goes on from there")
     except (ValueError, OSError) as error:
@@ -126,7 +128,6 @@ def _handout(options):
 def _check(options):
     from teacher import classes
 
-    speak(options.language)
     if options.vgg and not Path(options.vgg).is_file():
         raise FileNotFoundError(f"--vgg: there is no file {options.vgg}")
     roster = read_roster(options.roster) if options.roster else None

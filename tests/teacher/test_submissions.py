@@ -13,6 +13,8 @@ from students import zipped
 from kit.handin.findings import Finding
 from kit.handin.opening import Refused, opened
 from kit.handin.texts import text_of
+from kit.language import language
+from teacher import __main__ as teacher
 from teacher import classes
 from teacher.roster import match, read_roster
 from teacher.submissions import submissions
@@ -240,6 +242,19 @@ def test_who_asks_for_more_gets_it_though_nothing_has_changed(tmp_path, unlooked
     for options, looks in [({}, 1), ({"execute": True}, 2), ({"execute": True}, 2), ({}, 2), ({"vgg": "file"}, 3)]:
         classes.check_all(download, tmp_path / "out", progress=False, **options)
         assert len(unlooked) == looks, options
+
+
+def test_findings_are_in_the_language_that_is_asked_for(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    download = class_download(tmp_path, "ann_1")
+    english, chinese = ("en", "train.ipynb is missing"), ("zh", "缺少 train.ipynb")
+    for spoken, told in (english, chinese, english):
+        with pytest.raises(SystemExit):
+            teacher.main(["check", str(download), "--out", str(tmp_path / "out"), "--language", spoken])
+        found = json.loads((tmp_path / "out" / "ann.json").read_bytes())["findings"]
+        assert told in [one["text"] for one in found], found
+        assert {one["what"] for one in found} >= {"files"}  # by which feedback knows what to advise
+    assert language() == "en"
 
 
 def test_a_folder_with_the_download_in_it_is_meant_and_another_class_does_not_overwrite(tmp_path, unlooked):

@@ -25,7 +25,8 @@ def test_a_finished_run_says_so_and_goes_on_when_asked_for_more(small_settings, 
     trainer.warm_up()
     trainer.train_adversarially()
     text = capsys.readouterr().out
-    assert "resumed, adversarial at 2 of 2 epochs" in text and "adversarial at 2 of 2 epochs; for more, raise adversarial_epochs" in text
+    assert "resumed, adversarial at 2 of 2 epochs" in text
+    assert "adversarial at 2 of 2 epochs; for more, raise adversarial_epochs" in text
     small_settings.adversarial_epochs = 3
     assert len(solver.Trainer(small_settings, progress=False).train_adversarially()) == 5
 
