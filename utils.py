@@ -20,6 +20,7 @@ import torch
 from PIL import Image, ImageOps
 
 from imresize import imresize
+from kit.colour import as_srgb
 from kit.compute.device import free_memory, has_bf16, is_out_of_memory
 from kit.compute.inference import QuickCopy, receptive_field
 from kit.console import progress_bar
@@ -37,8 +38,9 @@ FORMATS = [name for name in ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM",
 def read_picture(path):
     """Read a picture file as uint8: H×W×3 RGB, or H×W when the file is grey.
 
-    EXIF rotation is applied, palettes are resolved, CMYK is converted, 16-bit grey is scaled to 8 bits,
-    an alpha channel is dropped when nothing is transparent.
+    EXIF rotation is applied, colours are converted to sRGB where the file's profile says that they are others, palettes
+    are resolved, CMYK is converted, 16-bit grey is scaled to 8 bits, an alpha channel is dropped when nothing is
+    transparent (a grey picture stays grey).
 
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it: not a picture,
     damaged, animated, partly transparent, or in a mode with no plain meaning in 8 bits.
@@ -57,10 +59,12 @@ def read_picture(path):
     if frames > 1:
         raise ValueError(f"{path}: has {frames} frames; save the one you mean as PNG")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if image.getextrema()[3][0] < 255:
+        if image.convert("RGBA").getextrema()[3][0] < 255:
             raise ValueError(f"{path}: is partly transparent; flatten it onto a background first")
-        image = image.convert("RGB")
+        profile = image.info.get("icc_profile")
+        image = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+        image.info["icc_profile"] = profile
+    image = as_srgb(image, path)
     if image.mode.startswith("I;16"):
         return np.round(np.asarray(image).astype(np.float64) / 257).astype(np.uint8)
     if image.mode in ("1", "L"):

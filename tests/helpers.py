@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import struct
 from functools import partial
 from pathlib import Path
 
@@ -176,3 +177,27 @@ def shorten_the_sheet(folder):
     """Let the rows of the sheet take a second in a copy of the kit."""
     substitute(folder / "kit" / "lessons" / "sheet.py", "updates_per_epoch=60, warmup_epochs=4",
                "updates_per_epoch=1, warmup_epochs=1")
+
+
+def display_p3():
+    """An ICC profile of Display P3 (D65, sRGB's curve; its colorants adapted to D50), of version 2, as bytes."""
+    def number(value):
+        return struct.pack(">i", round(value * 65536))
+
+    levels = np.arange(1024) / 1023
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    curve = b"curv" + bytes(4) + struct.pack(">I", 1024) + np.round(linear * 65535).astype(">u2").tobytes()
+    colours = {b"wtpt": (0.96420, 1, 0.82491), b"rXYZ": (0.51512, 0.24120, -0.00105),
+               b"gXYZ": (0.29198, 0.69225, 0.04189), b"bXYZ": (0.15710, 0.06657, 0.78407)}
+    tags = {name: b"XYZ " + bytes(4) + b"".join(map(number, values)) for name, values in colours.items()}
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    text = b"Display P3\0"
+    tags[b"desc"] = b"desc" + bytes(4) + struct.pack(">I", len(text)) + text + bytes(78)
+    table, data, place = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for name, content in tags.items():
+        content += bytes(-len(content) % 4)
+        table += name + struct.pack(">II", place + len(data), len(content))
+        data += content
+    header = struct.pack(">I4sI4s4s4s12s4s", place + len(data), b"lcms", 0x02100000, b"mntr", b"RGB ", b"XYZ ",
+                         bytes(12), b"acsp")
+    return header.ljust(68, b"\0") + number(0.96420) + number(1) + number(0.82491) + bytes(48) + table + data

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageCms
 from torch import nn
 
 import create_data_lists
 import models
 import utils
-from helpers import PICTURE, ROOT, refused
+from helpers import PICTURE, ROOT, display_p3, refused
 from kit import evaluation
 
 
@@ -316,3 +316,23 @@ def test_where_it_cannot_be_known_tiles_are_refused_and_small_pictures_still_enl
 def test_a_network_that_does_not_enlarge_is_named(small_settings):
     with pytest.raises(ValueError, match=r"this Conv2d makes \(1, 5, 16, 16\) of \(1, 3, 16, 16\)"):
         utils.super_resolve(nn.Conv2d(3, 5, 1), np.zeros((8, 8, 3), np.uint8))
+
+
+def test_colours_are_read_as_their_profile_says(tmp_path, capsys):
+    """A Display P3 photograph, as every iPhone makes them, beside what its colours are in sRGB."""
+    Image.new("RGB", (8, 8), (200, 60, 40)).save(tmp_path / "p3.png", icc_profile=display_p3())
+    assert np.abs(utils.read_picture(tmp_path / "p3.png").astype(int) - (217, 42, 23)).max() <= 1
+    colours = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name, profile in [("plain", None), ("srgb", srgb), ("damaged", b"no profile"), ("cut", display_p3()[:200])]:
+        Image.fromarray(colours).save(tmp_path / f"{name}.png", icc_profile=profile)
+        assert np.array_equal(utils.read_picture(tmp_path / f"{name}.png"), colours), name
+    told = capsys.readouterr().out
+    assert told.count("its colour profile cannot be used") == 2 and "damaged.png" in told and "cut.png" in told
+
+
+@pytest.mark.parametrize("alpha", [Image.new("L", (6, 4), 255), None])
+def test_grey_stays_grey_with_an_opaque_alpha_too(tmp_path, alpha):
+    grey = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6))
+    (Image.merge("LA", (grey, alpha)) if alpha else grey).save(tmp_path / "grey.png")
+    assert np.array_equal(utils.read_picture(tmp_path / "grey.png"), np.asarray(grey))
