@@ -81,8 +81,8 @@ def _read_row(csv_file, number, line, scale):
 
 def read_pair(row, scale):
     """The low- and high-resolution pictures of a row; both grey or both RGB."""
-    hr = read_picture(row.hr)[row.top : row.top + row.height, row.left : row.left + row.width]
-    lr = read_picture(row.lr) if row.lr else imresize(hr, 1 / scale)
+    hr = read_picture(row.hr, stored=True)[row.top : row.top + row.height, row.left : row.left + row.width]
+    lr = read_picture(row.lr, stored=True) if row.lr else imresize(hr, 1 / scale)
     if hr.shape[:2] != (row.height, row.width) or lr.shape[:2] != (row.height // scale, row.width // scale):
         raise ValueError(f"{row.hr}: has another size than its list says; make the list again "
                          f"with create_data_lists.py")

@@ -35,12 +35,13 @@ Image.init()  # with formats named, Pillow looks only among those that it knows 
 FORMATS = [name for name in ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM", "GIF") if name in Image.OPEN]
 
 
-def read_picture(path):
+def read_picture(path, stored=False):
     """Read a picture file as uint8: H×W×3 RGB, or H×W when the file is grey.
 
     EXIF rotation is applied, colours are converted to sRGB where the file's profile says that they are others, palettes
     are resolved, CMYK is converted, 16-bit grey is scaled to 8 bits, an alpha channel is dropped when nothing is
-    transparent (a grey picture stays grey).
+    transparent (a grey picture stays grey). With `stored` the values stay as they are stored whatever the profile: so
+    pictures of training and tests are read, as MATLAB's imread and all of the literature read them.
 
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it: not a picture,
     damaged, animated, partly transparent, or in a mode with no plain meaning in 8 bits.
@@ -64,7 +65,7 @@ def read_picture(path):
         profile = image.info.get("icc_profile")
         image = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
         image.info["icc_profile"] = profile
-    image = as_srgb(image, path)
+    image = image if stored else as_srgb(image, path)
     if image.mode.startswith("I;16"):
         return np.round(np.asarray(image).astype(np.float64) / 257).astype(np.uint8)
     if image.mode in ("1", "L"):

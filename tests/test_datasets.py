@@ -6,12 +6,13 @@ import multiprocessing
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms import functional
 
 import create_data_lists
 import datasets
 import utils
-from helpers import PICTURE, make_lists, refused
+from helpers import PICTURE, display_p3, make_lists, refused
 from imresize import imresize
 
 
@@ -171,3 +172,15 @@ def test_jpeg_noise_meets_its_share_of_the_patches(small_lists):
     changed = [not torch.equal(a, b) for a, b in zip(lr, worse)]
     assert 70 < sum(changed) < 130
     assert (lr.float() - worse.float()).abs().mean() < 10
+
+
+def test_pictures_of_training_and_tests_are_read_as_they_are_stored(photograph, tmp_path):
+    """What a profile says is for the eye: the values of benchmarks are those in their files, as in the literature."""
+    picture = np.ascontiguousarray(photograph[:96, :128])
+    (tmp_path / "hr").mkdir()
+    Image.fromarray(picture).save(tmp_path / "hr" / "p3.png", icc_profile=display_p3())
+    create_data_lists.create_data_lists(tmp_path / "hr", {"test": tmp_path / "hr"}, tmp_path, progress=False)
+    assert np.array_equal(datasets.TestDataset(tmp_path / "test.csv")[0].hr, picture)
+    patches = datasets.TrainDataset(tmp_path / "train.csv", crop=96, flip=False, rotate=False, progress=False)
+    assert {tuple(pixel) for pixel in patches[0][1].flatten(1).T.tolist()} <= {
+        tuple(pixel) for pixel in picture.reshape(-1, 3).tolist()}

@@ -322,6 +322,7 @@ def test_colours_are_read_as_their_profile_says(tmp_path, capsys):
     """A Display P3 photograph, as every iPhone makes them, beside what its colours are in sRGB."""
     Image.new("RGB", (8, 8), (200, 60, 40)).save(tmp_path / "p3.png", icc_profile=display_p3())
     assert np.abs(utils.read_picture(tmp_path / "p3.png").astype(int) - (217, 42, 23)).max() <= 1
+    assert (utils.read_picture(tmp_path / "p3.png", stored=True) == (200, 60, 40)).all()
     colours = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for name, profile in [("plain", None), ("srgb", srgb), ("damaged", b"no profile"), ("cut", display_p3()[:200])]:

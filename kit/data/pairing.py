@@ -113,8 +113,8 @@ def check_pair(hr_file, lr_file, scale, smallest, square, room):
 
 
 def _checked_pair(hr_file, lr_file, scale, smallest, square):
-    hr = read_picture(hr_file)
-    lr = read_picture(lr_file) if lr_file else None
+    hr = read_picture(hr_file, stored=True)
+    lr = read_picture(lr_file, stored=True) if lr_file else None
     smallest = square or max(smallest, scale)
     if min(hr.shape[:2]) < smallest:
         return None, None, tr("is {size}, too small (at least {smallest} on both sides)", smallest=smallest,

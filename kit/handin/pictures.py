@@ -46,7 +46,7 @@ def check_pictures(root, lists):
         try:
             if path.is_file() and pixels_of(path) > 4 * height * width:
                 raise ValueError(tr("is far larger than {size}", size=f"{width}×{height}"))
-            picture = read_picture(path)
+            picture = read_picture(path, stored=True)
             if picture.shape[:2] != (height, width):
                 raise ValueError(tr("is {size}, and should be {wanted}", wanted=f"{width}×{height}",
                                     size=f"{picture.shape[1]}×{picture.shape[0]}"))
