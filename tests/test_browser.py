@@ -158,6 +158,13 @@ def test_the_students_hour(lab):
         page.wait_for("differs in")
         page.shoot("table")
         assert page.is_calm()
+        page.add("plots.flip({'eye': trainer.pictures()})")
+        page.page.locator(".sr-flip .stage").click()
+        for key in "12n f":  # which in a notebook's own command mode would make a heading of the cell, say
+            page.page.keyboard.press(key)
+        kinds = "document.querySelectorAll('.jp-CodeCell').length + ' ' + document.querySelectorAll('.jp-Cell').length"
+        assert len(set(page.page.evaluate(kinds).split())) == 1
+        page.shoot("flipped")
         page.add("solver.settings('demo', warmup_Ir=1)")
         page.wait_for("there is no setting 'warmup_Ir' (did you mean 'warmup_lr'?)")
 

@@ -205,7 +205,7 @@ def test_the_generator_follows_its_settings():
 
 
 def judged(crop, pictures=3):
-    """The logits of pictures of a size, and what is wrong with them, or None."""
+    """The logits of pictures of a size. Raises ValueError where they are none."""
     discriminator = models.make_discriminator(settings("paper" if crop == 96 else "demo", crop=crop))
     logits = given(discriminator, torch.rand(pictures, 3, crop, crop) * 2 - 1)
     if not isinstance(logits, torch.Tensor) or logits.ndim < 1 or len(logits) != pictures:

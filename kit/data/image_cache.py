@@ -42,7 +42,8 @@ def make_image_cache(csv_file, rows, scale, read, progress=True):
     note = cache.with_name(cache.name + ".json")
     if found := _finished_cache(cache, note, rows, scale):
         return found
-    with waiting_lock(csv_file.with_name(f".{csv_file.stem}.x{scale}.lock"), f"caching {csv_file.name}", progress):
+    lock = csv_file.with_name(f".{csv_file.stem}.x{scale}.lock")
+    with waiting_lock(lock, tr("caching {name}", name=csv_file.name), progress):
         found = _finished_cache(cache, note, rows, scale) or _decode(csv_file, rows, scale, read, sources, cache, note,
                                                                            progress)
         for other in csv_file.parent.glob(f"{glob.escape(csv_file.stem)}.x{scale}.*pack*"):  # of pictures as they were

@@ -16,8 +16,17 @@ from kit.language import N_, tr
 from utils import Enlarger, bicubic, luma, psnr, ssim
 
 Scores = namedtuple("Scores", "psnr ssim niqe")
-ORIGINAL = N_("original")  # as a method: no enlargement at all
+ORIGINAL = "original"  # as a method: no enlargement at all
 LARGE = 10**6  # pixels from which on enlarging a picture takes so long that it has to be said
+
+
+# What is shown of methods and pictures in other languages; all other names are people's own, and stay.
+KNOWN = {N_("bicubic"), N_("bilinear"), N_("nearest"), N_("low resolution"), N_("original"), N_("input"), N_("mine")}
+
+
+def shown(name):
+    """The name of a method or picture as it is shown: in the language that is spoken, if it is one of the kit's."""
+    return tr(name) if name in KNOWN else name
 
 
 def methods(generators, **options):
@@ -29,7 +38,7 @@ def methods(generators, **options):
     for name, enlarge in enlargers.items():
         if enlarge.note:
             print(f"{name}: {enlarge.note}")
-    return {N_("bicubic"): partial(bicubic, scale=scale_of(enlargers)), **enlargers}
+    return {"bicubic": partial(bicubic, scale=scale_of(enlargers)), **enlargers}
 
 
 def scale_of(methods):
@@ -42,7 +51,7 @@ def enlarge_all(pair, methods):
 
     The first picture is the low resolution itself, small as it is.
     """
-    return {N_("low resolution"): pair.lr, **{name: enlarge(pair.lr) for name, enlarge in methods.items()},
+    return {"low resolution": pair.lr, **{name: enlarge(pair.lr) for name, enlarge in methods.items()},
             "original": pair.hr}
 
 

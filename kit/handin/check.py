@@ -28,7 +28,7 @@ from kit.handin.pictures import are_equal, check_pictures
 from kit.handin.report import PEN, tables_in, unwritten
 from kit.handin.texts import text_of
 from kit.handin.trial import check_code
-from kit.language import tr
+from kit.language import N_, tr
 
 EXECUTING = 3  # times as long as its code may run may its notebooks take
 MODEL_FILES = {".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".h5", ".keras", ".pkl", ".pickle", ".pdparams", ".bin",
@@ -79,7 +79,7 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
             return [Finding("the file", "problem", str(error))], {}
         findings = [*_guarded("files", check_files, root), *elsewhere,
                     *_guarded("kit", partial(check_kit, edition=edition), root),
-                    *_guarded("notebooks", check_notebooks, root)]
+                    *_guarded(N_("notebooks"), check_notebooks, root)]
         scores = {}
         try:
             found, scores = check_pictures(root, lists)

@@ -25,8 +25,8 @@ from kit.files import write_whole
 from kit.handin.contents import REPORT, REPORT_PICTURES
 from kit.handin.notebooks import scores_in
 from kit.handin.texts import text_of
-from kit.language import N_, speaking, tr
 from kit.language import language as spoken
+from kit.language import speaking, tr
 from kit.plots.pictures import plot_comparison, save_figure
 from kit.runs.code import digest
 from kit.runs.history import current_run, read_history, read_predictions, read_record, run_names
@@ -56,7 +56,7 @@ SECTIONS = {
     "pictures": {
         "en": ("The pictures that are graded", "Say what your pictures do well and badly, and where detail was made "
                "up."),
-        "zh": ("供人工评价的图片", "说明你的图片好在哪里、差在哪里，哪些细节是凭空生成的。")},
+        "zh": ("供人工评分的图片", "说明你的图片好在哪里、差在哪里，哪些细节是凭空生成的。")},
     "tried": {
         "en": ("What was tried", "Say what you expected of each run, what came of it, and what you conclude."),
         "zh": ("所做的尝试和改进", "说明每次尝试的预期、结果和结论。")},
@@ -67,7 +67,7 @@ SECTIONS = {
                "若只用了本套件和原论文，也请写明。")},
 }
 
-TITLE = {"en": "Report: image super-resolution with SRGAN", "zh": "实验报告：基于 SRGAN 的图像超分辨"}
+TITLE = {"en": "Report: image super-resolution with SRGAN", "zh": "实验报告：基于 SRGAN 的图像超分辨率"}
 
 
 def write(folder=".", language=None, picture_folder="results/handin", lists="data/lists"):
@@ -235,7 +235,7 @@ def _pictures(picture_folder, lists, pictures):
         return None
     lines = [tr("{set}: {method}, run {run}", set=graded, method=method, run=run)]
     for pair in dataset:
-        shown = {"bicubic": bicubic(pair.lr), N_("mine"): read_picture(picture_folder / graded / f"{pair.name}.png"),
+        shown = {"bicubic": bicubic(pair.lr), "mine": read_picture(picture_folder / graded / f"{pair.name}.png"),
                  "original": pair.hr}
         save_figure(plot_comparison(shown, captions=score_captions(shown)), pictures / f"{pair.name}.png",
                           dpi=70)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from imresize import imresize
 from kit.compute.inference import receptive_field
-from kit.language import N_, tr
+from kit.evaluation.measure import shown
+from kit.language import tr
 from kit.lessons.figure import closed, detail, picture_row, picture_rows
 from kit.plots.pictures import detail_window
 from utils import super_resolve, to_batch, to_rgb
@@ -32,8 +33,8 @@ def edge(methods):
     original = slanted_edge()
     lr = imresize(original, 0.25)
     bilinear = F.interpolate(to_batch(lr).float(), scale_factor=4, mode="bilinear", align_corners=False)
-    pictures = {N_("nearest"): lr.repeat(4, 0).repeat(4, 1),
-                N_("bilinear"): bilinear[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy(),
+    pictures = {"nearest": lr.repeat(4, 0).repeat(4, 1),
+                "bilinear": bilinear[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy(),
                 **{name: method(lr) for name, method in methods.items()}, "original": original}
     figure = plt.figure(figsize=(10, 4.6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1, 1.5])
@@ -42,10 +43,10 @@ def edge(methods):
     for axis, (name, picture) in zip(axes, pictures.items()):
         axis.imshow(picture[24:72, 24:72], interpolation="nearest")
         axis.axhline(middle - 24, color="tab:red", linewidth=0.8)
-        axis.set_title(tr(name), fontsize=8)
+        axis.set_title(shown(name), fontsize=8)
         axis.set_axis_off()
         plain = name in ("nearest", "bilinear", "bicubic")
-        profile.plot(picture[middle, :, 1], label=tr(name), linewidth=2.5 if name == "original" else 1.4,
+        profile.plot(picture[middle, :, 1], label=shown(name), linewidth=2.5 if name == "original" else 1.4,
                      color="black" if name == "original" else None, linestyle=":" if plain else "-")
     profile.set(xlim=(34, 62), xlabel=tr("column along the red line, in pixels"), ylabel=tr("grey value"))
     profile.legend(fontsize=8, loc="upper left")
@@ -112,5 +113,5 @@ def twice(methods, picture, side=32):
     lr = np.ascontiguousarray(to_rgb(picture)[top : top + side, left : left + side])
     once = [method(lr) for method in methods.values()]
     twice = [method(picture) for method, picture in zip(methods.values(), once)]
-    return picture_rows([once, twice], [[f"{tr(name)}, ×{factor}" for name in methods] for factor in (4, 16)],
+    return picture_rows([once, twice], [[f"{shown(name)}, ×{factor}" for name in methods] for factor in (4, 16)],
                  size=2.4, interpolation="nearest")

@@ -15,7 +15,7 @@ from string import Template
 import numpy as np
 from PIL import Image
 
-from kit.evaluation.measure import score_captions
+from kit.evaluation.measure import score_captions, shown
 from kit.files import write_whole
 from kit.language import tr
 from kit.plots.pictures import detail_window
@@ -71,11 +71,11 @@ def _motif(name, pictures, quality):
     spot = json.dumps([round((left + side / 2) / width, 4), round((top + side / 2) / height, 4)])
     factor = min(1, LARGEST / max(height, width))
     size = f'data-width="{round(width * factor)}" data-height="{round(height * factor)}"'
-    percent = max(16, 98 // len(pictures))
-    images = "".join(f'<img alt="{html.escape(tr(title))}" title="{captions.get(title, "")}" {size} '
+    percent = max(12, 98 // len(pictures))
+    images = "".join(f'<img alt="{html.escape(shown(title))}" title="{captions.get(title, "")}" {size} '
                      f'style="width: {percent}%" src="{_address(picture, factor, quality)}">'
                      for title, picture in pictures.items())
-    told = ", ".join(f"{tr(title)} {captions.get(title, '')}".strip() for title in pictures)
+    told = ", ".join(f"{shown(title)} {captions.get(title, '')}".strip() for title in pictures)
     return (f'<div class="motif" data-name="{html.escape(name)}" data-spot="{spot}">{images}'
             f'<p>{html.escape(name)}: {html.escape(told)}</p></div>')
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from imresize import imresize
 from kit.console import progress_bar
-from kit.evaluation.measure import enlarge_all, score_captions
+from kit.evaluation.measure import enlarge_all, score_captions, shown
 from kit.files import write_whole
-from kit.language import N_, tr
+from kit.language import tr
 from utils import read_picture, save_picture, to_rgb
 
 # For axes of pictures, also where they are off: placing ticks that nobody sees takes a third of a figure's time.
@@ -61,7 +61,7 @@ def plot_comparison(pictures, detail=96, captions=None):
     height, width = original.shape[:2]
     for column, (title, picture) in zip(places, pictures.items()):
         column[0].imshow(reduced(picture), extent=(-0.5, width - 0.5, height - 0.5, -0.5))
-        column[0].set_title(f"{tr(title)}\n{(captions or {}).get(title, '')}", fontsize=12)
+        column[0].set_title(f"{shown(title)}\n{(captions or {}).get(title, '')}", fontsize=12)
         column[0].add_patch(plt.Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor="red"))
         column[1].imshow(_cut(picture, original, top, left, side), interpolation="nearest")
         for axis in column:
@@ -76,15 +76,15 @@ def gallery(pairs, methods, folder, detail=96):
     The files are `<picture> <method>.png` and `<picture> overview.png`. Returns a dict of str → dict of str → picture,
     for `kit.plots.flip`: the picture's name, without what all of a set have in common → the method → the picture.
     """
-    shown = {}
+    enlarged = {}
     for pair in pairs:
         pictures = enlarge_all(pair, methods)
         save_pictures(pictures, folder, pair.name)
         scale = pair.hr.shape[0] // pair.lr.shape[0]
         figure = plot_comparison(pictures, detail, score_captions(pictures, scale))
         save_figure(figure, Path(folder, f"{pair.name} overview.png"))
-        shown[short_name(pair.name)] = pictures
-    return shown
+        enlarged[short_name(pair.name)] = pictures
+    return enlarged
 
 
 def short_name(picture):
@@ -120,7 +120,7 @@ def plot_rows(rows, detail=128):
             axis.imshow(_cut(picture, original, top, left, side), interpolation="nearest")
         line[0].set_ylabel(name, fontsize=12)
     for axis, title in zip(axes[0], titles):
-        axis.set_title(tr(title), fontsize=11)
+        axis.set_title(shown(title), fontsize=11)
     plt.close(figure)
     return figure
 
@@ -146,7 +146,7 @@ def plot_samples(folder, epochs):
     `folder` is the run's `samples` folder, `epochs` names folders in it such as "adversarial_060".
     Raises FileNotFoundError for an epoch that has no pictures.
     """
-    columns = [N_("input"), *epochs, "original"]
+    columns = ["input", *epochs, "original"]
     names = sorted(path.name for path in Path(folder, "original").glob("*.png"))
     figure, axes = plt.subplots(len(names), len(columns), layout="constrained", squeeze=False, subplot_kw=NO_TICKS,
                                 figsize=(2.4 * len(columns), 2.4 * len(names)))
@@ -155,7 +155,7 @@ def plot_samples(folder, epochs):
             axis.imshow(to_rgb(read_picture(Path(folder, column, name))))
             axis.set_axis_off()
     for axis, column in zip(axes[0], columns):
-        axis.set_title(tr(column), fontsize=10)
+        axis.set_title(shown(column), fontsize=10)
     plt.close(figure)
     return figure
 

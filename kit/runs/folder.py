@@ -25,12 +25,15 @@ from pathlib import Path
 from filelock import Timeout
 
 from kit.files import TEMPORARY, locked, patiently, remove, write_csv, write_whole
-from kit.language import tr
+from kit.language import N_, tr
 from kit.runs.checkpoints import load_checkpoint, save_checkpoint, save_generator
 from kit.settings.schema import current_names, current_record
 from utils import read_picture, save_picture
 
 FIRST_COLUMNS, LAST_COLUMNS = ["phase", "epoch", "updates", "learning_rate"], ["psnr", "ssim", "niqe", "seconds"]
+
+
+STATES = [N_("running"), N_("stopped"), N_("finished"), N_("diverged")]
 
 
 class Run:
@@ -146,7 +149,7 @@ class Run:
         return int(ending[1:]) if ending[1:].isdigit() else int(load_checkpoint(path)["epoch"])
 
     def progress(self):
-        """How the run stands: what was last written, `state` being "running", "stopped", "finished" or "diverged"."""
+        """How the run stands: what was last written, `state` being one of STATES."""
         try:
             progress = json.loads((self.folder / "progress.json").read_bytes())
             state = progress["state"]

@@ -10,6 +10,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from kit.compute.layers import copy_of, use_fast_layers
 from kit.compute.learner import Learner, load_optimizer
+from kit.language import N_
 from kit.runs.checkpoints import load_checkpoint
 from kit.settings.recipes import generator_settings
 from kit.settings.schema import section
@@ -43,7 +44,7 @@ class Networks:
         # Of several processes one downloads what a network needs.
         machine.broadcast(lambda: check_memory(cfg, self.generator, make_discriminator if judged else None, size,
                                                machine.memory))
-        settle_format(machine, "generator", partial(copy_of, self.generator), size, cfg.crop // cfg.scale, say,
+        settle_format(machine, N_("generator"), partial(copy_of, self.generator), size, cfg.crop // cfg.scale, say,
                       cfg.precision == "auto")
         if judged:
             check_logits(*settle_format(machine, "discriminator", self.new_discriminator, size, cfg.crop, say,

@@ -117,11 +117,12 @@ def settle_precision(phases, machine, may_change, say):
     """
     own = [phase.name for phase in phases if phase.epochs and not OPTIMIZERS.keys().isdisjoint(phase.parameters)]
     if own and machine.precision == "fp16":
-        why = f"phase {own[0]!r} calls its optimizers itself, so nothing scales its losses as fp16 needs it"
         if not may_change:
-            raise ValueError(f"{why}: set precision to 'fp32' or 'bf16', or make its updates by descend(loss)")
+            raise ValueError(f"phase {own[0]!r} calls its optimizers itself, so nothing scales its losses as fp16 "
+                             f"needs it: set precision to 'fp32' or 'bf16', or make its updates by descend(loss)")
         machine.set_precision("fp32")
-        say(tr("{why}: it trains in fp32", why=why))
+        say(tr("phase {phase!r} calls its optimizers itself, so nothing scales its losses as fp16 needs it: it trains "
+               "in fp32", phase=own[0]))
 
 
 def scheduled(peak, schedule, progress):
