@@ -32,7 +32,10 @@ from kit.language import tr
 
 # What is opened, by its content and whatever the file is called. Pillow knows more, but starts programs for some.
 Image.init()  # with formats named, Pillow looks only among those that it knows already
-FORMATS = [name for name in ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM", "GIF") if name in Image.OPEN]
+FORMATS = [name for name in ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM", "GIF", "AVIF") if name in Image.OPEN]
+# What Pillow opens by a plug-in or in its newer versions only, and what telephones make.
+UNREADABLE = {".heic": "an HEIC photograph", ".heif": "an HEIF photograph"} | (
+    {} if "AVIF" in FORMATS else {".avif": "an AVIF picture"})
 
 
 def read_picture(path, stored=False):
@@ -47,25 +50,40 @@ def read_picture(path, stored=False):
     damaged, animated, partly transparent, or in a mode with no plain meaning in 8 bits.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            # The second picture of a telephone's MPO is the same again, for another screen.
-            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            image = ImageOps.exif_transpose(image)
-            image.load()
-    except Exception as error:  # Pillow raises a dozen different ones for damaged files
-        raise ValueError(f"{path}: not a readable picture ({error})") from error
-    if frames > 1:
-        raise ValueError(f"{path}: has {frames} frames; save the one you mean as PNG")
+    image = open_picture(path)
     if image.has_transparency_data:
         if image.convert("RGBA").getextrema()[3][0] < 255:
             raise ValueError(f"{path}: is partly transparent; flatten it onto a background first")
         profile = image.info.get("icc_profile")
         image = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
         image.info["icc_profile"] = profile
-    image = image if stored else as_srgb(image, path)
+    return pixels(image if stored else as_srgb(image, path), path)
+
+
+def open_picture(path):
+    """A picture file as Pillow's image, loaded and turned as its EXIF says. Errors as for `read_picture`."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    if kind := UNREADABLE.get(path.suffix.lower()):
+        raise ValueError(f"{path}: {kind}, which is not read here; save it as PNG or JPEG")
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            # The second picture of a telephone's MPO is the same again, for another screen.
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            image.load()
+            text = getattr(image, "text", {})  # of PNG, which a copy has not
+            image = ImageOps.exif_transpose(image)
+            image.info["text"] = text
+    except Exception as error:  # Pillow raises a dozen different ones for damaged files
+        raise ValueError(f"{path}: not a readable picture ({error})") from error
+    if frames > 1:
+        raise ValueError(f"{path}: has {frames} frames; save the one you mean as PNG")
+    return image
+
+
+def pixels(image, path):
+    """The pixels of Pillow's image, uint8 H×W×3 or H×W. Raises ValueError for modes that have no plain meaning."""
     if image.mode.startswith("I;16"):
         return np.round(np.asarray(image).astype(np.float64) / 257).astype(np.uint8)
     if image.mode in ("1", "L"):
@@ -213,7 +231,7 @@ def bicubic(picture, scale=4):
     return imresize(picture, scale, padding="replicate")
 
 
-def super_resolve(generator, picture, *, tile=None, precision="auto", progress=False):
+def super_resolve(generator, picture, *, tile=None, precision="auto", progress=False, self_ensemble=False):
     """Enlarge one picture of any size with a generator.
 
     The picture is cut into tiles that overlap by the radius of the generator's receptive field, so the result is that
@@ -236,6 +254,9 @@ def super_resolve(generator, picture, *, tile=None, precision="auto", progress=F
         bf16 does so in fp32.
     progress : bool
         Show a progress bar over the tiles.
+    self_ensemble : bool
+        Enlarge the picture's eight flips and quarter turns and take the mean of what comes out, in eight times the
+        time ("+" in the tables since EDSR, arXiv 1707.02921, sec. 3.4).
 
     Returns
     -------
@@ -247,7 +268,7 @@ def super_resolve(generator, picture, *, tile=None, precision="auto", progress=F
     `kit.compute.inference.receptive_field`).
     """
     check_picture(picture, "super_resolve")
-    return Enlarger(generator, tile=tile, precision=precision, progress=progress)(picture)
+    return Enlarger(generator, tile=tile, precision=precision, progress=progress, self_ensemble=self_ensemble)(picture)
 
 
 class Enlarger:
@@ -257,7 +278,8 @@ class Enlarger:
     how many times it enlarges, `note` what is not as was asked for (None, or a sentence about the number format).
     """
 
-    def __init__(self, generator, *, tile=None, precision="auto", progress=False):
+    def __init__(self, generator, *, tile=None, precision="auto", progress=False, self_ensemble=False):
+        self.self_ensemble = self_ensemble
         self.device = next(generator.parameters(), torch.empty(0)).device
         if precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision must be 'auto', 'fp32' or 'bf16', not {precision!r}")
@@ -276,9 +298,19 @@ class Enlarger:
             self._receptive_field = receptive_field(self.network.network)
         return self._receptive_field
 
-    @torch.inference_mode()
     def __call__(self, picture):
         check_picture(picture, "an enlarger")
+        if not self.self_ensemble:
+            return self._whole(picture)
+        total = 0
+        for turns in range(8):  # and from the fourth on mirrored, too
+            seen = np.rot90(picture if turns < 4 else picture[:, ::-1], turns % 4)
+            made = np.rot90(self._whole(np.ascontiguousarray(seen)), -(turns % 4))
+            total = total + (made if turns < 4 else made[:, ::-1]).astype(np.uint16)
+        return ((total + 4) // 8).astype(np.uint8)
+
+    @torch.inference_mode()
+    def _whole(self, picture):
         side = self._side(*picture.shape[:2])
         while True:
             try:

@@ -13,6 +13,7 @@ COMMANDS = {
     "train": (N_("train a run without a notebook, or go on with it"), "solver", "main"),
     "runs": (N_("the table of all runs, the best first; --follow shows how one goes on"),
              "kit.compare.tables", "main"),
+    "enlarge": (N_("enlarge pictures of your own"), "kit.enlarge", "main"),
     "report": (N_("draft the report from what the runs' folders say, or renew the draft"),
                "kit.handin.report", "main"),
     "check": (N_("say what is missing before you hand in"), "kit.handin.command", "check_command"),

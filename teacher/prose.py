@@ -14,6 +14,7 @@ import tokenize
 from pathlib import Path
 
 LOCALE = Path(__file__).with_name("locale")
+RULER = re.compile(r"# ?-{3,} ")  # a comment that begins a part of a file
 NO_PROSE = re.compile(r"(YOUR CODE HERE|\W*)$|noqa")  # comments that are for programs
 
 
@@ -89,11 +90,9 @@ def _comments(source, translate):
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue
-        alone = token.line.lstrip().startswith("#")
-        ruler = re.match(r"# ?-{3,} ", token.string)
-        if blocks and alone and not ruler and blocks[-1][-1].end[0] == token.start[0] - 1 and (
-                blocks[-1][-1].start[1] == token.start[1] and blocks[-1][-1].line.lstrip().startswith("#")
-                and not re.match(r"# ?-{3,} ", blocks[-1][-1].string)):
+        above = blocks[-1][-1] if blocks else None
+        if above and above.start == (token.start[0] - 1, token.start[1]) and not any(
+                RULER.match(one.string) or not one.line.lstrip().startswith("#") for one in (above, token)):
             blocks[-1].append(token)
         else:
             blocks.append([token])

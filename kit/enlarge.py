@@ -1,0 +1,117 @@
+"""The command `python -m kit enlarge`: pictures made larger, for people who want nothing else."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+from kit.console import Parser, progress_bar
+from kit.evaluation.generators import load_generator
+from kit.files import KIT
+from kit.language import tr
+from kit.photographs import ENDINGS, enlarge_photograph, read_photograph, save_photograph
+from kit.runs.history import checkpoints, current_run
+from utils import Enlarger, pixels_of
+
+WEIGHTS = KIT.parent / "weights"
+NAMES = {"srgan": "srgan.safetensors", "srresnet": "srresnet.safetensors"}
+
+
+def main(arguments=None, prog="python -m kit enlarge"):
+    """The command `python -m kit enlarge`; ends with 1 where a picture could not be enlarged."""
+    parser = Parser(
+        prog=prog, description="Enlarge pictures, whole folders too; what is done already is passed over. Photographs "
+        "in other colours than sRGB come out in sRGB, turned as they are seen, with their EXIF and texts; what is "
+        "transparent stays so (in JPEG on white), grey stays grey, 16 bits become 8. Animations, HEIC and what is no "
+        "picture are named and left out.", epilog=f"Example: {prog} holidays --out larger --format jpeg")
+    parser.add_argument("what", nargs="+", help="picture files, and folders, with all folders in them")
+    parser.add_argument("--out", default="enlarged", metavar="DIR", help="folder for the results (default: "
+                        "%(default)s)")
+    parser.add_argument("--weights", metavar="WHICH", help="srgan or srresnet, which come with the kit, or the file "
+                        "of a checkpoint; without it srgan, or else the newest generator of the chosen run")
+    parser.add_argument("--format", choices=ENDINGS, default="png", help="default: %(default)s")
+    parser.add_argument("--quality", type=int, default=92, metavar="N", help="of jpeg and webp, 1 to 100 (default: "
+                        "%(default)s)")
+    parser.add_argument("--tile", type=int, metavar="N", help="largest side that the network sees at once, in pixels; "
+                        "without it what memory allows")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--self-ensemble", action="store_true", help="the mean of eight flips and turns: a little "
+                        "better, in eight times the time")
+    options = parser.parse_args(arguments)
+    try:
+        if not 1 <= options.quality <= 100:
+            raise ValueError(f"--quality must be from 1 to 100, not {options.quality}")
+        generator = load_generator(_weights(options.weights), options.device)
+        enlarge = Enlarger(generator, tile=options.tile, self_ensemble=options.self_ensemble)
+        if enlarge.note:
+            print(enlarge.note)
+        left_out = enlarge_all(options.what, options.out, enlarge, options.format, options.quality)
+    except (ValueError, OSError) as error:
+        sys.exit(f"{parser.prog}: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(tr("stopped; what is done is kept, and the same command goes on from there"))
+    sys.exit(1 if left_out else 0)
+
+
+def enlarge_all(what, out, enlarge, kind="png", quality=92, progress=True):
+    """Enlarge files and folders into the folder `out`; gives (file, reason) of what could not be.
+
+    A folder's own folders are kept in `out`. A result that is newer than its picture is passed over. Raises ValueError
+    where results would overwrite pictures, and FileNotFoundError for what is not there.
+    """
+    jobs = jobs_of(what, Path(out), ENDINGS[kind])
+    waiting = [(path, target) for path, target in jobs
+               if not target.is_file() or target.stat().st_mtime < path.stat().st_mtime]
+    if done := len(jobs) - len(waiting):
+        print(tr("{count} are done already", count=done))
+    left_out = []
+    with progress_bar(None, tr("enlarging"), progress, total=sum(pixels_of(path) for path, _ in waiting), unit="px",
+                      unit_scale=True) as bar:
+        for path, target in waiting:
+            bar.set_postfix_str(path.name[:30])
+            size = pixels_of(path)
+            try:
+                save_photograph(target, enlarge_photograph(read_photograph(path), enlarge), kind, quality)
+            except ValueError as error:
+                left_out.append((path, str(error).removeprefix(f"{path}: ")))
+                bar.write(f"{path}: {left_out[-1][1]}", file=sys.stdout)
+            bar.update(size)
+    print(tr("{count} enlarged, in {folder}", count=len(waiting) - len(left_out), folder=out)
+          + (tr("; {count} could not be, see above", count=len(left_out)) if left_out else ""))
+    return left_out
+
+
+def jobs_of(what, out, ending):
+    """(picture, where its result goes) of files and folders; hidden files, and what is in `out`, do not count."""
+    found = []
+    for name in what:
+        path = Path(name).expanduser()
+        if path.is_file():
+            found.append((path, Path(path.name)))
+        elif path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_relative_to(out))
+            found += [(file, file.relative_to(path)) for file in files
+                      if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        else:
+            raise FileNotFoundError(f"{name}: there is no such file or folder")
+    # What differs in its ending alone keeps it; there are systems that know one case only.
+    stems = Counter(str(place.with_suffix("")).lower() for _, place in found)
+    jobs = []
+    for path, place in found:
+        alone = stems[str(place.with_suffix("")).lower()] == 1
+        target = out / (place.with_suffix(ending) if alone else place.with_name(place.name + ending))
+        if target.resolve() == path.resolve():
+            raise ValueError(f"{target}: the picture itself would be overwritten; choose another --out")
+        jobs.append((path, target))
+    return jobs
+
+
+def _weights(which):
+    """The file that is meant."""
+    if which in NAMES or which is None and (WEIGHTS / NAMES["srgan"]).is_file():
+        return WEIGHTS / NAMES[which or "srgan"]
+    if which:
+        return which
+    run = current_run()
+    if run is None:
+        raise ValueError("there is no trained network yet: train first, or name a checkpoint with --weights")
+    return list(checkpoints(run).values())[-1]

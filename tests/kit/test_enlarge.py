@@ -1,0 +1,159 @@
+"""`python -m kit enlarge`, on pictures of all kinds that people have."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, PngImagePlugin
+
+import utils
+from helpers import display_p3, save_generator
+from imresize import imresize
+from kit import enlarge
+from kit.photographs import read_photograph, without_holes
+
+PLAIN = ["photo.jpg", "turned.jpg", "p3.png", "text.png", "deep.png", "grey.png", "scan.tif", "web.webp",
+         "sub/more.png"]
+WITH_HOLES = ["holes.png", "grey_holes.png", "palette.gif"]
+LEFT_OUT = {"film.gif": "frames", "broken.jpg": "not a readable picture", "notes.txt": "not a readable picture",
+            "phone.heic": "an HEIC photograph"}
+
+
+@pytest.fixture
+def folder(tmp_path, photograph):
+    """A folder with all kinds of pictures, and what is none."""
+    place = tmp_path / "mine"
+    (place / "sub").mkdir(parents=True)
+    part = np.ascontiguousarray(photograph[80:104, 120:152])
+    image, grey = Image.fromarray(part), Image.fromarray(part[..., 0])
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a maker"  # turned by a quarter
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Title", "an eye")
+    alpha = Image.new("L", image.size, 255)
+    alpha.paste(0, (0, 0, 16, 24))
+    image.save(place / "photo.jpg", quality=95)
+    image.save(place / "turned.jpg", quality=95, exif=exif)
+    image.save(place / "p3.png", icc_profile=display_p3())
+    image.save(place / "text.png", pnginfo=text)
+    Image.fromarray(part[..., 0].astype(np.uint16) * 257).save(place / "deep.png")
+    grey.save(place / "grey.png")
+    image.save(place / "scan.tif")
+    image.save(place / "web.webp", lossless=True)
+    image.save(place / "sub" / "more.png")
+    Image.merge("RGBA", (*image.split(), alpha)).save(place / "holes.png")
+    Image.merge("LA", (grey, alpha)).save(place / "grey_holes.png")
+    image.quantize(15).save(place / "palette.gif", transparency=0)
+    image.save(place / "film.gif", save_all=True, append_images=[Image.new("RGB", image.size)])
+    (place / "broken.jpg").write_bytes((place / "photo.jpg").read_bytes()[:200])
+    (place / "notes.txt").write_text("no picture", encoding="utf-8")
+    (place / "phone.heic").write_bytes(b"....ftypheic")
+    (place / ".hidden.png").write_bytes((place / "text.png").read_bytes())
+    return place
+
+
+@pytest.fixture
+def weights(tmp_path, generator):
+    save_generator(tmp_path / "mine.pt", generator, channels=8, blocks=2)
+    return tmp_path / "mine.pt"
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as end:
+        enlarge.main(list(map(str, arguments)))
+    return end.value.code
+
+
+def test_a_folder_of_all_kinds(folder, weights, generator, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(folder, "--weights", weights, "--out", out) == 1  # some could not be
+    printed = capsys.readouterr().out
+    for name, why in LEFT_OUT.items():
+        assert [line for line in printed.splitlines() if name in line and why in line], name
+    assert f"{len(PLAIN + WITH_HOLES)} enlarged" in printed and "4 could not be, see above" in printed
+    results = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert results == {name.rpartition(".")[0] + ".png" for name in PLAIN + WITH_HOLES}
+    for name in PLAIN:
+        picture = utils.read_picture(folder / name)
+        wanted = utils.super_resolve(generator, picture)
+        assert np.array_equal(utils.read_picture((out / name).with_suffix(".png")), wanted), name
+    assert utils.read_picture(out / "turned.png").shape == (128, 96, 3)
+    with Image.open(out / "turned.png") as image:
+        assert image.getexif()[0x010F] == "a maker" and 0x0112 not in image.getexif()
+    with Image.open(out / "text.png") as image:
+        assert image.text["Title"] == "an eye"
+    for name in WITH_HOLES:
+        small, large = read_photograph(folder / name), read_photograph((out / name).with_suffix(".png"))
+        assert np.array_equal(large.alpha, imresize(small.alpha, 4)) and large.picture.ndim == small.picture.ndim
+    assert run(folder, "--weights", weights, "--out", out) == 1
+    assert "12 are done already" in capsys.readouterr().out
+
+
+def test_colours_that_are_not_seen_do_not_bleed_in(photograph):
+    picture, alpha = photograph[:32, :40].copy(), np.full((32, 40), 255, np.uint8)
+    alpha[:, :20] = 0
+    one, other = picture.copy(), picture.copy()
+    one[:, :20], other[:, :20] = 0, (255, 0, 255)
+    assert np.array_equal(without_holes(one, alpha), without_holes(other, alpha))
+    assert np.array_equal(without_holes(one, alpha)[:, 20:], picture[:, 20:])
+    assert np.array_equal(without_holes(one, alpha)[:, 0], picture[:, 20])
+    assert np.array_equal(without_holes(one, alpha * 0), one)  # nothing is seen: nothing to take
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_other_formats(folder, weights, tmp_path, kind):
+    ending = {"jpeg": "jpg", "webp": "webp"}[kind]
+    assert run(folder / "holes.png", folder / "text.png", "--weights", weights, "--out", tmp_path, "--format", kind,
+               "--quality", 80) == 0
+    with Image.open(tmp_path / f"holes.{ending}") as image:
+        assert image.format == kind.upper() and image.size == (128, 96)
+        assert image.mode == ("RGB" if kind == "jpeg" else "RGBA")
+        assert kind == "webp" or min(image.getpixel((20, 40))) > 245  # on white
+
+
+def test_nothing_is_overwritten_and_pictures_that_are_called_alike_are_told_apart(folder, weights, tmp_path, capsys):
+    Image.open(folder / "photo.jpg").save(folder / "photo.png")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert "would be overwritten" in run(folder / "photo.png", "--weights", weights, "--out", folder)
+    assert run(folder / "photo.png", folder / "photo.jpg", "--weights", weights, "--out", tmp_path / "out") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["photo.jpg.png", "photo.png.png"]
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_what_is_asked_wrongly_is_told_in_a_line(folder, weights, tmp_path):
+    assert "there is no such file or folder" in run(tmp_path / "nowhere", "--weights", weights)
+    assert "--quality must be from 1 to 100" in run(folder, "--weights", weights, "--quality", 0)
+    assert "mine.gone" in run(folder, "--weights", tmp_path / "mine.gone", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_self_ensemble_is_the_mean_of_eight_flips_and_turns(generator, photograph):
+    for picture in (np.ascontiguousarray(photograph[:20, :28]), np.ascontiguousarray(photograph[:20, :28, 0])):
+        made = utils.super_resolve(generator, picture, self_ensemble=True, precision="fp32")
+        seen = []
+        for mirrored in (False, True):
+            for turns in range(4):
+                one = np.rot90(picture[:, ::-1] if mirrored else picture, turns)
+                one = np.rot90(utils.super_resolve(generator, np.ascontiguousarray(one), precision="fp32"), -turns)
+                seen.append((one[:, ::-1] if mirrored else one).astype(float))
+        assert made.shape == seen[0].shape and made.dtype == np.uint8
+        assert np.abs(made - np.mean(seen, axis=0)).max() <= 0.5
+        mirrored = utils.super_resolve(generator, np.ascontiguousarray(picture[:, ::-1]), self_ensemble=True,
+                                       precision="fp32")
+        assert np.array_equal(mirrored[:, ::-1], made)  # whichever way it is held
+
+
+def test_interrupted_it_goes_on_where_it_was(folder, weights, tmp_path, monkeypatch, capsys):
+    usual, count = enlarge.save_photograph, []
+
+    def interrupted(*arguments):
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        count.append(usual(*arguments))
+
+    monkeypatch.setattr(enlarge, "save_photograph", interrupted)
+    assert "the same command goes on from there" in run(folder, "--weights", weights, "--out", tmp_path / "out")
+    monkeypatch.setattr(enlarge, "save_photograph", usual)
+    assert run(folder, "--weights", weights, "--out", tmp_path / "out") == 1
+    assert "3 are done already" in capsys.readouterr().out
+    assert len(list((tmp_path / "out").rglob("*.png"))) == len(PLAIN + WITH_HOLES)
+    assert torch.is_grad_enabled()
