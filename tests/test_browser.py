@@ -159,9 +159,11 @@ def test_the_students_hour(lab):
         page.shoot("table")
         assert page.is_calm()
         page.add("plots.flip({'eye': trainer.pictures()})")
-        page.page.locator(".sr-flip .stage").click()
-        for key in "12n f":  # which in a notebook's own command mode would make a heading of the cell, say
-            page.page.keyboard.press(key)
+        page.page.wait_for_selector(".sr-flip.ready .stage")
+        for part in (".stage", ".versions button >> nth=1", "input[type=range]"):
+            page.page.locator(f".sr-flip {part}").click()
+            for key in ["1", "2", "m", "d", "d", "b", "ArrowRight"]:  # which are commands in a notebook
+                page.page.keyboard.press(key)
         kinds = "document.querySelectorAll('.jp-CodeCell').length + ' ' + document.querySelectorAll('.jp-Cell').length"
         assert len(set(page.page.evaluate(kinds).split())) == 1
         page.shoot("flipped")

@@ -1,8 +1,11 @@
 """Ctrl-C, a notebook's stop button and a cluster's SIGTERM: never in the middle of an update."""
 
 import signal
+import sys
 import threading
 from contextlib import contextmanager, suppress
+
+from tqdm import tqdm
 
 from kit.language import tr
 
@@ -33,7 +36,8 @@ def interruption(shown=True):
         event.set()
         if shown:
             with suppress(RuntimeError):  # that it came in the middle of another print
-                print("\n" + tr("stopping after this update; a second time stops at once, without saving"), flush=True)
+                tqdm.write(tr("stopping after this update; a second time stops at once, without saving"),
+                           file=sys.stdout)  # (a bar is taken away before, and is not left above)
 
     for number in usual:
         signal.signal(number, on_signal)

@@ -174,7 +174,7 @@ def _tried(run, everything):
     """The table of runs, and what was predicted of rows of the sheet."""
     tables = [table(folder=everything)] if run else []
     rows = [[row, said] for row, predictions in read_predictions(everything).items() for said in predictions]
-    tables += [Table(rows, [tr("predicted of"), tr("what")], left=2)] if rows else []
+    tables += [Table(rows, [tr("row of the sheet"), tr("prediction")], left=2)] if rows else []
     return "\n\n".join(map(markdown, tables)) or None
 
 

@@ -67,7 +67,8 @@ def block_contributions(generator, pair):
     left.bar(numbers, [100 * share for share in shares], color="tab:blue")
     left.set(title=tr("what a block adds, in % of what goes in"), xlabel=tr("block"), xticks=numbers)
     right.bar(numbers, [value - whole for value in without], color="tab:red")
-    right.set(title=tr("PSNR without it ({whole:.2f} dB with all)", whole=whole), xlabel=tr("block"), ylabel="dB",
+    title = tr("change of PSNR without it ({whole:.2f} dB with all)", whole=whole)
+    right.set(title=title, xlabel=tr("block"), ylabel="dB",
               xticks=numbers)
     return closed(figure)
 

@@ -58,8 +58,8 @@ def flip(motifs, quality=85):
     body = "\n".join(_motif(name, pictures, quality) for name, pictures in motifs.items())
     titles = {"slide": tr("where the two pictures meet"), "help": tr(
         "Click or space: flip the two that are marked. Drag, the slider or ← →: move the line between them. 1 to 9, or "
-        "a button: another one. n and p: the next picture, and the one before. Below, the place under the pointer, ×4, "
-        "as each has it.")}
+        "a button: another one. Below, the place under the pointer, ×4, as each has it, with PSNR and SSIM."),
+        "more": tr("n and p: the next picture, and the one before.")}
     return Flip(Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         id=hashlib.sha256(body.encode()).hexdigest()[:12], motifs=body, titles=html.escape(json.dumps(titles))))
 
