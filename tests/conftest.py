@@ -131,12 +131,11 @@ def make_student(folder, edition, photograph):
             ("kit/settings/recipes.py", "channels=32, blocks=8", "channels=8, blocks=1")]:
         substitute(folder / name, usual, small)
     shorten_the_sheet(folder)
-    done = subprocess.run([sys.executable, "-m", "kit.tools.run_notebooks", "--inplace"], cwd=folder,
-                          capture_output=True, text=True, encoding="utf-8")
+    utf8 = dict(capture_output=True, encoding="utf-8", env={**os.environ, "PYTHONIOENCODING": "utf-8"})
+    done = subprocess.run([sys.executable, "-m", "kit.tools.run_notebooks", "--inplace"], cwd=folder, **utf8)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "own" not in done.stderr
-    done = subprocess.run([sys.executable, "-m", "kit", "report"], cwd=folder, capture_output=True, text=True,
-                          encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "kit", "report"], cwd=folder, **utf8)
     assert done.returncode == 0 and re.search("7 (sections wait|节需要)", done.stdout), done.stderr
     text = (folder / "report.md").read_text(encoding="utf-8")
     (folder / "report.md").write_text(re.sub("(?m)^✎.*$", "My own words.", text), encoding="utf-8")

@@ -1,5 +1,6 @@
 """Fonts for Chinese: labels, and names of runs and people, are written with what the system has."""
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,9 +35,17 @@ def _known():
 
 
 def _new():
-    """Those that were installed after matplotlib had made its list of fonts, which it does once."""
-    for path in font_manager.findSystemFonts():
-        if Path(path).stem.lower().replace("-", "").startswith(FILES):
-            with suppress(OSError, RuntimeError):
-                font_manager.fontManager.addfont(path)
+    """Those that were installed after matplotlib had made its list of fonts, which it does once.
+
+    They are looked for in the usual folders: to ask the system, as matplotlib does, starts a program, and a student's
+    code that is tried must not.
+    """
+    places = [*font_manager.X11FontDirectories, *font_manager.OSXFontDirectories, *font_manager.MSUserFontDirectories]
+    places += [font_manager.win32FontDirectory()] if sys.platform == "win32" else []
+    for place in places:
+        with suppress(OSError):
+            for path in Path(place).rglob("*.tt[cf]"):
+                if path.stem.lower().replace("-", "").startswith(FILES):
+                    with suppress(OSError, RuntimeError):
+                        font_manager.fontManager.addfont(path)
     return _known()

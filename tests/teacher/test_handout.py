@@ -117,7 +117,8 @@ def test_its_tests_come_layer_by_layer_and_tell_the_first_that_is_wrong_in_one_l
     (kit / "models.py").write_text(text.replace(right, "conv(channels, 3 * channels, 3), nn.PixelShuffle(2)"),
                                    encoding="utf-8")
     done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider"], cwd=kit, capture_output=True,
-                          text=True, encoding="utf-8", env={**os.environ, "PYTEST_ADDOPTS": ""})
+                          encoding="utf-8",
+                          env={**os.environ, "PYTEST_ADDOPTS": "", "PYTHONIOENCODING": "utf-8"})
     lines = done.stdout.splitlines()
     told, = [line for line in lines if line.startswith("RuntimeError")]
     assert "in upsample.1.0, a Conv2d(" in told and "given 2×3×48×48" in told and "models.py, line" in told
