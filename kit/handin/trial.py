@@ -75,7 +75,10 @@ def prepare(root, folder, edition=None, vgg=None):
         if name.endswith((".py", ".csv", ".html")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
-    shutil.copytree(LOCALE, folder / "kit" / "locale", ignore=shutil.ignore_patterns("*.po"), dirs_exist_ok=True)
+    for file in LOCALE.rglob("*.mo"):
+        target = folder / "kit" / "locale" / file.relative_to(LOCALE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
     (folder / "kit" / "locale" / "language.txt").write_text(language(), encoding="utf-8")
     own = own_code(root)
     installed = {name for name in {file.parts[0] for file in own if len(file.parts) > 1} if _is_installed(name)}
