@@ -12,7 +12,6 @@ The words of the kit, in every module and notebook:
 """
 
 import math
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,11 @@ import torch
 from PIL import Image, ImageOps
 
 from imresize import imresize
-from kit.colour import as_srgb
+from kit.colour import as_srgb, split_alpha
 from kit.compute.device import free_memory, has_bf16, is_out_of_memory
 from kit.compute.inference import QuickCopy, receptive_field
 from kit.console import progress_bar
-from kit.files import write_whole
+from kit.files import result_names, write_whole
 from kit.language import tr
 
 # ------------------------------------------------------------------------------------------- pictures
@@ -50,13 +49,9 @@ def read_picture(path, stored=False):
     damaged, animated, partly transparent, or in a mode with no plain meaning in 8 bits.
     """
     path = Path(path).expanduser()
-    image = open_picture(path)
-    if image.has_transparency_data:
-        if image.convert("RGBA").getextrema()[3][0] < 255:
-            raise ValueError(f"{path}: is partly transparent; flatten it onto a background first")
-        profile = image.info.get("icc_profile")
-        image = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
-        image.info["icc_profile"] = profile
+    image, alpha = split_alpha(open_picture(path))
+    if alpha is not None:
+        raise ValueError(f"{path}: is partly transparent; flatten it onto a background first")
     return pixels(image if stored else as_srgb(image, path), path)
 
 
@@ -380,14 +375,14 @@ def super_resolve_folder(generator, folder, out, *, progress=True, **options):
         raise ValueError(f"{out}: the pictures themselves would be overwritten; choose another folder for the results")
     written, left_out, enlarge = [], [], Enlarger(generator, **options)
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    stems = Counter(path.stem.lower() for path in files)  # (there are systems that know one case only)
-    for path in progress_bar(files, tr("enlarging"), progress, unit=f" {tr('pictures')}"):
+    bar = progress_bar(files, tr("enlarging"), progress, unit=f" {tr('pictures')}")
+    for path, name in zip(bar, result_names(files)):
         try:
             picture = read_picture(path)
         except ValueError as error:
             left_out.append((path.name, str(error)))
             continue
-        written.append(out / f"{path.stem if stems[path.stem.lower()] == 1 else path.name}.png")
+        written.append(out / name.name)
         save_picture(written[-1], enlarge(picture))
     return written, left_out
 

@@ -1,12 +1,11 @@
 """The command `python -m kit enlarge`: pictures made larger, for people who want nothing else."""
 
 import sys
-from collections import Counter
 from pathlib import Path
 
 from kit.console import Parser, progress_bar
 from kit.evaluation.generators import load_generator
-from kit.files import KIT
+from kit.files import KIT, result_names
 from kit.language import tr
 from kit.photographs import ENDINGS, enlarge_photograph, read_photograph, save_photograph
 from kit.runs.history import checkpoints, current_run
@@ -59,16 +58,15 @@ def enlarge_all(what, out, enlarge, kind="png", quality=92, progress=True):
     where results would overwrite pictures, and FileNotFoundError for what is not there.
     """
     jobs = jobs_of(what, Path(out), ENDINGS[kind])
-    waiting = [(path, target) for path, target in jobs
+    waiting = [(path, target, pixels_of(path)) for path, target in jobs
                if not target.is_file() or target.stat().st_mtime < path.stat().st_mtime]
     if done := len(jobs) - len(waiting):
         print(tr("{count} are done already", count=done))
     left_out = []
-    with progress_bar(None, tr("enlarging"), progress, total=sum(pixels_of(path) for path, _ in waiting), unit="px",
+    with progress_bar(None, tr("enlarging"), progress, total=sum(size for *_, size in waiting), unit="px",
                       unit_scale=True) as bar:
-        for path, target in waiting:
+        for path, target, size in waiting:
             bar.set_postfix_str(path.name[:30])
-            size = pixels_of(path)
             try:
                 save_photograph(target, enlarge_photograph(read_photograph(path), enlarge), kind, quality)
             except ValueError as error:
@@ -93,15 +91,10 @@ def jobs_of(what, out, ending):
                       if not any(part.startswith(".") for part in file.relative_to(path).parts)]
         else:
             raise FileNotFoundError(f"{name}: there is no such file or folder")
-    # What differs in its ending alone keeps it; there are systems that know one case only.
-    stems = Counter(str(place.with_suffix("")).lower() for _, place in found)
-    jobs = []
-    for path, place in found:
-        alone = stems[str(place.with_suffix("")).lower()] == 1
-        target = out / (place.with_suffix(ending) if alone else place.with_name(place.name + ending))
+    jobs = [(path, out / name) for (path, _), name in zip(found, result_names([place for _, place in found], ending))]
+    for path, target in jobs:
         if target.resolve() == path.resolve():
             raise ValueError(f"{target}: the picture itself would be overwritten; choose another --out")
-        jobs.append((path, target))
     return jobs
 
 

@@ -1,5 +1,6 @@
-"""Files: written whole or not at all; room on disk, locks between programs, and what archives hold."""
+"""Files: written whole or not at all, and what they are called; room on disk, locks, and what archives hold."""
 
+import base64
 import csv
 import errno
 import math
@@ -11,6 +12,7 @@ import stat
 import tarfile
 import time
 import zipfile
+from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -133,6 +135,21 @@ def require_room(folder, size, what, way_out):
 
 NO_LOCKS = {getattr(errno, name) for name in ("ENOLCK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EINVAL", "EIO")
             if hasattr(errno, name)}
+
+
+def result_names(pictures, ending=".png"):
+    """What results are called, as paths: each after its picture, with that one's ending where it alone tells two apart.
+
+    (There are systems that know one case only.)
+    """
+    stems = Counter(str(path.with_suffix("")).lower() for path in pictures)
+    return [path.with_suffix(ending) if stems[str(path.with_suffix("")).lower()] == 1
+            else path.with_name(path.name + ending) for path in pictures]
+
+
+def data_uri(data, kind="PNG"):
+    """The bytes of a picture file as an address within an HTML page."""
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"
 
 
 @contextmanager

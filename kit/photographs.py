@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from imresize import imresize
-from kit.colour import as_srgb
+from kit.colour import as_srgb, split_alpha
 from kit.files import write_whole
 from utils import open_picture, pixels, to_rgb
 
@@ -27,13 +27,7 @@ def read_photograph(path):
     image = open_picture(path)
     exif = image.getexif().tobytes() if image.getexif() else b""
     text = {key: str(value) for key, value in image.info["text"].items()}
-    alpha, profile = None, image.info.get("icc_profile")
-    if image.has_transparency_data:
-        whole = image.convert("RGBA")
-        alpha = np.array(whole.getchannel("A"))
-        alpha = None if alpha.min() == 255 else alpha
-        image = whole.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
-        image.info["icc_profile"] = profile
+    image, alpha = split_alpha(image)
     return Photograph(pixels(as_srgb(image, path), path), alpha, exif, text)
 
 

@@ -7,7 +7,7 @@ import io
 
 from PIL import Image
 
-from kit.files import write_whole
+from kit.files import data_uri, write_whole
 from utils import to_rgb
 
 _PAGE = """<!doctype html>
@@ -69,8 +69,3 @@ def drawing(picture, kind, caption="", **options):
     picture.save(file, kind, **options)
     shown = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
     return f'<figure><img alt="{text(caption)}" src="{data_uri(file.getvalue(), kind)}">{shown}</figure>'
-
-
-def data_uri(data, kind="PNG"):
-    """The bytes of a picture file as an address within the page."""
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"

@@ -15,11 +15,10 @@ from pathlib import Path
 from PIL import Image
 
 from datasets import TestDataset
-from kit.files import write_whole
+from kit.files import data_uri, write_whole
 from kit.handin.contents import RESULT
 from kit.handin.findings import sanitize
 from kit.handin.pictures import picture_file
-from teacher.pages import data_uri
 from utils import pixels_of, read_picture, to_rgb
 
 ORIGINAL, NEAREST = "(original)", "(nearest neighbour)"  # the anchors, as the key calls them

@@ -28,6 +28,8 @@ from kit.handin import sandbox
 from kit.settings.schema import section
 
 ROOT = Path(__file__).parent.parent
+# The browser that some tests drive, or None.
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 SYSTEMS = ["paper", "celeba", "paddle", "paperspace"]

@@ -15,9 +15,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers import copy_kit
+from helpers import CHROMIUM, copy_kit
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="drives a browser: needs chromium")
 
 CELLS = {

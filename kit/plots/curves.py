@@ -126,7 +126,6 @@ class LiveCurve:
         else:
             self.handle.update(figure)
 
-
     def _details(self, history, side=64, most=7):
         """The same detail after some epochs, from the first to the last, and of the original: title → picture."""
         names = self.run.sample_names()

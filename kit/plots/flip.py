@@ -4,7 +4,6 @@ One piece of HTML with the pictures in it: it needs no server and no package, st
 of its own as a file. Where scripts do not run (a notebook that is not trusted, GitHub) the pictures stand side by side.
 """
 
-import base64
 import hashlib
 import html
 import io
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from kit.evaluation.measure import score_captions, shown
-from kit.files import write_whole
+from kit.files import data_uri, write_whole
 from kit.language import tr
 from kit.plots.pictures import detail_window
 from utils import to_rgb
@@ -86,4 +85,4 @@ def _address(picture, factor, quality):
     if factor < 1 and max(image.size) > LARGEST:
         image = image.resize([round(side * factor) for side in image.size], Image.Resampling.LANCZOS)
     image.save(file, "WEBP", quality=quality, method=4)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(file.getvalue(), "WEBP")

@@ -12,6 +12,7 @@ import pytest
 import create_data_lists
 import utils
 from datasets import TestDataset
+from helpers import CHROMIUM
 from teacher import __main__ as teacher
 from teacher import rating, scores
 
@@ -113,7 +114,6 @@ def test_without_any_picture_there_is_no_page(class_of_four, tmp_path):
     assert not (tmp_path / "page.html").exists()
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="drives a browser: needs chromium")

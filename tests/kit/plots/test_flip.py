@@ -3,16 +3,14 @@
 import base64
 import io
 import re
-import shutil
 
 import pytest
 from PIL import Image
 
 import utils
+from helpers import CHROMIUM
 from imresize import imresize
 from kit import plots
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
