@@ -211,7 +211,8 @@ def zip_with_link():
     (tarred(GOOD)[:700], "damaged archive"),
     (zipped({"benchmark/a": b"x" * 999}).replace(b"xxx", b"xxy", 1), "damaged archive"),
     (b"no archive at all", "damaged archive"),
-])
+], ids=["tar up", "tar absolute", "tar up within", "tar backslashes", "tar link", "tar device", "zip up", "zip drive",
+        "zip link", "other folder", "cut off", "damaged", "no archive"])  # (a zip's bytes have the time in them)
 def test_hostile_and_damaged_archives_write_nothing(server, tmp_path, monkeypatch, content, words):
     server.files["benchmark.tar"] = content
     adopt(monkeypatch, server)
