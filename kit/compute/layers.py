@@ -114,7 +114,8 @@ class _SlopeForAll(torch.autograd.Function):
             return gradient * torch.where(x > 0, 1, slope), (gradient * below).sum().to(slope.dtype).view_as(slope)
         of_x = torch.ops.aten.leaky_relu_backward(gradient, x, slope.item(), False)
         last = (0, *range(2, x.dim()), 1)  # channels last: flat without a copy, as training lays them out
-        of_slope = torch.dot(gradient.permute(last).reshape(-1), x.clamp(max=0).permute(last).reshape(-1))
+        # (in fp32, for which there is a quick product on every processor, and whose sum is not rounded to 8 bits)
+        of_slope = torch.dot(*(t.permute(last).reshape(-1).float() for t in (gradient, x.clamp(max=0))))
         return of_x, of_slope.to(slope.dtype).view_as(slope)
 
 

@@ -49,3 +49,9 @@ def test_the_gradient_of_a_quick_layer_can_itself_be_differentiated():
     assert found[1][2].abs() > 0  # of a slope
     for mine, wanted in zip(*found):
         torch.testing.assert_close(mine, wanted)
+
+
+def test_the_gradient_of_a_slope_is_not_rounded_to_the_few_bits_of_what_it_is_summed_of():
+    layer = use_fast_layers(nn.Sequential(nn.PReLU()))
+    layer(torch.full((1, 1, 1, 257), -1.0).bfloat16()).float().sum().backward()
+    assert layer[0].weight.grad.item() == -257  # in bf16 256 comes before 258
