@@ -3,6 +3,7 @@
     runs/<name>/settings.json                   what trained its epochs, see provenance.py
     runs/<name>/history.csv                     a line per epoch
     runs/<name>/progress.json                   how it stands, for those who follow it
+    runs/<name>/threads.json                    from which update on with how many threads, see training/pace.py
     runs/<name>/samples/                        validation pictures: input/, original/, <phase>_<epoch>/
     runs/<name>/checkpoints/<phase>_<epoch>.pt  a generator, also as <phase>.pt (the newest) and
                                                 <phase>_best.pt (the highest PSNR)
@@ -118,6 +119,16 @@ class Run:
     def write_progress(self, progress):
         self._write_json("progress", progress)
 
+    def write_threads(self, changes):
+        self._write_json("threads", changes)
+
+    def read_threads(self):
+        """The changes of the number of threads: [number of the first update, threads], …"""
+        try:
+            return json.loads((self.folder / "threads.json").read_bytes())
+        except (OSError, ValueError):
+            return []
+
     def _write_json(self, name, content):
         with write_whole(self.folder / f"{name}.json") as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -137,6 +148,9 @@ class Run:
         for path in wanted:
             with write_whole(self.folder / path.relative_to(other.folder)) as temporary:
                 _link(path, temporary)
+        if changes := other.read_threads():
+            updates = sum(row["updates"] for row in saved["history"][-1:]) - saved.get("initial_updates", 0)
+            self.write_threads([change for change in changes if change[0] < updates + saved["step"]])
         for phase in phases:  # its newest generator may have come from an epoch since
             newest, numbered = self.checkpoint(phase), self.checkpoint(f"{phase}_{last.get(phase, 0):03d}")
             if not newest.exists() and numbered.exists():

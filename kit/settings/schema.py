@@ -31,6 +31,7 @@ _FRACTION = Check(lambda v: type(v) in (int, float) and 0 <= v <= 1, "a number f
 _DECAY = Check(lambda v: type(v) in (int, float) and 0 <= v < 1, "a number from 0 to below 1")
 _POSITIVE = Check(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a number above 0")
 _WEIGHT = Check(lambda v: type(v) in (int, float) and 0 <= v < math.inf, "a number, at least 0")
+_COUNT_OR_AUTO = Check(lambda v: v == "auto" or _COUNT.holds(v), "a whole number, at least 1, or 'auto'")
 _LIMIT = Check(lambda v: v is None or _POSITIVE.holds(v), "a number above 0, or None")
 _FLAG = Check(lambda v: type(v) is bool, "True or False")
 _KERNEL = Check(lambda v: type(v) is int and 1 <= v < 64 and v % 2 == 1, "an odd whole number below 64")
@@ -138,6 +139,8 @@ SECTIONS = {
     "machine": {
         "device": Setting("auto", _TEXT, "'cpu', 'cuda', 'mps', or 'auto' for the best there is"),
         "precision": Setting("auto", _one_of("auto", "fp32", "bf16", "fp16"), "number format of the convolutions"),
+        "threads": Setting("auto", _COUNT_OR_AUTO, "threads that a CPU computes with; 'auto': what is quickest now, by "
+                                                   "trying; results differ in their last bits"),
         "channels_last": Setting(True, _FLAG, "the memory layout that convolutions are quickest in"),
         "sync_batch_norm": Setting(False, _FLAG, "batch norm over the batches of all GPUs together, under torchrun"),
         "fused_adam": Setting(True, _FLAG, "PyTorch's fused implementation of Adam, where there is one"),

@@ -11,6 +11,7 @@ from functools import partial
 from datasets import batches, training_patches
 from kit.compute.device import Machine
 from kit.compute.interrupt import Stopped, interruption
+from kit.compute.threads import quickest, threads
 from kit.language import tr
 from kit.runs import Run, provenance
 from kit.settings.schema import checked, current_names
@@ -21,6 +22,7 @@ from kit.training.display import HOURS, Display, long_told
 from kit.training.epoch import batches_on, explained, updates
 from kit.training.keeping import Keeper
 from kit.training.networks import Networks
+from kit.training.pace import Pace
 from kit.training.phases import check_phases, find_phase, settle_precision
 from kit.training.resume import beginning_told, open_saved, restore
 from kit.training.state import RunState
@@ -59,6 +61,7 @@ class Trainer:
         check_phases(self.phases, self.cfg, self.extras)
         self.machine = Machine(cfg.device, cfg.precision, cfg.channels_last)
         self.progress = progress and self.machine.rank == 0
+        self.pace = Pace(self.run, cfg.threads, self.machine)
         settle_precision(self.phases, self.machine, cfg.precision == "auto", self._say)
         self._makers = {"generator": make_generator, "discriminator": make_discriminator}
         saved, forked = open_saved(self.run, self.phases, self.cfg, self.extras, self._makers, self._say, self.machine)
@@ -134,7 +137,8 @@ class Trainer:
 
         def seconds(phase):
             arguments = phase.arguments(self.cfg, {**self._made, **self.networks.copies(phase)})
-            return seconds_per_update(phase, arguments, self._batches(0, updates + 1), updates)
+            return quickest(self.pace.candidates, lambda: seconds_per_update(
+                phase, arguments, self._batches(0, updates + 1), updates))
 
         validating = seconds_to_validate(partial(enlarger, self.generator, self.machine), self.valid_set,
                                          self.cfg.valid_pictures)
@@ -187,8 +191,9 @@ class Trainer:
         arguments = phase.arguments(self.cfg, {**self._made, **self.networks.learners(phase)})
         first = self.machine.rank == 0
         with self.run.locked() if first else nullcontext(), interruption(self.progress) as self._interrupted, \
-                Display(self.run, phase, self.state, self.progress, first) as display:
+                Display(self.run, phase, self.state, self.progress, first) as display, threads():
             self.keeper.begin(phase, self.state, self.extras, self._makers)
+            self.pace.begin_phase()
             self._looked = self._saved = time.monotonic()
             try:
                 self.fit(phase, arguments, display, on_epoch)
@@ -226,8 +231,10 @@ class Trainer:
 
     def _updates(self, phase, arguments):
         """Make the updates of the present epoch that are not made yet; yields the losses of each."""
-        rest = self._batches(self.state.steps, self.state.steps_per_epoch - self.state.step)
-        return updates(phase, arguments, rest, self.state, self.cfg.discriminator_rate, self._say)
+        first, count = self.state.steps, self.state.steps_per_epoch - self.state.step
+        made = updates(phase, arguments, self._batches(first, count), self.state, self.cfg.discriminator_rate,
+                       self._say)
+        return self.pace.paced(made, first, count)
 
     def _keep_watch(self, phase, display):
         """After an update: show the losses from time to time; save when it is time to, or the user stops it."""

@@ -1,0 +1,95 @@
+"""How many threads a computation takes: the number that is quickest here and now, found by trying.
+
+A second thread makes the update of a small network a quarter quicker while nothing else runs on the machine, and many
+times slower as soon as anything does: PyTorch's threads wait for each other hundreds of times in an update, each time
+until the other program's turn is over (PyTorch issues 57715 and 80777). No number is right for an hour, and none can
+be known without trying.
+"""
+
+import math
+from contextlib import contextmanager
+from statistics import median
+
+import torch
+
+TRIED = 3  # so many updates are timed with another number, after one that is not: it prepares the layers for it
+LATER = 10  # seconds at least until other numbers are tried again
+SHARE = 40  # and so many times the seconds that trying them has cost: a fortieth of the time goes into it
+RECENT = 9  # so many updates tell how quick they are now
+SLOWER = 1.5  # so many times slower than they were, they are a reason to try other numbers earlier
+CLEARLY = 1.2  # so many times slower with fewer threads, still fewer are not tried
+
+
+def counts():
+    """The numbers of threads that are tried, the largest first: all that PyTorch takes, and halves of it."""
+    found = [torch.get_num_threads()]
+    while found[-1] > 1:
+        found.append(found[-1] // 2)
+    return found
+
+
+@contextmanager
+def threads(count=None):
+    """A context in which PyTorch computes with so many threads (None: as many as before); after it, as before."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(count or usual)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
+
+
+def quickest(candidates, measure):
+    """The fewest seconds that `measure()` gives with any of these numbers of threads."""
+    best = math.inf
+    for count in candidates:
+        with threads(count):
+            seconds = measure()
+        best = min(best, seconds)
+        if seconds > CLEARLY * best:
+            break
+    return best
+
+
+def choosing(candidates):
+    """A coroutine that chooses: it yields the number of threads for the next update, and is sent the seconds it took.
+
+    At first all candidates are tried, from the largest down, until fewer are clearly slower; later, now and then, those
+    beside the present one.
+    """
+    took = {}
+    for count in candidates:
+        took[count], _ = yield from _trying(count, min(took.values(), default=math.inf))
+        if took[count] > CLEARLY * min(took.values()):
+            break
+    count = min(took, key=took.get)
+    usual, wait = took[count], LATER
+    while True:
+        usual = yield from _staying(count, usual, wait)
+        place, lost = candidates.index(count), 0
+        for other in candidates[max(place - 1, 0) : place + 2]:
+            if other != count:
+                seconds, spent = yield from _trying(other, usual)
+                lost += max(0, spent - (TRIED + 1) * usual)
+                if seconds < 0.95 * usual:
+                    count, usual = other, seconds
+        wait = max(LATER, SHARE * lost)
+
+
+def _trying(count, best):
+    """Updates with another number; gives the seconds of one, and of all. It ends early where they are far slower."""
+    spent, timed = (yield count), []
+    while len(timed) < TRIED and not (timed and timed[-1] > 2 * best):
+        timed.append((yield count))
+    return median(timed), spent + sum(timed)
+
+
+def _staying(count, usual, wait):
+    """Updates with one number until it is time to try others; gives the seconds that one takes now."""
+    waited, recent = 0, []
+    while waited < wait or len(recent) < RECENT:
+        recent = [*recent[1 - RECENT :], (yield count)]
+        waited += recent[-1]
+        if len(recent) == RECENT and waited > wait / 4 and median(recent) > SLOWER * usual:
+            break  # something else runs now
+    return median(recent)
