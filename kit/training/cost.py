@@ -1,25 +1,27 @@
 """What training will cost, found by a few updates of copies of the networks; the run does not notice."""
 
 import time
+from functools import partial
 
 import torch
 
 from kit.compute.learner import Learner
+from kit.compute.threads import quickest
 from kit.console import Table
 from kit.evaluation.measure import evaluate
 from kit.language import tr
 
 
-def cost_table(ahead, steps_per_epoch, measure, validating):
+def cost_table(state, measure, validating, candidates):
     """A table of what phases will take, and the minutes of all together.
 
-    `ahead` is a list of (phase, epochs to do), `measure(phase)` finds what an update takes, `validating` is what a
-    validation takes, in seconds.
+    `state` is where the run stands, `measure(phase)` finds what an update takes, with one of the numbers of threads
+    among the `candidates`, `validating` is what a validation takes, in seconds.
     """
-    rows, total = [], 0
-    for phase, epochs in ahead:
+    rows, total, steps_per_epoch = [], 0, state.steps_per_epoch
+    for phase, epochs in state.ahead():
         if epochs > 0:
-            one = measure(phase)
+            one = quickest(candidates, partial(measure, phase))
             minutes = epochs * (steps_per_epoch * one + validating) / 60
             total += minutes
             rows.append([phase.name, str(epochs), f"{epochs * steps_per_epoch:,}", f"{1000 * one:,.0f}",

@@ -5,11 +5,11 @@ for bit, as another with the same numbers of threads.
 """
 
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import torch
 
-from kit.compute.threads import choosing, counts
+from kit.compute.threads import choosing, counts, threads
 
 END = object()
 
@@ -29,28 +29,25 @@ class Pace:
     """
 
     def __init__(self, run, setting, machine):
-        self.run, self._noted, self._choice, self._seconds = run, [], None, None
+        self.run, self._noted, self._choice, self._seconds = run, None, None, None
         if setting != "auto":
             self.candidates = [setting]
         else:
             alone = machine.device.type == "cpu" and machine.world == 1
             self.candidates = counts() if alone else [torch.get_num_threads()]
 
-    @property
-    def chooses(self):
-        return len(self.candidates) > 1
+    @contextmanager
+    def phase(self):
+        """A context for the updates of a phase, for which it begins to choose anew; after it all is as before."""
+        self._noted = self._choice = None
+        with threads(self.candidates[0]):
+            yield
 
-    def begin_phase(self):
-        """Begin to choose anew: another phase, or another hour."""
-        torch.set_num_threads(self.candidates[0])
-        if self.chooses:
-            self._noted, self._choice = self.run.read_threads(), None
-
-    def paced(self, updates, first, count):
-        """Pass on what the next `count` updates give, from number `first` of the run on."""
+    def paced(self, updates, state):
+        """Pass on what the updates of an epoch give that are not made yet; `state` is where the run stands."""
         with closing(updates):
-            for number in range(first, first + count) if self.chooses else ():
-                self._set(number)
+            for _ in range(state.step, state.steps_per_epoch) if len(self.candidates) > 1 else ():
+                self._set(state.steps)
                 began = time.perf_counter()
                 losses = next(updates, END)
                 if losses is END:
@@ -60,16 +57,19 @@ class Pace:
             yield from updates
 
     def _set(self, number):
-        before = [threads for update, threads in self._noted if update <= number]
+        """Set the number of threads for the update of this number."""
+        if self._noted is None:
+            self._noted = self.run.read_threads()
+        before = [count for update, count in self._noted if update <= number]
         if self._noted and number <= self._noted[-1][0]:  # made again
-            threads = before[-1] if before else self.candidates[0]
+            count = before[-1] if before else self.candidates[0]
         else:
-            threads = self._next()
-            if threads != (before or [None])[-1]:
-                self._noted.append([number, threads])
+            count = self._next()
+            if before[-1:] != [count]:
+                self._noted.append([number, count])
                 self.run.write_threads(self._noted)
-        if threads != torch.get_num_threads():
-            torch.set_num_threads(threads)
+        if count != torch.get_num_threads():
+            torch.set_num_threads(count)
 
     def _next(self):
         if self._choice is None:

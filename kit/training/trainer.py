@@ -11,7 +11,6 @@ from functools import partial
 from datasets import batches, training_patches
 from kit.compute.device import Machine
 from kit.compute.interrupt import Stopped, interruption
-from kit.compute.threads import quickest, threads
 from kit.language import tr
 from kit.runs import Run, provenance
 from kit.settings.schema import checked, current_names
@@ -129,20 +128,18 @@ class Trainer:
         return self.history
 
     def cost(self, updates=3):
-        """What the phases that are not done will take on this machine, in minutes, as a table.
-
-        Found by a few updates of each with copies of the networks; the run does not notice.
+        """What the phases that are not done will take on this machine, in minutes, as a table: found by a few updates
+        of each with copies of the networks.
         """
         updates = max(updates, self.cfg.penalty_every)  # the slower ones as often as they come
 
         def seconds(phase):
             arguments = phase.arguments(self.cfg, {**self._made, **self.networks.copies(phase)})
-            return quickest(self.pace.candidates, lambda: seconds_per_update(
-                phase, arguments, self._batches(0, updates + 1), updates))
+            return seconds_per_update(phase, arguments, self._batches(0, updates + 1), updates)
 
-        validating = seconds_to_validate(partial(enlarger, self.generator, self.machine), self.valid_set,
-                                         self.cfg.valid_pictures)
-        table, minutes = cost_table(self.state.ahead(), self.state.steps_per_epoch, seconds, validating)
+        make = partial(enlarger, self.generator, self.machine)
+        validating = seconds_to_validate(make, self.valid_set, self.cfg.valid_pictures)
+        table, minutes = cost_table(self.state, seconds, validating, self.pace.candidates)
         if minutes > 60 * HOURS:
             self._say(long_told(minutes / 60))
         return table
@@ -191,9 +188,8 @@ class Trainer:
         arguments = phase.arguments(self.cfg, {**self._made, **self.networks.learners(phase)})
         first = self.machine.rank == 0
         with self.run.locked() if first else nullcontext(), interruption(self.progress) as self._interrupted, \
-                Display(self.run, phase, self.state, self.progress, first) as display, threads():
+                Display(self.run, phase, self.state, self.progress, first) as display, self.pace.phase():
             self.keeper.begin(phase, self.state, self.extras, self._makers)
-            self.pace.begin_phase()
             self._looked = self._saved = time.monotonic()
             try:
                 self.fit(phase, arguments, display, on_epoch)
@@ -231,10 +227,9 @@ class Trainer:
 
     def _updates(self, phase, arguments):
         """Make the updates of the present epoch that are not made yet; yields the losses of each."""
-        first, count = self.state.steps, self.state.steps_per_epoch - self.state.step
-        made = updates(phase, arguments, self._batches(first, count), self.state, self.cfg.discriminator_rate,
-                       self._say)
-        return self.pace.paced(made, first, count)
+        state = self.state
+        rest = self._batches(state.steps, state.steps_per_epoch - state.step)
+        return self.pace.paced(updates(phase, arguments, rest, state, self.cfg.discriminator_rate, self._say), state)
 
     def _keep_watch(self, phase, display):
         """After an update: show the losses from time to time; save when it is time to, or the user stops it."""

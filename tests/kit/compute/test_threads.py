@@ -41,7 +41,7 @@ def test_beside_a_busy_core_one_thread_computes_almost_from_the_start():
     found = run_for(300, [2, 1], lambda at, count: BUSY[count])
     assert {count for at, count, _ in found if 5 < at < 10} == {1}
     assert share(found, 1, 10, 300) > 0.95
-    assert len(found) > 0.9 * 300 / BUSY[1]  # updates, of those that would have been made with one thread from the start
+    assert len(found) > 0.9 * 300 / BUSY[1]  # of the updates that one thread makes from the start
 
 
 def test_a_program_that_comes_and_goes_is_noticed():
