@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from easydict import EasyDict
 
 import solver
@@ -26,7 +27,7 @@ from kit.training.command import PARENT
 from kit.training.display import epoch_line
 
 
-def sweep(cfg, variants=None, seeds=1, at_once=1, phases=None, **grid):
+def sweep(cfg, variants=None, seeds=1, at_once=None, phases=None, **grid):
     """Train many runs in one call, and end in a table of them.
 
     What was trained before is not trained again, so a sweep that was stopped or killed is resumed by the same call. A
@@ -42,8 +43,9 @@ def sweep(cfg, variants=None, seeds=1, at_once=1, phases=None, **grid):
     seeds : int
         Train each with so many seeds, from `cfg.seed` on. The table then has mean and spread (standard deviation):
         a difference that is not larger may be noise.
-    at_once : int
-        How many are trained at the same time, in processes of their own (which know no phases of one's own).
+    at_once : int, optional
+        How many are trained at the same time, in processes of their own (which know no phases of one's own). Without
+        it, as many as there are GPUs to train on, each with one of its own; on a CPU one.
     phases : callable, optional
         cfg → list of phases, instead of `solver.default_phases`.
     """
@@ -52,6 +54,8 @@ def sweep(cfg, variants=None, seeds=1, at_once=1, phases=None, **grid):
     for name, values in grid.items():
         if not isinstance(values, (list, tuple)):
             raise ValueError(f"{name}: a sweep goes through a list of values; write {name}=[{values!r}, …]")
+    gpus = gpus_for(cfg.device)
+    at_once = at_once or (1 if phases else max(1, len(gpus)))
     if at_once > 1 and phases:
         raise ValueError("phases of one's own cannot be trained several at once; set at_once to 1")
     variants = variants or [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
@@ -65,7 +69,7 @@ def sweep(cfg, variants=None, seeds=1, at_once=1, phases=None, **grid):
             planned.append((EasyDict(current_names({**cfg, **changes, "name": named})), variant))
             checked(planned[-1][0])
     todo = [one for one, _ in planned if not has_ended(one, (phases or solver.default_phases)(one))]
-    failed = _train_all(todo, at_once, phases, len(planned)) if todo else {}
+    failed = _train_all(todo, at_once, gpus, phases, len(planned)) if todo else {}
     for name, reason in failed.items():
         print(tr("{name} failed: {reason}", name=name, reason=reason))
     names = [one.name for one, _ in planned]
@@ -98,9 +102,18 @@ def _word(value):
     return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in str(value))
 
 
-def _train_all(todo, at_once, phases, count):
+def gpus_for(device):
+    """The GPUs that runs with this setting of `device` may have, each by the name that hides all others."""
+    if device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[: torch.cuda.device_count()] if named else list(map(str, range(torch.cuda.device_count())))
+
+
+def _train_all(todo, at_once, gpus, phases, count):
     """Train runs; gives name → reason for those that failed."""
     failed, waiting, working = {}, list(todo), {}
+    places = [gpus[i % len(gpus)] if gpus else None for i in range(at_once)]  # of those that are free
     with progress_bar(None, tr("sweep"), total=count, initial=count - len(todo), bar_format=(
             f"{{desc}} |{{bar:12}}| {{n_fmt}}/{{total_fmt}} {tr('runs')}, {{elapsed}}{{postfix}}")) as bar:
         try:
@@ -118,34 +131,38 @@ def _train_all(todo, at_once, phases, count):
                     continue
                 while waiting and len(working) < at_once:
                     one = waiting.pop(0)
-                    working[one.name] = _start(one, at_once)
-                for name, process in list(working.items()):
+                    place = places.pop(0)
+                    working[one.name] = _start(one, at_once, place), place
+                for name, (process, place) in list(working.items()):
                     if process.poll() is not None:
                         errors = process.communicate()[1].strip().splitlines()
                         if process.returncode:
                             failed[name] = errors[-1] if errors else f"status {process.returncode}"
                         del working[name]
+                        places.append(place)
                         bar.update()
                 bar.set_postfix_str(", ".join(working)[:60])
                 time.sleep(0.2)
             bar.set_postfix_str("")
         except KeyboardInterrupt as stopped:
-            for process in working.values():
+            for process, _ in working.values():
                 process.send_signal(signal.SIGTERM)
-            for process in working.values():
+            for process, _ in working.values():
                 process.communicate()
             raise Stopped(tr("stopped and saved; {count} runs wait for the same call again",
                              count=len(waiting) + len(working))) from stopped
     return failed
 
 
-def _start(cfg, at_once):
-    """A process that trains one run, saves and ends when it is told to, or when this program is gone."""
+def _start(cfg, at_once, gpu):
+    """A process that trains one run, on this GPU if it is given one; saves and ends when it is told to, or when this
+    program is gone."""
     threads = max(1, (os.cpu_count() or 1) // at_once)
     options = [f"--{name}={value!r}" for name, value in cfg.items()]
     return subprocess.Popen([sys.executable, Path(solver.__file__).resolve(), *options],
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-                            env={**os.environ, "OMP_NUM_THREADS": str(threads), PARENT: str(os.getpid())})
+                            env={**os.environ, "OMP_NUM_THREADS": str(threads), PARENT: str(os.getpid()),
+                                 **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})})
 
 
 def _spread_table(planned, folder):

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import solver
 from helpers import changed, same_generator, start, train
 from kit import runs
+from kit.compare import sweeps
 from kit.compare.sweeps import sweep
 
 
@@ -71,3 +73,35 @@ def test_a_sweep_through_many_settings_gets_names_that_folders_can_have(small_se
         table = sweep(cfg, [many])
     name, = runs.run_names(cfg.runs)
     assert len(name) <= 100 and name.startswith("s-warmup_lr_0.001-content_loss") and name in table
+
+
+class Finished:
+    """A process that ends at once, beside what is written down of it."""
+
+    returncode = 0
+
+    def __init__(self, started, command, env, **_):
+        started.append(env)
+
+    def poll(self):
+        return 0
+
+    def communicate(self):
+        return "", ""
+
+
+@pytest.mark.parametrize("visible, count, device, wanted", [
+    (None, 3, "auto", ["0", "1", "2", "0", "1"]), ("5,GPU-7", 2, "cuda", ["5", "GPU-7", "5", "GPU-7", "5"])])
+def test_each_of_several_gpus_has_a_run_of_its_own(small_settings, monkeypatch, visible, count, device, wanted):
+    """No machine with several GPUs is needed: each process is told by its environment which one is its own."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    started = []
+    monkeypatch.setattr(sweeps.subprocess, "Popen", lambda command, **options: Finished(started, command, **options))
+    monkeypatch.setattr(sweeps.time, "sleep", lambda _: None)
+    sweep(changed(small_settings, device=device), warmup_lr=[1e-4, 2e-4, 3e-4, 4e-4, 5e-4])
+    assert [env["CUDA_VISIBLE_DEVICES"] for env in started] == wanted
+    assert sweeps.gpus_for("cpu") == []
