@@ -68,7 +68,8 @@ def test_imports_run_one_way(house):
 
 def test_rooms_do_not_import_each_other_in_a_circle(house):
     """The same for folders, but for what stands above the student's files: those are rooms of their own."""
-    alone = {LOADS_GENERATORS, "kit/compare/sweeps.py", "kit/compare/search.py", "kit/__main__.py", "kit/tools/run_notebooks.py"}
+    alone = {LOADS_GENERATORS, "kit/compare/sweeps.py", "kit/compare/search.py", "kit/__main__.py",
+             "kit/tools/run_notebooks.py"}
 
     def room(name):
         parts = Path(name).parts
@@ -84,7 +85,8 @@ def test_rooms_do_not_import_each_other_in_a_circle(house):
 def test_a_students_mistake_reaches_only_what_needs_the_students_files(house):
     assert {name for name in MODULES if "models.py" in house[name]} == {
         "solver.py", LOADS_GENERATORS, "teacher/handout.py", "kit/tools/benchmark.py"}
-    needs_solver = {"kit/compare/sweeps.py", "kit/compare/search.py", "kit/lessons/", "kit/handin/smoke_test.py", "kit/tools/"}
+    needs_solver = {"kit/compare/sweeps.py", "kit/compare/search.py", "kit/lessons/", "kit/handin/smoke_test.py",
+                    "kit/tools/"}
     for name in MODULES:
         if "solver.py" in house[name]:
             assert any(name.startswith(place) for place in needs_solver), f"{name} imports solver.py"
