@@ -120,7 +120,8 @@ class Run:
         self._write_json("progress", progress)
 
     def write_threads(self, changes):
-        self._write_json("threads", changes)
+        with write_whole(self.folder / "threads.json") as temporary:
+            temporary.write_text(json.dumps(changes) + "\n", encoding="utf-8")
 
     def read_threads(self):
         """The changes of the number of threads: [number of the first update, threads], …"""
