@@ -1,6 +1,6 @@
 """Measure the kit on this machine, each part beside the plain way of doing the same, in one run.
 
-    python -m kit.tools.benchmark [data|train|enlarge|all]
+    python -m kit.tools.benchmark [data|train|enlarge|threads|all]
 
 A table goes to the screen and the same figures as JSON to `results/benchmark_<what>.json`. Machines
 differ and are noisy: quote ratios, and the machine's name.
@@ -38,6 +38,7 @@ from kit.compute.learner import Learner
 from kit.console import Parser, Table
 from kit.evaluation.measure import evaluate
 from kit.files import write_whole
+from kit.tools.benchmark_threads import benchmark_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTOGRAPHS = ["astronaut.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "chelsea.png"]
@@ -319,7 +320,7 @@ def benchmark_enlarge():
     return ["enlarge (the paper's generator)", *HEADER], rows
 
 
-BENCHMARKS = {"data": benchmark_data, "train": benchmark_train, "enlarge": benchmark_enlarge}
+BENCHMARKS = {"data": benchmark_data, "train": benchmark_train, "enlarge": benchmark_enlarge, "threads": benchmark_threads}
 DEVICE = Machine().device  # the one that is trained on
 
 

@@ -3,12 +3,14 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import solver
-from helpers import SYSTEMS, copy_kit
+from helpers import SYSTEMS, changed, copy_kit
 from kit import runs
 
 
@@ -60,3 +62,17 @@ def test_stopping_the_notebooks_leaves_them_as_they_were(tmp_path, number):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1 and "stopped; what was trained is kept" in errors and "Traceback" not in errors
     assert (tmp_path / "slow.ipynb").read_bytes() == before
+
+
+def test_the_benchmark_of_threads_trains_beside_other_programs(monkeypatch, small_settings):
+    from kit.tools import benchmark_threads
+
+    monkeypatch.setattr(benchmark_threads, "SECONDS", 0.2)
+    monkeypatch.setattr(benchmark_threads, "COMPANY", {"one core busy": [benchmark_threads.BUSY]})
+    monkeypatch.setattr(benchmark_threads.create_data_lists, "create_demo_lists", lambda *_, **__: [
+        SimpleNamespace(csv_file=Path(f"demo_{what}")) for what in ("train", "test")])
+    monkeypatch.setattr(solver, "settings", lambda recipe, runs, warmup_epochs, threads, **_: changed(
+        small_settings, runs=runs, warmup_epochs=warmup_epochs, threads=threads, updates_per_epoch=10**4))
+    _, rows = benchmark_threads.benchmark_threads()
+    assert [row[0] for row in rows] == ["warm-up update, one core busy", "adversarial update, one core busy"]
+    assert all(0 < value < 1e5 for row in rows for value in row[1:])
