@@ -320,7 +320,8 @@ def benchmark_enlarge():
     return ["enlarge (the paper's generator)", *HEADER], rows
 
 
-BENCHMARKS = {"data": benchmark_data, "train": benchmark_train, "enlarge": benchmark_enlarge, "threads": benchmark_threads}
+BENCHMARKS = {"data": benchmark_data, "train": benchmark_train, "enlarge": benchmark_enlarge,
+              "threads": benchmark_threads}
 DEVICE = Machine().device  # the one that is trained on
 
 

@@ -24,7 +24,8 @@ while True:
     while time.monotonic() < end: sum(range(1000))
     time.sleep(random.uniform(0.1, 1))
 """
-COMPANY = {"nothing else running": [], "one core busy": [BUSY], "four programs that come and go": 4 * [COMING_AND_GOING]}
+COMPANY = {"nothing else running": [], "one core busy": [BUSY],
+           "four programs that come and go": 4 * [COMING_AND_GOING]}
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class Trainer:
     """A run: networks, optimizers and history, kept in `runs/<name>/` and resumed from there.
 
     All randomness follows from the seed and the number of the update, so a run that was stopped or
-    killed anywhere and resumed ends with the same weights as one that was not.
+    killed anywhere and resumed ends with the same weights as one that was not (to the last bit: see `pace.py`).
 
     Parameters
     ----------
