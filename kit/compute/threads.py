@@ -51,19 +51,17 @@ def quickest(candidates, measure):
     return best
 
 
-def choosing(candidates):
+def choosing(candidates, known=None):
     """A coroutine that chooses: it yields the number of threads for the next update, and is sent the seconds it took.
 
-    At first all candidates are tried, from the largest down, until fewer are clearly slower; later, now and then, those
-    beside the present one.
+    At first all candidates are tried, from the largest down, until fewer are clearly slower, unless the number is
+    `known` that was the quickest a moment ago; later, now and then, those beside the present one.
     """
-    took = {}
-    for count in candidates:
-        took[count], _ = yield from _trying(count, min(took.values(), default=math.inf))
-        if took[count] > CLEARLY * min(took.values()):
-            break
-    count = min(took, key=took.get)
-    usual, wait = took[count], LATER
+    if known in candidates:
+        count, usual, wait = known, math.inf, LATER
+    else:
+        count, usual, lost = yield from _first(candidates)
+        wait = max(LATER, SHARE * lost)
     while True:
         usual = yield from _staying(count, usual, wait)
         place, lost = candidates.index(count), 0
@@ -74,6 +72,27 @@ def choosing(candidates):
                 if seconds < 0.95 * usual:
                     count, usual = other, seconds
         wait = max(LATER, SHARE * lost)
+
+
+def _first(candidates):
+    """The quickest of all candidates, the seconds of an update with it, and those that trying the others has cost.
+
+    A second update of each is enough to tell those that are far slower, which beside a busy core may take seconds.
+    """
+    took, spent, updates = {}, 0, 0
+    for count in candidates:
+        began = yield count
+        took[count] = yield count
+        spent, updates = spent + began + took[count], updates + 2
+        if took[count] > CLEARLY * min(took.values()):
+            break
+    close = [count for count in took if took[count] < 2 * min(took.values())]
+    if len(close) > 1:
+        for count in close:
+            took[count], seconds = yield from _trying(count, math.inf)
+            spent, updates = spent + seconds, updates + TRIED + 1
+    count = min(close, key=took.get)
+    return count, took[count], max(0, spent - updates * took[count])
 
 
 def _trying(count, best):

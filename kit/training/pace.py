@@ -4,14 +4,16 @@ Sums of the same numbers in another order differ in their last bits, so the weig
 for bit, as another with the same numbers of threads.
 """
 
+import math
 import time
 from contextlib import closing, contextmanager
 
 import torch
 
-from kit.compute.threads import choosing, counts, threads
+from kit.compute.threads import TRIED, choosing, counts, threads
 
 END = object()
+MOMENT = 60  # seconds in which what was the quickest for one phase or run is where the next one begins
 
 
 class Pace:
@@ -28,8 +30,10 @@ class Pace:
         On a GPU, and where several processes share a run, the number stays what it is.
     """
 
+    _latest = (-math.inf, None)  # when a number was the chosen one last in this process, and which
+
     def __init__(self, run, setting, machine):
-        self.run, self._noted, self._choice, self._seconds = run, None, None, None
+        self.run, self._noted, self._choice, self._seconds, self._alike = run, None, None, None, 0
         if setting != "auto":
             self.candidates = [setting]
         else:
@@ -73,6 +77,11 @@ class Pace:
 
     def _next(self):
         if self._choice is None:
-            self._choice = choosing(self.candidates)
+            when, known = Pace._latest
+            self._choice = choosing(self.candidates, known if time.monotonic() - when < MOMENT else None)
             return next(self._choice)
-        return self._choice.send(self._seconds)
+        count = self._choice.send(self._seconds)
+        self._alike = self._alike + 1 if count == torch.get_num_threads() else 0
+        if self._alike > 2 * (TRIED + 1):  # chosen, and not only tried
+            Pace._latest = time.monotonic(), count
+        return count

@@ -1,6 +1,7 @@
 """A run chooses its threads while it trains, notes each change before it takes effect, and makes it again when
 resumed."""
 
+import math
 import os
 import signal
 
@@ -21,7 +22,7 @@ def auto(small_settings):
 
 def scripted(monkeypatch, script):
     """Let the machine have two cores, and what is chosen follow a script: number of the choice → threads."""
-    def choosing(candidates):
+    def choosing(candidates, known=None):
         for number in range(10**6):
             yield script(number)
 
@@ -91,6 +92,24 @@ def test_who_sets_the_number_has_it_throughout_and_afterwards_the_usual_one(smal
     assert Run("two", small_settings.runs).read_threads() == []
     with pytest.raises(ValueError, match="threads must be a whole number, at least 1, or 'auto', not 0"):
         train(small_settings, threads=0)
+
+
+def test_the_next_run_begins_with_what_was_the_quickest_a_moment_ago(auto, monkeypatch):
+    asked = []
+
+    def choosing(candidates, known=None):
+        asked.append(known)
+        for number in range(10**6):
+            yield 2 if number % 20 == 19 else 1  # 2 is only tried
+
+    monkeypatch.setattr(pace, "counts", lambda: [2, 1])
+    monkeypatch.setattr(pace, "choosing", choosing)
+    monkeypatch.setattr(pace.Pace, "_latest", (-math.inf, None))
+    train(auto)
+    assert asked == [None, 1]  # two phases
+    monkeypatch.setattr(pace, "MOMENT", 0)
+    train(auto, name="later")
+    assert asked == [None, 1, None, None]
 
 
 def test_an_epoch_function_that_yields_too_little_or_too_much_is_named_as_ever(auto, monkeypatch):
