@@ -10,9 +10,8 @@ from pathlib import Path
 from easydict import EasyDict
 
 import solver
-from kit.compare.sweeps import has_ended
+from kit.compare.sweeps import has_ended, runs_bar
 from kit.compare.tables import table
-from kit.console import progress_bar
 from kit.files import locked
 from kit.language import tr
 from kit.runs.history import read_history
@@ -54,8 +53,7 @@ def search(cfg, trials=20, early=True, phases=None, **ranges):
     optuna, study = _optuna(), study_of(cfg, early)
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
-    with progress_bar(None, tr("search"), total=trials, bar_format=(
-            f"{{desc}} |{{bar:12}}| {{n_fmt}}/{{total_fmt}} {tr('runs')}, {{elapsed}}{{postfix}}")) as bar:
+    with runs_bar(tr("search"), trials) as bar:
         def so_far(study, trial=None):
             bar.n = min(len(study.get_trials(deepcopy=False, states=ended)), trials)
             bar.refresh()
@@ -86,9 +84,7 @@ def search(cfg, trials=20, early=True, phases=None, **ranges):
             except FloatingPointError as error:
                 raise optuna.TrialPruned(str(error)) from error
             except KeyboardInterrupt:  # it is saved, and waits for the same call
-                study.add_trial(optuna.create_trial(
-                    state=optuna.trial.TrialState.WAITING, params=trial.params, distributions=trial.distributions,
-                    user_attrs=trial.user_attrs))
+                study.enqueue_trial(trial.params, trial.user_attrs)
                 raise
 
         if len(study.get_trials(deepcopy=False, states=ended)) < trials:

@@ -102,6 +102,12 @@ def _word(value):
     return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in str(value))
 
 
+def runs_bar(title, total, done=0):
+    """A progress bar over runs, with room for the name of the present one."""
+    return progress_bar(None, title, total=total, initial=done, bar_format=(
+        f"{{desc}} |{{bar:12}}| {{n_fmt}}/{{total_fmt}} {tr('runs')}, {{elapsed}}{{postfix}}"))
+
+
 def gpus_for(device):
     """The GPUs that runs with this setting of `device` may have, each by the name that hides all others."""
     if device not in ("auto", "cuda") or not torch.cuda.is_available():
@@ -114,8 +120,7 @@ def _train_all(todo, at_once, gpus, phases, count):
     """Train runs; gives name → reason for those that failed."""
     failed, waiting, working = {}, list(todo), {}
     places = [gpus[i % len(gpus)] if gpus else None for i in range(at_once)]  # of those that are free
-    with progress_bar(None, tr("sweep"), total=count, initial=count - len(todo), bar_format=(
-            f"{{desc}} |{{bar:12}}| {{n_fmt}}/{{total_fmt}} {tr('runs')}, {{elapsed}}{{postfix}}")) as bar:
+    with runs_bar(tr("sweep"), count, count - len(todo)) as bar:
         try:
             while waiting or working:
                 if waiting and at_once == 1:

@@ -120,8 +120,7 @@ class Run:
         self._write_json("progress", progress)
 
     def write_threads(self, changes):
-        with write_whole(self.folder / "threads.json") as temporary:
-            temporary.write_text(json.dumps(changes) + "\n", encoding="utf-8")
+        self._write_json("threads", changes, indent=None)  # a line: they may be many
 
     def read_threads(self):
         """The changes of the number of threads: [number of the first update, threads], …"""
@@ -130,9 +129,9 @@ class Run:
         except (OSError, ValueError):
             return []
 
-    def _write_json(self, name, content):
+    def _write_json(self, name, content, indent=2):
         with write_whole(self.folder / f"{name}.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
 
     def copy_phases(self, other, phases, saved):
         """Copy what another run has kept of these phases, as far as its state `saved` had come.

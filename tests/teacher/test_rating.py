@@ -114,8 +114,6 @@ def test_without_any_picture_there_is_no_page(class_of_four, tmp_path):
     assert not (tmp_path / "page.html").exists()
 
 
-
-
 @pytest.mark.skipif(not CHROMIUM, reason="drives a browser: needs chromium")
 def test_rating_by_keyboard_alone_survives_a_crash_and_is_read_back(class_of_four, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api", reason="drives a browser: needs pip install playwright")
