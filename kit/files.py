@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import tarfile
 import time
 import zipfile
@@ -234,10 +235,21 @@ def members(file, largest=math.inf):
 def extract(entries, folder):
     """Write files of an archive, entries of `members` that were looked at before, to a folder."""
     for name, _, _, read in entries:  # (no more comes out than the size that it says)
-        target = folder / name
+        target = folder / writable(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         with read() as source, open(target, "wb") as file:
             shutil.copyfileobj(source, file, 2**20)
+
+
+def writable(name):
+    """A name with the numbers of those letters that the system's file names cannot have (Korean on Linux under GBK)."""
+    try:
+        name.encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+        return name
+    except UnicodeEncodeError:
+        system = sys.getfilesystemencoding()
+        return "".join(letter if letter == letter.encode(system, "ignore").decode(system) else f"_{ord(letter):x}"
+                       for letter in name)
 
 
 def _zip_name(item):

@@ -6,6 +6,7 @@ What is looked at is `kit.handin.check`'s; their code runs in a sandbox.
 import hashlib
 import json
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from kit.console import Table, progress_bar
-from kit.files import extract, members, require_room, write_csv, write_whole
+from kit.files import extract, members, require_room, writable, write_csv, write_whole
 from kit.handin import sandbox
 from kit.handin.check import check
 from kit.handin.findings import Finding, as_dict, sanitize
@@ -182,7 +183,8 @@ def _check_one(path, out, name, digest, wanted, **options):
 def _name(one, taken):
     """What a hand-in is called: after its student, in letters that every file and table can have; no other has it."""
     first = one.path[0] if isinstance(one.path, list) else one.path
-    name = sanitize("_".join(filter(None, [one.student_id, one.name])) or first.stem).replace("/", "�")
+    name = sanitize("_".join(filter(None, [one.student_id, one.name])) or first.stem)
+    name = re.sub(r'[<>:"/\\|?*]', "_", writable(name))  # (what Windows refuses)
     if name.lower() in map(str.lower, taken) and one.platform_id:
         name += f"_{one.platform_id}"
     if len(name.encode()) > 80 or name.lower() in map(str.lower, taken):

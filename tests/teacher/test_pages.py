@@ -22,7 +22,7 @@ CLASS = {  # hand-in: (name, number at the platform, findings, how much noise it
     "Wang_Fang": ("Wang_Fang", "12", [Finding("report", "problem", "it has no section 'Sources'"),
                                       Finding("train.ipynb", "problem", "it was not executed"),
                                       Finding("code", "note", HOSTILE)], 12),
-    HOSTILE.replace("/", "�"): (HOSTILE, "", [Finding("files", "problem", f"{HOSTILE} is missing")], None),
+    HOSTILE.replace("/", "／"): (HOSTILE, "", [Finding("files", "problem", f"{HOSTILE} is missing")], None),
 }
 
 

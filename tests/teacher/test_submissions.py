@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from students import zipped
 
+from kit import files
 from kit.handin.findings import Finding
 from kit.handin.opening import Refused, opened
 from kit.handin.texts import text_of
@@ -234,6 +236,22 @@ def test_a_new_download_is_looked_at_where_it_is_new(tmp_path, unlooked):
     second = class_download(tmp_path, "cem_3", to="again.zip")
     assert len(classes.check_all(second, tmp_path / "out", progress=False)) == 3
     assert ["cem_3" in str(path) for path in unlooked] == [True]
+
+
+def test_names_that_the_file_system_cannot_write(tmp_path, unlooked, monkeypatch):
+    """Linux under GBK knows no Korean, and Windows refuses some of ASCII's letters."""
+    download = tmp_path / "class.zip"
+    with zipfile.ZipFile(download, "w") as archive:
+        for number, name in enumerate(["김철수", "이영희", "<b>?张三"]):
+            archive.writestr(f"{name}_{number}_assignsubmission_file/report.md", name)
+    monkeypatch.setattr(files.sys, "getfilesystemencoding", lambda: "gbk")
+    rows = classes.check_all(download, tmp_path / "out", progress=False)
+    assert len({row["handin"] for row in rows}) == 3 and "_b__张三" in [row["handin"] for row in rows]
+    for row in rows:
+        assert re.fullmatch(r"[\w ]+", row["handin"]) and row["handin"].encode("gbk")
+        assert (tmp_path / "out" / f"{row['handin']}.json").is_file()
+    for path in unlooked:
+        assert str(path).encode("gbk") and (path / "report.md").is_file()
 
 
 def test_who_asks_for_more_gets_it_though_nothing_has_changed(tmp_path, unlooked):
