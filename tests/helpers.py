@@ -143,7 +143,7 @@ def start(function, *arguments):
     """Start a function in a process of its own, to be killed; where the system can, with the kit imported."""
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload(["solver"])
+    context.set_forkserver_preload(["solver", "torch._dynamo"])  # (which the first optimizer imports)
     process = context.Process(target=function, args=arguments)
     process.start()
     return process

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import nbformat
 import numpy as np
@@ -14,13 +12,12 @@ import create_data_lists
 import utils
 from helpers import ROOT, copy_kit, walls
 from imresize import imresize
-from kit.handin import report, trial
+from kit.handin import report, sandbox, trial
 from kit.handin.check import check_files, check_numbers
 from kit.handin.contents import NEEDED, RESULT
 from kit.handin.findings import NOT_HERE
 from kit.handin.notebooks import check_notebooks, shown_scores
 from kit.handin.pictures import check_pictures
-from kit.handin.sandbox import Outcome
 from kit.notebook import digest
 
 
@@ -116,7 +113,7 @@ def tried(tmp_path, monkeypatch):
         def run(program, arguments, folder, seconds, trusted, readable=()):
             text = json.dumps(results)
             (folder / "trial.json").write_text(f"{text}\n{trial.sandbox.signature(text, word)}", encoding="utf-8")
-            return Outcome(0, None, "", [], 1.0, "word")
+            return sandbox.Outcome(0, None, "", [], 1.0, "word")
 
         monkeypatch.setattr(trial.sandbox, "run", run)
         folder = tmp_path / f"trial{len(list(tmp_path.iterdir()))}"
@@ -239,9 +236,12 @@ def test_networks_that_are_otherwise_get_notes_in_words(name, tmp_path):
     (tmp_path / "models.py").write_text(head + code, encoding="utf-8")
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_models.py").write_bytes((ROOT / "tests" / "test_models.py").read_bytes())
-    program = "import json\nfrom kit.handin import smoke_test\nprint(json.dumps(smoke_test.try_networks()))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
-    rows = json.loads(done.stdout.splitlines()[-1])["tests"]
+    (tmp_path / "program.py").write_text("import json\nfrom kit.handin import smoke_test\n"
+                                         "json.dump(smoke_test.try_networks(), open('tried.json', 'w'))",
+                                         encoding="utf-8")
+    outcome = sandbox.run(tmp_path / "program.py", [], tmp_path, trusted=True)
+    assert outcome.status == 0, outcome
+    rows = json.loads((tmp_path / "tried.json").read_bytes())["tests"]
     failed = [row for row in rows if row["outcome"] == "failed"]
     assert len(rows) > 20 and all(row["paper"] for row in failed), failed
     if message:

@@ -1,10 +1,12 @@
 """The sandbox holds."""
 
 import os
+import time
+from pathlib import Path
 
 import pytest
 
-from helpers import walls
+from helpers import start, walls
 from kit.handin import sandbox
 
 # What a program may try, and what it gets for it; all in one process, so that whatever succeeds shows.
@@ -110,6 +112,48 @@ def test_it_reads_what_it_is_given_and_signs_what_it_writes(tmp_path):
                                    for file, mode in [(other, "r"), (given, "a")]), encoding="utf-8")
     outcome = sandbox.run(program, [], tmp_path / "work", 30, readable=[given])
     assert outcome.output.split() == ["weights", sandbox.signature("x", outcome.word), "refused", "refused"]
+
+
+@walls
+def test_programs_know_nothing_of_each_other_though_they_come_from_one_process(tmp_path):
+    """Each is forked from a process that has imported the libraries, and gets nothing else of it."""
+    seen = []
+    for name in ("a", "b"):
+        program = tmp_path / name / "program.py"
+        program.parent.mkdir()
+        program.write_text("import os, sys, torch\ntorch.seen = getattr(torch, 'seen', 0) + 1\n"
+                           "print(os.getppid(), os.getcwd(), os.environ['HOME'], sys.argv[1:], torch.seen, "
+                           "len(sys.path), sorted(map(int, os.listdir('/proc/self/fd')))[:-1], "
+                           "torch.get_num_threads(), sep='|')\n"
+                           "sys.exit(3)", encoding="utf-8")
+        outcome = sandbox.run(program, [name], program.parent, 30)
+        assert outcome.status == 3, outcome
+        seen.append(outcome.output.strip().split("|"))
+    first, second = seen
+    for own, name in zip(seen, ("a", "b"), strict=True):
+        place = str(tmp_path.resolve() / name)
+        assert own[1:] == [place, f"{place}/{sandbox.HOME}", f"['{name}']", "1", first[5], "[0, 1, 2, 3]", "1"]
+    assert first[0] == second[0]
+    os.kill(int(second[0]), 9)  # (out of memory, say)
+    sandbox._ForkServer.present.process.wait()
+    program.write_text("print('ran')", encoding="utf-8")
+    assert sandbox.run(program, [], program.parent, 30).output == "ran\n"
+
+
+@walls
+def test_programs_end_with_the_one_that_has_started_them(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(99)", encoding="utf-8")
+    process = start(sandbox.run, program, [], tmp_path)
+    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text(encoding="utf-8"):
+        assert process.is_alive()
+        time.sleep(0.05)
+    process.kill()
+    process.join()
+    end = time.monotonic() + 30
+    while Path("/proc", (tmp_path / "pid").read_text(encoding="utf-8")).exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_without_walls_only_ones_own_code_is_run(monkeypatch, tmp_path):
