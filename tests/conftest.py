@@ -4,8 +4,6 @@ import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
@@ -17,6 +15,7 @@ import skimage
 import torch
 from PIL import Image
 from torch import nn
+from warm import python
 
 import create_data_lists
 import models
@@ -131,11 +130,10 @@ def make_student(folder, edition, photograph):
             ("kit/settings/recipes.py", "channels=32, blocks=8", "channels=8, blocks=1")]:
         substitute(folder / name, usual, small)
     shorten_the_sheet(folder)
-    utf8 = dict(capture_output=True, encoding="utf-8", env={**os.environ, "PYTHONIOENCODING": "utf-8"})
-    done = subprocess.run([sys.executable, "-m", "kit.tools.run_notebooks", "--inplace"], cwd=folder, **utf8)
+    done = python("-m", "kit.tools.run_notebooks", "--inplace", cwd=folder)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "own" not in done.stderr
-    done = subprocess.run([sys.executable, "-m", "kit", "report"], cwd=folder, **utf8)
+    done = python("-m", "kit", "report", cwd=folder)
     assert done.returncode == 0 and re.search("7 (sections wait|节需要)", done.stdout), done.stderr
     text = (folder / "report.md").read_text(encoding="utf-8")
     (folder / "report.md").write_text(re.sub("(?m)^✎.*$", "My own words.", text), encoding="utf-8")
@@ -159,7 +157,7 @@ def chinese_student(tmp_path_factory, photograph):
 @pytest.fixture(scope="session")
 def good(student):
     """The zip that `python -m kit zip` makes of it."""
-    done = subprocess.run([sys.executable, "-m", "kit", "zip", "ann"], cwd=student, capture_output=True, text=True)
+    done = python("-m", "kit", "zip", "ann", cwd=student)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "✗" not in done.stdout and "29 of 29 tests passed" in done.stdout
     return student / "ann.zip"

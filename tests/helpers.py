@@ -1,7 +1,6 @@
-"""What several tests do: train small runs and compare their weights, copy the kit, start processes to be killed."""
+"""What several tests do: train small runs and compare their weights, copy the kit."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import struct
@@ -13,6 +12,7 @@ import pytest
 import skimage
 import torch
 from easydict import EasyDict
+from warm import ROOT
 
 import create_data_lists
 import datasets
@@ -27,7 +27,6 @@ from kit.data.image_cache import make_image_cache
 from kit.handin import sandbox
 from kit.settings.schema import section
 
-ROOT = Path(__file__).parent.parent
 # The browser that some tests drive, or None.
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -136,17 +135,7 @@ def interrupted(cfg, monkeypatch, updates, phases=None):
     return trainer
 
 
-# ----------------------------------------------------------------------------------- processes and copies
-
-
-def start(function, *arguments):
-    """Start a function in a process of its own, to be killed; where the system can, with the kit imported."""
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload(["solver", "torch._dynamo"])  # (which the first optimizer imports)
-    process = context.Process(target=function, args=arguments)
-    process.start()
-    return process
+# ----------------------------------------------------------------------------------------------- copies
 
 
 def copy_kit(folder):

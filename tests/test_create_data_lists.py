@@ -4,13 +4,13 @@ import csv
 import io
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from warm import python
 
 import create_data_lists
 import datasets
@@ -112,13 +112,12 @@ def test_lists_and_pictures_can_be_moved_together(tmp_path):
 
 def test_the_command(tmp_path):
     picture(tmp_path / "faces/1.png", 40, 40)
-    command = [sys.executable, "create_data_lists.py", "--demo", "--test", f"faces={tmp_path / 'faces'}"]
-    done = subprocess.run([*command, "--out", tmp_path / "lists"], cwd=ROOT, capture_output=True, text=True)
+    command = ["create_data_lists.py", "--demo", "--test", f"faces={tmp_path / 'faces'}"]
+    done = python(*command, "--out", tmp_path / "lists")
     assert done.returncode == 0, done.stderr
     assert "demo_train" in done.stdout and "faces" in done.stdout
     assert [p.name for p in create_data_lists.test_lists(tmp_path / "lists")] == ["demo_test.csv", "faces.csv"]
-    done = subprocess.run([sys.executable, "create_data_lists.py", "--train", tmp_path / "no"], cwd=ROOT,
-                          capture_output=True, text=True)
+    done = python("create_data_lists.py", "--train", tmp_path / "no")
     assert done.returncode == 1 and "no: there is no such folder" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -189,8 +188,8 @@ def test_lists_of_bundled_pictures_survive_a_move(tmp_path):
 
 def test_the_command_makes_the_lists_of_a_recipe(faces, vgg19_weights, tmp_path):
     small = "--channels=4 --blocks=1 --discriminator_channels=2 --batch_size=5 --adversarial_epochs=1".split()
-    done = subprocess.run([sys.executable, ROOT / "solver.py", "--recipe", "celeba", "--data", faces, *small,
-                           "--vgg_weights", vgg19_weights[0]], cwd=tmp_path, capture_output=True, text=True)
+    done = python(ROOT / "solver.py", "--recipe", "celeba", "--data", faces, *small, "--vgg_weights", vgg19_weights[0],
+                  cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "celeba_train" in done.stdout and (tmp_path / "runs/celeba/checkpoints/adversarial_001.pt").exists()
 

@@ -1,7 +1,6 @@
 """The notebooks, executed for real as `make run` does, with the demo's training cut short."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import sys
 import nbformat
 import pytest
 from PIL import Image
+from warm import python
 
 from helpers import ROOT, copy_kit, make_quarter_lists, shorten_the_sheet, substitute
 
@@ -112,7 +112,7 @@ def test_who_executes_them_from_elsewhere_may_name_the_run():
 def test_a_notebook_in_another_folder_says_so(tmp_path):
     for name in NOTEBOOKS:
         first = next(cell.source for cell in nbformat.read(ROOT / name, as_version=4).cells if cell.cell_type == "code")
-        done = subprocess.run([sys.executable, "-c", first], cwd=tmp_path, capture_output=True, text=True)
+        done = python("-c", first, cwd=tmp_path)
         assert done.stderr.splitlines()[-1].startswith("AssertionError: start this notebook in its own folder")
 
 
@@ -162,8 +162,7 @@ def test_every_recipe_and_invitation_works_from_the_settings_cell(tmp_path, smal
                  batch_size=2, patches_per_picture=1, updates_per_epoch=2, channels=4, blocks=1,
                  discriminator_channels=2, discriminator_dense=4, warmup_epochs=1, adversarial_epochs=1,
                  content_loss="mse", valid_pictures=1, device="cpu")
-    done = subprocess.run([sys.executable, "-c", PROGRAM, json.dumps(small), json.dumps(INVITATIONS)], cwd=tmp_path,
-                          capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "agg"})
+    done = python("-c", PROGRAM, json.dumps(small), json.dumps(INVITATIONS), cwd=tmp_path, MPLBACKEND="agg")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("INVITATION")] == list(INVITATIONS)
     assert "resumed, adversarial at 1 of 1 epochs" in done.stdout  # where every cell was run again

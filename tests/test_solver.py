@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from easydict import EasyDict
+from warm import python
 
 import models
 import solver
@@ -116,15 +117,15 @@ def test_training_learns(small_settings):
 def test_the_command_line(small_settings, tmp_path):
     changes = [f"--{name}={value}" for name, value in small_settings.items()
                if value is not None and name not in ("clip_gradients", "adversarial_epochs")]
-    command = [sys.executable, ROOT / "solver.py", "--recipe", "demo", *changes]
-    done = subprocess.run([*command, "--adversarial_epochs=1"], cwd=tmp_path, capture_output=True, text=True)
+    command = [ROOT / "solver.py", "--recipe", "demo", *changes]
+    done = python(*command, "--adversarial_epochs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "warmup 2/2" in done.stdout and (tmp_path / "runs/small/checkpoints/adversarial_001.pt").exists()
-    done = subprocess.run([*command, "--blocks=0"], cwd=tmp_path, capture_output=True, text=True)
+    done = python(*command, "--blocks=0", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == ("solver.py: error: blocks must be a whole number from 1 to 4096, not 0 "
                            "(residual blocks of the generator)\n")
-    done = subprocess.run([sys.executable, ROOT / "solver.py", "--help"], capture_output=True, text=True)
+    done = python(ROOT / "solver.py", "--help")
     assert done.returncode == 0 and "--warmup_lr" in done.stdout
 
 

@@ -2,7 +2,6 @@
 
 import math
 import struct
-import subprocess
 import sys
 import zlib
 
@@ -12,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageCms
 from torch import nn
+from warm import python
 
 import create_data_lists
 import models
 import utils
-from helpers import PICTURE, ROOT, display_p3, refused
+from helpers import PICTURE, display_p3, refused
 from kit import evaluation
 
 
@@ -136,7 +136,7 @@ def test_memory_is_bounded_by_the_tile():
                "picture = np.zeros((678, 1020, 3), np.uint8)\n"
                "assert utils.super_resolve(generator, picture).shape == (2712, 4080, 3)\n"
                "import re; print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])")
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    done = python("-c", program)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 1_900_000  # kB
 

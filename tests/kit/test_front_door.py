@@ -2,18 +2,16 @@
 
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
+from warm import python
 
 from helpers import ROOT, copy_kit
 from kit.__main__ import COMMANDS
 
 
 def kit(*arguments, folder=ROOT):
-    return subprocess.run([sys.executable, "-m", "kit", *arguments], cwd=folder, capture_output=True, text=True,
-                          encoding="utf-8", env={**os.environ, "PYTHONIOENCODING": "utf-8"})
+    return python("-m", "kit", *arguments, cwd=folder)
 
 
 def test_it_lists_what_a_student_can_do_and_knows_near_misses():

@@ -1,10 +1,7 @@
 """A calm notebook: mistakes in one line."""
 
-import os
-import subprocess
-import sys
 
-from helpers import ROOT
+from warm import python
 
 
 def test_a_notebook_shows_mistakes_in_one_line_and_bugs_in_full():
@@ -13,8 +10,7 @@ def test_a_notebook_shows_mistakes_in_one_line_and_bugs_in_full():
         "for cell in ['import solver; from kit import notebook; notebook.set_up()', "
         "'solver.settings(\"dmo\")', 'int(\"x\")']:",
         "    print('CELL', shell.run_cell(cell).success)"])
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "MPLBACKEND": "agg"})
+    done = python("-c", program, MPLBACKEND="agg")
     _, first, second, third = done.stdout.split("CELL")
     assert first.strip().splitlines()[0] == "True" and "there is no recipe 'dmo' (did you mean 'demo'?)" in first
     assert len(first.strip().splitlines()) == 2  # its result, and the next cell's error

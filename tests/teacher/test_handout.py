@@ -1,15 +1,13 @@
 """The student edition: the kit without its solution."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 import zipfile
 
 import nbformat
 import pytest
+from warm import python
 
 from helpers import ROOT
 from kit.handin import report
@@ -71,8 +69,8 @@ def test_both_readmes_name_the_same_facts(edition):
 
 def run_tests(folder):
     """The tests of networks in a folder: test → the first line of what went wrong, None where it passed."""
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider",
-                           "--junitxml=tests.xml", "tests/test_models.py"], cwd=folder, capture_output=True, text=True)
+    done = python("-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "--junitxml=tests.xml",
+                  "tests/test_models.py", cwd=folder)
     assert (folder / "tests.xml").is_file(), done.stdout + done.stderr
     return {case.get("name"): case[0].get("message") if len(case) else None
             for case in ET.parse(folder / "tests.xml").iter("testcase")}
@@ -116,9 +114,7 @@ def test_its_tests_come_layer_by_layer_and_tell_the_first_that_is_wrong_in_one_l
     assert text.count(right) == 1
     (kit / "models.py").write_text(text.replace(right, "conv(channels, 3 * channels, 3), nn.PixelShuffle(2)"),
                                    encoding="utf-8")
-    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider"], cwd=kit, capture_output=True,
-                          encoding="utf-8",
-                          env={**os.environ, "PYTEST_ADDOPTS": "", "PYTHONIOENCODING": "utf-8"})
+    done = python("-m", "pytest", "-p", "no:cacheprovider", cwd=kit, PYTEST_ADDOPTS="")
     lines = done.stdout.splitlines()
     told, = [line for line in lines if line.startswith("RuntimeError")]
     assert "in upsample.1.0, a Conv2d(" in told and "given 2×3×48×48" in told and "models.py, line" in told

@@ -6,16 +6,14 @@
 import ast
 import gettext
 import io
-import os
 import re
-import subprocess
-import sys
 import tokenize
 
 import nbformat
 import pytest
 from babel.messages.pofile import read_po
 from matplotlib.text import Text
+from warm import python
 
 from helpers import ROOT
 from kit.handin import report
@@ -278,8 +276,7 @@ def test_a_student_goes_the_whole_way_in_chinese(chinese_student):
     report_text = (chinese_student / "report.md").read_text(encoding="utf-8")
     assert "| 参数 | 当前值 | 论文 | 含义 |" in report_text and "## 7  参考来源" in report_text
     assert not english_left(re.sub(r"```.*?```|My own words\.", "", report_text, flags=re.DOTALL))
-    done = subprocess.run([sys.executable, "-m", "kit", "zip", "li"], cwd=chinese_student, capture_output=True,
-                          encoding="utf-8", env={**os.environ, "PYTHONIOENCODING": "utf-8"})
+    done = python("-m", "kit", "zip", "li", cwd=chinese_student)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "29 个测试中通过 29 个" in done.stdout and "请提交这个文件" in done.stdout
     assert not english_left(done.stdout)

@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
+from warm import start
 
-from helpers import changed, start
+from helpers import changed
 from kit import runs
 from kit.compare import search as module
 from kit.compare.search import search, study_of

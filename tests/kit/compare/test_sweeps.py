@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from warm import start
 
 import solver
-from helpers import changed, same_generator, start, train
+from helpers import changed, same_generator, train
 from kit import runs
 from kit.compare import sweeps
 from kit.compare.sweeps import sweep

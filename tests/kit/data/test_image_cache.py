@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from warm import start
 
 import create_data_lists
 import datasets
 import utils
-from helpers import image_cache_of, make_lists, start
+from helpers import image_cache_of, make_lists
 from imresize import imresize
 from kit.data.image_cache import open_image_cache
 

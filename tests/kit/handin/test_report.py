@@ -2,13 +2,12 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from easydict import EasyDict
 from PIL import Image
+from warm import python
 
 import solver
 from kit.handin import report
@@ -25,7 +24,7 @@ def test_the_report_has_what_the_assignment_asks_for_and_keeps_own_words(student
     for name in re.findall(r"\]\((report/.*?)\)", text):
         assert Image.open(student / name).size[0] > 300
     (student / "report.md").write_text(text.replace("My own words.", "Two words.", 1), encoding="utf-8")
-    done = subprocess.run([sys.executable, "-m", "kit", "report"], cwd=student, capture_output=True, text=True)
+    done = python("-m", "kit", "report", cwd=student)
     assert done.returncode == 0 and "renewed" in done.stdout
     assert (student / "report.md").read_text(encoding="utf-8") == text.replace("My own words.", "Two words.", 1)
     shutil.copy(student / "report.md", tmp_path)

@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
+from warm import start
 
-from helpers import start, walls
+from helpers import walls
 from kit.handin import sandbox
 
 # What a program may try, and what it gets for it; all in one process, so that whatever succeeds shows.

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from easydict import EasyDict
 from torch import nn
+from warm import python
 
 import create_data_lists
 import own_models
@@ -157,8 +158,8 @@ def test_networks_of_ones_own_train_resume_validate_enlarge_and_are_measured(sma
     copy_kit(kit)
     shutil.copy(ROOT / "tests" / "own_models.py", kit / "models.py")
     settings = settings_file(tmp_path, small_settings, patches_per_picture=40, save_minutes=0.0005)
-    command = [sys.executable, "-c", PROGRAM, settings]
-    process = subprocess.Popen([*command, "demo"], cwd=kit, stdout=subprocess.PIPE, text=True)
+    command = ["-c", PROGRAM, settings]
+    process = subprocess.Popen([sys.executable, *command, "demo"], cwd=kit, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     state = Path(small_settings.runs, "demo", "checkpoints", "last.pt")
     while not state.exists():
@@ -167,7 +168,7 @@ def test_networks_of_ones_own_train_resume_validate_enlarge_and_are_measured(sma
     process.kill()
     process.communicate()
     assert runs.load_checkpoint(state)["phase"] == "warmup"
-    subprocess.run([*command, "demo", "whole"], cwd=kit, check=True, stdout=subprocess.DEVNULL)
+    python(*command, "demo", "whole", cwd=kit).check_returncode()
     killed, whole = (runs.load_checkpoint(Path(small_settings.runs, name, "checkpoints", "last.pt"))
                      for name in ("demo", "whole"))
     for network in ("generator", "discriminator"):
@@ -182,7 +183,7 @@ def test_networks_of_ones_own_train_resume_validate_enlarge_and_are_measured(sma
     cells = [cell for cell in json.loads((kit / "test.ipynb").read_text(encoding="utf-8"))["cells"]
              if cell["cell_type"] == "code"]
     program = "\n".join("".join(cell["source"]) for cell in cells)
-    done = subprocess.run([sys.executable, "-c", program], cwd=kit, capture_output=True, text=True)
+    done = python("-c", program, cwd=kit)
     assert done.returncode == 0, done.stderr
     assert "reference SRResNet is left out" in done.stdout
     assert "do not fit its settings and your models.py" in done.stdout

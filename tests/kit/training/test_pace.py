@@ -7,9 +7,10 @@ import signal
 
 import pytest
 import torch
+from warm import start
 
 import solver
-from helpers import changed, equal, start, train, weights
+from helpers import changed, equal, train, weights
 from kit.compute.threads import threads
 from kit.runs.folder import Run
 from kit.training import pace

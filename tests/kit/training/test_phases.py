@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from easydict import EasyDict
+from warm import start
 
 import solver
-from helpers import start
 from kit import evaluation, plots, runs
 from kit.evaluation.generators import load_generator
 from kit.training.phases import scheduled

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from warm import start
 
 import solver
 import utils
-from helpers import changed, equal, last, start, train, weights
+from helpers import changed, equal, last, train, weights
 from kit import runs
 from kit.compute.interrupt import Stopped
 from kit.compute.learner import Learner
