@@ -25,11 +25,18 @@ from helpers import ROOT, make_quarter_lists, shorten_the_sheet, substitute
 from kit.handin import sandbox
 from teacher import handout
 
+LONGEST = ("test_browser.py", "test_notebooks.py", "test_processes.py")
+
 
 def pytest_collection_modifyitems(items):
-    """TEST_ORDER=number runs the tests in that random order: none may hang on another."""
+    """TEST_ORDER=number runs the tests in that random order: none may hang on another.
+
+    Without it the longest come first, lest one process work on them while the others have nothing left to do.
+    """
     if order := os.environ.get("TEST_ORDER"):
         random.Random(order).shuffle(items)
+    else:
+        items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")

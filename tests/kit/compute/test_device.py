@@ -1,11 +1,10 @@
 """Devices, number formats and memory."""
 
-import os
-import subprocess
 import sys
 
 import pytest
 import torch
+from warm import python
 
 from helpers import ROOT
 from kit.compute import device
@@ -75,8 +74,7 @@ os._exit(0)
 def test_no_thread_of_gloo_outlives_its_group(small_settings, tmp_path):
     (tmp_path / "threads.py").write_text(THREADS, encoding="utf-8")
     arguments = [f"--{key}={value}" for key, value in small_settings.items() if value is not None]
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
-                           tmp_path / "threads.py", "--recipe", "demo", *arguments], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = python("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", tmp_path / "threads.py",
+                  "--recipe", "demo", *arguments, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr[-2000:]
     assert [line for line in done.stdout.splitlines() if line.startswith("GLOO")] == ["GLOO 0"] * 2

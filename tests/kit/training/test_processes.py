@@ -1,14 +1,15 @@
 """Several processes train one run."""
 
-import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from warm import python
 
 from helpers import ROOT, changed, last, train
 from kit import runs
@@ -18,9 +19,8 @@ def in_two_processes(cfg, name, tmp_path, **changes):
     """Train a run by `torchrun` on two processes of the CPU."""
     settings = {**changed(cfg, name=name), **changes}
     arguments = [f"--{key}={value}" for key, value in settings.items() if value is not None]
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
-                           ROOT / "solver.py", "--recipe", "demo", *arguments], cwd=tmp_path,
-                          capture_output=True, text=True)
+    done = python("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", ROOT / "solver.py", "--recipe",
+                  "demo", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     return runs.read_history(name, cfg.runs)
 
@@ -87,19 +87,17 @@ def test_two_machines_without_a_common_disk(own_lists, small_settings, tmp_path)
         shutil.copytree(own_lists, node / "lists")
 
     def train_both(epochs):
-        processes = []
-        for rank, node in enumerate(nodes):
-            settings = changed(cfg, runs="runs", train_list="lists/train.csv", valid_list="lists/valid.csv",
-                               warmup_epochs=epochs)
-            arguments = [f"--{key}={value}" for key, value in settings.items() if value is not None]
-            processes.append(subprocess.Popen(
-                [sys.executable, ROOT / "solver.py", "--recipe", "demo", *arguments], cwd=node,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                env={**os.environ, "RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2",
-                     "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}))
-        for process in processes:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors[-2000:]
+        settings = changed(cfg, runs="runs", train_list="lists/train.csv", valid_list="lists/valid.csv",
+                           warmup_epochs=epochs)
+        arguments = [f"--{key}={value}" for key, value in settings.items() if value is not None]
+
+        def train_on(rank):
+            return python(ROOT / "solver.py", "--recipe", "demo", *arguments, cwd=nodes[rank], RANK=str(rank),
+                          LOCAL_RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+        with ThreadPoolExecutor(2) as both:
+            for done in both.map(train_on, range(2)):
+                assert done.returncode == 0, done.stderr[-2000:]
 
     train_both(1)
     train_both(2)  # resumed, from the state that only the first has
