@@ -48,12 +48,12 @@ RECIPES = {
     # The paper's way with a small network on scikit-image's photographs: minutes on a laptop.
     "demo": dict(
         train_list="data/lists/demo_train.csv", valid_list="data/lists/demo_test.csv",
-        crop=48, batch_size=8, patches_per_picture=250,
+        crop=48, batch_size=8, patches_per_picture=160,
         channels=32, blocks=8, batch_norm=False, first_kernel=3, last_kernel=3,
         discriminator_channels=16, discriminator_dense=128,
-        content_loss="mse + 2 lr_consistency", adversarial_epochs=4,
+        content_loss="mse + 2 lr_consistency", adversarial_epochs=6,
         # BEGIN SOLUTION NO PROMPT
-        clip_gradients=0.1, ema_decay=0.999, warmup_epochs=16, warmup_lr=2e-3, warmup_schedule="one_cycle",
+        clip_gradients=0.1, ema_decay=0.999, warmup_epochs=20, warmup_lr=2e-3, warmup_schedule="one_cycle",
         # A discriminator that sees only detail and all pixels equally often, keeps up (two time scales,
         # arXiv 1706.08500), and is held smooth.
         discriminator_detail=True, discriminator_halving_kernel=4, discriminator_batch_norm=False,
