@@ -26,6 +26,10 @@ from kit.settings.schema import checked, current_names
 from kit.training.command import PARENT
 from kit.training.display import epoch_line
 
+# Seconds of a run from which on several at once are quicker: each process imports PyTorch first, and with a thread each
+# two runs take two thirds of the time that they take one after the other with two.
+LONG = 20
+
 
 def sweep(cfg, variants=None, seeds=1, at_once=None, phases=None, **grid):
     """Train many runs in one call, and end in a table of them.
@@ -45,7 +49,8 @@ def sweep(cfg, variants=None, seeds=1, at_once=None, phases=None, **grid):
         a difference that is not larger may be noise.
     at_once : int, optional
         How many are trained at the same time, in processes of their own (which know no phases of one's own). Without
-        it, as many as there are GPUs to train on, each with one of its own; on a CPU one.
+        it, as many as there are GPUs to train on, each with one of its own; on a CPU one, and where that took more than
+        20 seconds, the others with one core each, as far as there is memory for them.
     phases : callable, optional
         cfg → list of phases, instead of `solver.default_phases`.
     """
@@ -55,8 +60,8 @@ def sweep(cfg, variants=None, seeds=1, at_once=None, phases=None, **grid):
         if not isinstance(values, (list, tuple)):
             raise ValueError(f"{name}: a sweep goes through a list of values; write {name}=[{values!r}, …]")
     gpus = gpus_for(cfg.device)
-    at_once = at_once or (1 if phases else max(1, len(gpus)))
-    if at_once > 1 and phases:
+    at_once = at_once or (1 if phases else len(gpus) or None)
+    if phases and at_once > 1:
         raise ValueError("phases of one's own cannot be trained several at once; set at_once to 1")
     variants = variants or [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
     planned = []
@@ -117,8 +122,9 @@ def gpus_for(device):
 
 
 def _train_all(todo, at_once, gpus, phases, count):
-    """Train runs; gives name → reason for those that failed."""
+    """Train runs, so many at once (None: as the first shows); gives name → reason for those that failed."""
     failed, waiting, working = {}, list(todo), {}
+    undecided, at_once = at_once is None, at_once or 1
     places = [gpus[i % len(gpus)] if gpus else None for i in range(at_once)]  # of those that are free
     with runs_bar(tr("sweep"), count, count - len(todo)) as bar:
         try:
@@ -126,6 +132,7 @@ def _train_all(todo, at_once, gpus, phases, count):
                 if waiting and at_once == 1:
                     one = waiting.pop(0)
                     bar.set_postfix_str(one.name)
+                    begun = time.monotonic()
                     try:
                         solver.Trainer(one, phases and phases(one), progress=False).train(
                             on_epoch=lambda history, one=one: bar.set_postfix_str(
@@ -133,6 +140,9 @@ def _train_all(todo, at_once, gpus, phases, count):
                     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
                         failed[one.name] = str(error)
                     bar.update()
+                    if undecided and time.monotonic() - begun > LONG and one.threads == "auto":
+                        at_once = max(1, min(len(waiting), torch.get_num_threads(), _room()))
+                        places = [None] * at_once
                     continue
                 while waiting and len(working) < at_once:
                     one = waiting.pop(0)
@@ -157,6 +167,17 @@ def _train_all(todo, at_once, gpus, phases, count):
             raise Stopped(tr("stopped and saved; {count} runs wait for the same call again",
                              count=len(waiting) + len(working))) from stopped
     return failed
+
+
+def _room():
+    """How many processes as large as this one has been have room in half of the memory (where the system says so)."""
+    try:
+        import resource
+
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 / largest)
+    except (ImportError, AttributeError, ValueError, OSError):  # not on Windows
+        return 1
 
 
 def _start(cfg, at_once, gpu):

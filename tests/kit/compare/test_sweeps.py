@@ -106,3 +106,24 @@ def test_each_of_several_gpus_has_a_run_of_its_own(small_settings, monkeypatch, 
     sweep(changed(small_settings, device=device), warmup_lr=[1e-4, 2e-4, 3e-4, 4e-4, 5e-4])
     assert [env["CUDA_VISIBLE_DEVICES"] for env in started] == wanted
     assert sweeps.gpus_for("cpu") == []
+
+
+@pytest.mark.parametrize("threads, cores, room, processes, of_threads", [
+    ("auto", 4, 9, 4, "1"), ("auto", 4, 2, 4, "2"), ("auto", 1, 9, 0, None), (1, 4, 9, 0, None)])
+def test_long_runs_are_trained_side_by_side_on_a_cpu(small_settings, monkeypatch, threads, cores, room, processes,
+                                                     of_threads):
+    """The first shows how long one takes; then there are as many at once as there are cores, and room in memory."""
+    started = []
+    monkeypatch.setattr(sweeps.subprocess, "Popen", lambda command, **options: Finished(started, command, **options))
+    monkeypatch.setattr(sweeps.time, "sleep", lambda _: None)
+    monkeypatch.setattr(sweeps, "LONG", 0)
+    monkeypatch.setattr(sweeps.torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(sweeps.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(sweeps, "_room", lambda: room)
+    cfg = changed(small_settings, threads=threads, warmup_epochs=1, adversarial_epochs=0, patches_per_picture=1)
+    sweep(cfg, warmup_lr=[1e-4, 2e-4, 3e-4, 4e-4, 5e-4])
+    assert [env["OMP_NUM_THREADS"] for env in started] == [of_threads] * processes
+
+
+def test_the_room_for_more_processes_is_that_of_the_memory():
+    assert 1 <= sweeps._room() < 10_000
