@@ -13,6 +13,7 @@ import numpy as np
 
 import create_data_lists
 import solver
+from kit.compare.sweeps import sweep
 from kit.compute.threads import counts
 
 SECONDS = 30  # of training with each setting beside each kind of company
@@ -66,6 +67,16 @@ def milliseconds(lists, threads, warm_up):
             return 1000 * float(np.mean(np.diff(trainer.ticks)))
 
 
+def milliseconds_of_sweep(lists, at_once, count):
+    """What so many short runs of a sweep take, so many at once."""
+    with tempfile.TemporaryDirectory() as runs:
+        cfg = solver.settings("demo", runs=runs, train_list=str(lists["demo_train"]), adversarial_epochs=0,
+                              valid_list=str(lists["demo_test"]), warmup_epochs=5)
+        begin = time.perf_counter()
+        sweep(cfg, seeds=count, variants=[{}], at_once=at_once)
+        return 1000 * (time.perf_counter() - begin)
+
+
 def benchmark_threads():
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -76,4 +87,8 @@ def benchmark_threads():
                 with running(programs):
                     usual, kit = (milliseconds(lists, threads, phase == "warm-up") for threads in (counts()[0], "auto"))
                 rows.append((f"{phase} update, {company}", usual, kit, usual / kit))
+        cores = counts()[0]
+        if cores > 1:
+            apart, beside = (milliseconds_of_sweep(lists, at_once, cores) for at_once in (1, cores))
+            rows.append((f"{cores} runs of a sweep, one after the other | at once", apart, beside, apart / beside))
     return [f"threads (the demo, {SECONDS} s each)", f"{counts()[0]} threads (ms)", "kit (ms)", "ratio"], rows
