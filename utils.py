@@ -21,7 +21,8 @@ from PIL import Image, ImageOps
 from imresize import imresize
 from kit.colour import as_srgb, split_alpha
 from kit.compute.device import free_memory, has_bf16, is_out_of_memory
-from kit.compute.inference import QuickCopy, receptive_field
+from kit.compute.inference import QuickCopy, receptive_field, spans
+from kit.compute.threads import quickest_now, threads
 from kit.console import progress_bar
 from kit.files import result_names, write_whole
 from kit.language import tr
@@ -279,7 +280,8 @@ class Enlarger:
         if precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision must be 'auto', 'fp32' or 'bf16', not {precision!r}")
         bf16 = precision == "bf16" or precision == "auto" and has_bf16(self.device)
-        self.network = QuickCopy(generator, self.device, bf16)
+        with self._threads():
+            self.network = QuickCopy(generator, self.device, bf16)
         self.scale, self.note = self.network.scale, self.network.note
         self.tile, self.progress, self._receptive_field = tile, progress, None
         if tile is not None and tile <= 2 * self.receptive_field:
@@ -290,7 +292,8 @@ class Enlarger:
     def receptive_field(self):
         """How far tiles must overlap. Raises ValueError as `kit.compute.inference.receptive_field` does."""
         if self._receptive_field is None:
-            self._receptive_field = receptive_field(self.network.network)
+            with self._threads():
+                self._receptive_field = receptive_field(self.network.network)
         return self._receptive_field
 
     def __call__(self, picture):
@@ -309,13 +312,18 @@ class Enlarger:
         side = self._side(*picture.shape[:2])
         while True:
             try:
-                return self._enlarge(picture, side)
+                with self._threads():
+                    return self._enlarge(picture, side)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or side <= self._smallest():
                     raise
                 side = max(side // 2, self._smallest())
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
+
+    def _threads(self):
+        """The context of all computing on a CPU: as many threads as are quickest beside what else runs there now."""
+        return threads(quickest_now() if self.device.type == "cpu" else None)
 
     def check_size(self, height, width):
         """Raise ValueError for low-resolution pictures of a size that cannot be enlarged, found without doing it.
@@ -347,7 +355,7 @@ class Enlarger:
         scale, (height, width) = self.scale, picture.shape[:2]
         overlap = 0 if tile >= max(height, width) else self.receptive_field
         output = np.empty((height * scale, width * scale) + picture.shape[2:], np.uint8)
-        tiles = [(y, x) for y in _spans(height, tile, overlap) for x in _spans(width, tile, overlap)]
+        tiles = [(y, x) for y in spans(height, tile, overlap) for x in spans(width, tile, overlap)]
         for (top, bottom), (left, right) in progress_bar(tiles, tr("enlarging"), self.progress):
             above, before = max(top - overlap, 0), max(left - overlap, 0)
             lr = to_batch(to_rgb(picture[above : bottom + overlap, before : right + overlap])).to(self.device)
@@ -385,10 +393,3 @@ def super_resolve_folder(generator, folder, out, *, progress=True, **options):
         written.append(out / name.name)
         save_picture(written[-1], enlarge(picture))
     return written, left_out
-
-
-def _spans(length, tile, overlap):
-    """[start, stop) pieces of a side, of nearly equal length, each at most `tile` with its overlaps."""
-    count = 1 if length <= tile else math.ceil(length / (tile - 2 * overlap))
-    edges = [length * i // count for i in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:]))

@@ -234,3 +234,10 @@ def _is_alike_everywhere(network, radius, rotated):
     begin = (part.shape[-1] // (len(values) - cut)) * radius
     whole, part = whole[..., whole.shape[-1] - part.shape[-1] + begin :], part[..., begin:]
     return bool((whole - part).abs().max() <= 1e-3 * whole.abs().max() + 1e-6)
+
+
+def spans(length, tile, overlap):
+    """[start, stop) pieces of a side, of nearly equal length, each at most `tile` with its overlaps."""
+    count = 1 if length <= tile else math.ceil(length / (tile - 2 * overlap))
+    edges = [length * i // count for i in range(count + 1)]
+    return list(zip(edges[:-1], edges[1:]))

@@ -2,10 +2,13 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
-from kit.compute.threads import choosing, counts, quickest, threads
+import utils
+from kit.compute import threads as module
+from kit.compute.threads import choosing, counts, quickest, quickest_now, threads
 
 
 def run_for(seconds, candidates, took, at=0.0):
@@ -91,3 +94,42 @@ def test_what_is_estimated_is_the_quickest():
     with threads():
         assert quickest([8, 4, 2, 1], lambda: took[torch.get_num_threads()]) == 0.5
         assert quickest([8, 4, 1], lambda: {8: 1, 4: 2, 1: 0.1}[torch.get_num_threads()]) == 1  # far slower: no further
+
+
+@pytest.mark.parametrize("took, wanted, tried", [
+    ({1: 0.03, 2: 0.02, 4: 0.012}, 4, [1, 2, 4]), ({1: 0.03, 2: 0.04, 4: 0.012}, 1, [1, 2])])
+def test_work_without_updates_takes_what_is_quickest_now(monkeypatch, took, wanted, tried):
+    """More threads are tried as long as they are quicker, and a number that has been found is kept for a while."""
+    seen, clock = [], [1000.0]
+
+    def seconds(limit):
+        seen.append(torch.get_num_threads())
+        return took[seen[-1]]
+
+    usual = torch.get_num_threads()
+    monkeypatch.setattr(module, "counts", lambda: [4, 2, 1])
+    monkeypatch.setattr(module, "_seconds_of_convolutions", seconds)
+    monkeypatch.setattr(module, "_now", (None, -1e9))
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    assert quickest_now() == quickest_now() == wanted and seen == tried
+    clock[0] += 60
+    assert quickest_now() == wanted and seen == 2 * tried
+    assert torch.get_num_threads() == usual
+
+
+def test_enlarging_computes_with_that_number_and_gives_the_number_back(generator, photograph, monkeypatch):
+    seen, usual = [], torch.get_num_threads()
+    monkeypatch.setattr("utils.quickest_now", lambda: 1 if usual > 1 else 2)
+    enlarge = utils.Enlarger(generator)
+    forward = type(enlarge.network.network).forward
+    monkeypatch.setattr(type(enlarge.network.network), "forward",
+                        lambda self, lr: seen.append(torch.get_num_threads()) or forward(self, lr))
+    enlarge(np.ascontiguousarray(photograph[:20, :30]))
+    assert set(seen) == {1 if usual > 1 else 2} and torch.get_num_threads() == usual
+
+
+@pytest.mark.parametrize("limit, convolutions", [(0, 1), (1e9, 128)])
+def test_the_convolutions_end_where_they_take_too_long(monkeypatch, limit, convolutions):
+    done, convolve = [], torch.nn.functional.conv2d
+    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *one, **more: done.append(1) or convolve(*one, **more))
+    assert module._seconds_of_convolutions(limit) > 0 and len(done) == convolutions
