@@ -51,7 +51,7 @@ RECIPES = {
         crop=48, batch_size=8, patches_per_picture=160,
         channels=32, blocks=8, batch_norm=False, first_kernel=3, last_kernel=3,
         discriminator_channels=16, discriminator_dense=128,
-        content_loss="mse + 2 lr_consistency", adversarial_epochs=6,
+        content_loss="mse + 2 lr_consistency", adversarial_epochs=7,
         # BEGIN SOLUTION NO PROMPT
         clip_gradients=0.1, ema_decay=0.999, warmup_epochs=20, warmup_lr=2e-3, warmup_schedule="one_cycle",
         # A discriminator that sees only detail and all pixels equally often, keeps up (two time scales,
