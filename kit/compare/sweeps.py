@@ -15,6 +15,7 @@ from easydict import EasyDict
 
 import solver
 from kit.compare.tables import entries_of, table
+from kit.compute.device import Machine
 from kit.compute.interrupt import Stopped
 from kit.console import Table, progress_bar
 from kit.files import is_portable
@@ -140,7 +141,8 @@ def _train_all(todo, at_once, gpus, phases, count):
                     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
                         failed[one.name] = str(error)
                     bar.update()
-                    if undecided and time.monotonic() - begun > LONG and one.threads == "auto":
+                    if (undecided and time.monotonic() - begun > LONG and one.threads == "auto"
+                            and Machine(one.device).device.type == "cpu"):
                         at_once = max(1, min(len(waiting), torch.get_num_threads(), _room()))
                         places = [None] * at_once
                     continue

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace as Namespace
 
 import numpy as np
 import pytest
@@ -108,12 +109,14 @@ def test_each_of_several_gpus_has_a_run_of_its_own(small_settings, monkeypatch, 
     assert sweeps.gpus_for("cpu") == []
 
 
-@pytest.mark.parametrize("threads, cores, room, processes, of_threads", [
-    ("auto", 4, 9, 4, "1"), ("auto", 4, 2, 4, "2"), ("auto", 1, 9, 0, None), (1, 4, 9, 0, None)])
-def test_long_runs_are_trained_side_by_side_on_a_cpu(small_settings, monkeypatch, threads, cores, room, processes,
-                                                     of_threads):
+@pytest.mark.parametrize("device, threads, cores, room, processes, of_threads", [
+    ("cpu", "auto", 4, 9, 4, "1"), ("cpu", "auto", 4, 2, 4, "2"), ("cpu", "auto", 1, 9, 0, None),
+    ("cpu", 1, 4, 9, 0, None), ("mps", "auto", 4, 9, 0, None)])
+def test_long_runs_are_trained_side_by_side_on_a_cpu(small_settings, monkeypatch, device, threads, cores, room,
+                                                     processes, of_threads):
     """The first shows how long one takes; then there are as many at once as there are cores, and room in memory."""
     started = []
+    monkeypatch.setattr(sweeps, "Machine", lambda _: Namespace(device=torch.device(device)))
     monkeypatch.setattr(sweeps.subprocess, "Popen", lambda command, **options: Finished(started, command, **options))
     monkeypatch.setattr(sweeps.time, "sleep", lambda _: None)
     monkeypatch.setattr(sweeps, "LONG", 0)
