@@ -14,17 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def context():
-    """Where processes are started: from one with the kit and its libraries imported, if there can be one."""
-    methods = multiprocessing.get_all_start_methods()
-    chosen = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    chosen.set_forkserver_preload(["solver", "torch._dynamo", "IPython", "pytest"])  # (dynamo is the optimizers')
-    return chosen
-
-
 def start(function, *arguments):
-    """Start a function in a process of its own, to be killed."""
-    process = context().Process(target=function, args=arguments)
+    """Start a function in a process of its own, to be killed; where the system can, with the kit imported."""
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    context.set_forkserver_preload(["solver", "torch._dynamo", "IPython", "pytest"])  # (dynamo is the optimizers')
+    process = context.Process(target=function, args=arguments)
     process.start()
     return process
 

@@ -52,6 +52,9 @@ def quickest(candidates, measure):
     return best
 
 
+_now = None, -math.inf  # what `quickest_now` has found, and when
+
+
 def quickest_now():
     """The number of threads that is the quickest for some small convolutions; tried again when that is a while ago.
 
@@ -70,9 +73,6 @@ def quickest_now():
             best, count = seconds, more
         _now = count, time.monotonic()
     return count
-
-
-_now = None, -math.inf
 
 
 @torch.inference_mode()

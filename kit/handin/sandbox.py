@@ -70,7 +70,8 @@ def run(program, arguments, folder, seconds=120, megabytes=4096, trusted=False, 
         require()
     home = folder / HOME
     home.mkdir(exist_ok=True)
-    environment = {**_environment(_font_list(home)), "HOME": str(home), "TMPDIR": str(home), "TORCH_HOME": str(home)}
+    font_list = _font_list(home) if missing else str(home)  # (in a fork matplotlib has read it already)
+    environment = {**_environment(font_list), "HOME": str(home), "TMPDIR": str(home), "TORCH_HOME": str(home)}
     word = secrets.token_hex(32)
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as attempts:  # without names that it could reach
         told = [str(folder), str(seconds), str(megabytes), "open" if missing else "walled"]

@@ -1,7 +1,7 @@
 """Walls around a process, from the inside: what a program that nobody has read can do, and what it cannot.
 
-This file imports nothing but Python's own modules, and those that its process has need of: it is what runs in the new
-process, before anything of a stranger's. See `kit.handin.sandbox` for what it is told, and by whom.
+This file is what runs in the new process before anything of a stranger's: it imports nothing but Python's own modules,
+and then LIBRARIES. See `kit.handin.sandbox` for what it is told, and by whom.
 """
 
 import ctypes

@@ -1,6 +1,5 @@
 """A calm notebook: mistakes in one line."""
 
-
 from warm import python
 
 

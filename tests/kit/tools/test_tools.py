@@ -71,10 +71,8 @@ def test_the_benchmark_of_threads_trains_beside_other_programs(monkeypatch, smal
     monkeypatch.setattr(benchmark_threads, "COMPANY", {"one core busy": [benchmark_threads.BUSY]})
     monkeypatch.setattr(benchmark_threads.create_data_lists, "create_demo_lists", lambda *_, **__: [
         SimpleNamespace(csv_file=Path(f"demo_{what}")) for what in ("train", "test")])
-    monkeypatch.setattr(solver, "settings", lambda recipe, runs, warmup_epochs, threads="auto", **given: changed(
-        small_settings, runs=runs, warmup_epochs=warmup_epochs, threads=threads,
-        **(given if "adversarial_epochs" in given and not given["adversarial_epochs"] else {"updates_per_epoch": 10**4})
-        | {name: small_settings[name] for name in ("train_list", "valid_list")}))
+    monkeypatch.setattr(solver, "settings", lambda recipe, train_list, valid_list, **given: changed(
+        small_settings, **given))
     monkeypatch.setattr(benchmark_threads, "counts", lambda: [2, 1])
     _, rows = benchmark_threads.benchmark_threads()
     assert [row[0] for row in rows] == ["warm-up update, one core busy", "adversarial update, one core busy",
