@@ -39,6 +39,14 @@ def pytest_collection_modifyitems(items):
         items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
+@pytest.fixture(autouse=True)
+def threads_as_before():
+    """No test leaves PyTorch with another number of threads: the next would be slow, and of other last bits."""
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == before
+
+
 @pytest.fixture(scope="session")
 def vgg19_weights(tmp_path_factory):
     """A file in the format of torchvision's VGG19 weights, with other numbers in it, and its network."""

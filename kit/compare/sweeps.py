@@ -17,6 +17,7 @@ import solver
 from kit.compare.tables import entries_of, table
 from kit.compute.device import Machine
 from kit.compute.interrupt import Stopped
+from kit.compute.threads import counts
 from kit.console import Table, progress_bar
 from kit.files import is_portable
 from kit.language import tr
@@ -143,7 +144,7 @@ def _train_all(todo, at_once, gpus, phases, count):
                     bar.update()
                     if (undecided and time.monotonic() - begun > LONG and one.threads == "auto"
                             and Machine(one.device).device.type == "cpu"):
-                        at_once = max(1, min(len(waiting), torch.get_num_threads(), _room()))
+                        at_once = max(1, min(len(waiting), counts()[0], _room()))
                         places = [None] * at_once
                     continue
                 while waiting and len(working) < at_once:

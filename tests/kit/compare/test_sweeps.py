@@ -120,7 +120,7 @@ def test_long_runs_are_trained_side_by_side_on_a_cpu(small_settings, monkeypatch
     monkeypatch.setattr(sweeps.subprocess, "Popen", lambda command, **options: Finished(started, command, **options))
     monkeypatch.setattr(sweeps.time, "sleep", lambda _: None)
     monkeypatch.setattr(sweeps, "LONG", 0)
-    monkeypatch.setattr(sweeps.torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(sweeps, "counts", lambda: [cores])
     monkeypatch.setattr(sweeps.os, "cpu_count", lambda: 4)
     monkeypatch.setattr(sweeps, "_room", lambda: room)
     cfg = changed(small_settings, threads=threads, warmup_epochs=1, adversarial_epochs=0, patches_per_picture=1)
