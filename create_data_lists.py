@@ -24,13 +24,13 @@ FIELDS = ["hr", "lr", "scale", "width", "height", "left", "top"]
 
 # The test sets of the assignment and how the public archives name their folders, below a data folder.
 TEST_SETS = {
-    "DIV2K_valid": ["DIV2K_valid_HR"],
+    "DIV2K_valid": ["DIV2K_valid_HR", "DIV2K/DIV2K_valid_HR"],
     "Set5": ["benchmark/Set5", "Set5"],
     "Set14": ["benchmark/Set14", "Set14"],
-    "B100": ["benchmark/B100", "B100", "BSD100"],
+    "B100": ["benchmark/B100", "B100", "BSD100", "BSDS100"],
     "Urban100": ["benchmark/Urban100", "Urban100"],
 }
-TRAINING_SET = "DIV2K_train_HR"
+TRAINING_SETS = ["DIV2K_train_HR", "DIV2K/DIV2K_train_HR"]
 TRAINING_LISTS = ["train", "demo_train", "celeba_train"]
 DEMO_LISTS = ["demo_train", "demo_test"]
 
@@ -133,11 +133,11 @@ def find_known_sets(data):
     data = Path(data)
     if not data.is_dir():
         raise FileNotFoundError(f"{data}: there is no such folder")
-    train = data / TRAINING_SET if (data / TRAINING_SET).is_dir() else None
+    train = next((data / folder for folder in TRAINING_SETS if (data / folder).is_dir()), None)
     tests = {name: next(data / folder for folder in folders if (data / folder).is_dir())
              for name, folders in TEST_SETS.items() if any((data / folder).is_dir() for folder in folders)}
     if train is None and not tests:
-        known = ", ".join([TRAINING_SET, *(folders[0] for folders in TEST_SETS.values())])
+        known = ", ".join([TRAINING_SETS[0], *(folders[0] for folders in TEST_SETS.values())])
         raise FileNotFoundError(f"{data}: holds none of the known folders ({known}); "
                                 f"name your own with --train and --test")
     return train, tests
@@ -163,7 +163,7 @@ def _has_moved(csv_file):
         return True
     if csv_file.stem not in DEMO_LISTS:
         return False
-    with open(csv_file, newline="", encoding="utf-8") as file:
+    with open(csv_file, newline="", encoding="utf-8-sig") as file:
         return not all((csv_file.parent / row["hr"]).is_file() for row in csv.DictReader(file))
 
 
@@ -174,7 +174,7 @@ def test_lists(folder="data/lists"):
     """
     if _has_moved(Path(folder, "demo_test.csv")):
         create_demo_lists(folder)
-    names = {path.stem: path for path in sorted(Path(folder).glob("*.csv")) if path.stem not in TRAINING_LISTS}
+    names = {path.stem: path for path in sorted(Path(folder).glob("[!.]*.csv")) if path.stem not in TRAINING_LISTS}
     return [names.pop(name) for name in TEST_SETS if name in names] + list(names.values())
 
 

@@ -16,87 +16,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from imresize import imresize
-from kit.colour import as_srgb, split_alpha
 from kit.compute.device import free_memory, has_bf16, is_out_of_memory
 from kit.compute.inference import QuickCopy, receptive_field, spans
 from kit.compute.threads import quickest_now, threads
 from kit.console import progress_bar
 from kit.files import result_names, write_whole
 from kit.language import tr
+from kit.picture_files import as_srgb, open_picture, pixels, split_alpha
 
 # ------------------------------------------------------------------------------------------- pictures
-
-
-# What is opened, by its content and whatever the file is called. Pillow knows more, but starts programs for some.
-Image.init()  # with formats named, Pillow looks only among those that it knows already
-FORMATS = [name for name in ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM", "GIF", "AVIF") if name in Image.OPEN]
-# What Pillow opens by a plug-in or in its newer versions only, and what telephones make.
-UNREADABLE = {".heic": "an HEIC photograph", ".heif": "an HEIF photograph"} | (
-    {} if "AVIF" in FORMATS else {".avif": "an AVIF picture"})
 
 
 def read_picture(path, stored=False):
     """Read a picture file as uint8: H×W×3 RGB, or H×W when the file is grey.
 
     EXIF rotation is applied, colours are converted to sRGB where the file's profile says that they are others, palettes
-    are resolved, CMYK is converted, 16-bit grey is scaled to 8 bits, an alpha channel is dropped when nothing is
-    transparent (a grey picture stays grey). With `stored` the values stay as they are stored whatever the profile: so
-    pictures of training and tests are read, as MATLAB's imread and all of the literature read them.
+    are resolved, CMYK is converted, 16 bits are scaled to 8 (see `kit.picture_files.open_picture`), an alpha channel is
+    dropped when nothing is transparent (a grey picture stays grey). With `stored` the values stay as they are stored,
+    whatever the profile: so pictures of training and tests are read, as MATLAB's imread and all of the literature read
+    them.
 
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it: not a picture,
     damaged, animated, partly transparent, or in a mode with no plain meaning in 8 bits.
     """
     path = Path(path).expanduser()
-    image, alpha = split_alpha(open_picture(path))
+    image, alpha = split_alpha(open_picture(path, stored))
     if alpha is not None:
         raise ValueError(f"{path}: is partly transparent; flatten it onto a background first")
     return pixels(image if stored else as_srgb(image, path), path)
-
-
-def open_picture(path):
-    """A picture file as Pillow's image, loaded and turned as its EXIF says. Errors as for `read_picture`."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    if kind := UNREADABLE.get(path.suffix.lower()):
-        raise ValueError(f"{path}: {kind}, which is not read here; save it as PNG or JPEG")
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            # The second picture of a telephone's MPO is the same again, for another screen.
-            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            image.load()
-            text = getattr(image, "text", {})  # of PNG, which a copy has not
-            image = ImageOps.exif_transpose(image)
-            image.info["text"] = text
-    except Exception as error:  # Pillow raises a dozen different ones for damaged files
-        raise ValueError(f"{path}: not a readable picture ({error})") from error
-    if frames > 1:
-        raise ValueError(f"{path}: has {frames} frames; save the one you mean as PNG")
-    return image
-
-
-def pixels(image, path):
-    """The pixels of Pillow's image, uint8 H×W×3 or H×W. Raises ValueError for modes that have no plain meaning."""
-    if image.mode.startswith("I;16"):
-        return np.round(np.asarray(image).astype(np.float64) / 257).astype(np.uint8)
-    if image.mode in ("1", "L"):
-        return np.array(image.convert("L"))
-    if image.mode in ("RGB", "P", "CMYK", "YCbCr"):
-        return np.array(image.convert("RGB"))
-    raise ValueError(f"{path}: has Pillow's mode {image.mode}, which has no plain 8-bit meaning; "
-                     f"save it as an 8-bit RGB or grey PNG")
-
-
-def pixels_of(path):
-    """How many pixels a picture file says that it has, without decoding it; 0 for what is no picture."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.width * image.height
-    except Exception:  # `read_picture` will say what is wrong
-        return 0
 
 
 def save_picture(path, picture):

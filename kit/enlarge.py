@@ -8,8 +8,9 @@ from kit.evaluation.generators import load_generator
 from kit.files import KIT, result_names
 from kit.language import tr
 from kit.photographs import ENDINGS, enlarge_photograph, read_photograph, save_photograph
+from kit.picture_files import pixels_of
 from kit.runs.history import checkpoints, current_run
-from utils import Enlarger, pixels_of
+from utils import Enlarger
 
 WEIGHTS = KIT.parent / "weights"
 NAMES = {"srgan": "srgan.safetensors", "srresnet": "srresnet.safetensors"}

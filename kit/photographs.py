@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from imresize import imresize
-from kit.colour import as_srgb, split_alpha
 from kit.files import write_whole
-from utils import open_picture, pixels, to_rgb
+from kit.picture_files import as_srgb, open_picture, pixels, split_alpha
+from utils import to_rgb
 
 # `picture` is uint8 H×W×3 or H×W, `alpha` uint8 H×W or None, `exif` bytes, `text` a dict of str → str.
 Photograph = namedtuple("Photograph", "picture alpha exif text")

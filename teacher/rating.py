@@ -19,7 +19,8 @@ from kit.files import data_uri, write_whole
 from kit.handin.contents import RESULT
 from kit.handin.findings import sanitize
 from kit.handin.pictures import picture_file
-from utils import pixels_of, read_picture, to_rgb
+from kit.picture_files import pixels_of
+from utils import read_picture, to_rgb
 
 ORIGINAL, NEAREST = "(original)", "(nearest neighbour)"  # the anchors, as the key calls them
 PAGE = Path(__file__).with_name("rating.html")

@@ -53,6 +53,48 @@ def test_edsr_benchmarks_whose_pictures_are_not_multiples_of_the_scale(tmp_path)
     assert names(report) == [("101085.png", "101085x2.png")]
 
 
+def test_the_folders_of_basicsr(tmp_path):
+    for name in ("GTmod12", "LRbicx4"):
+        picture(tmp_path / "Set5" / name / "baby.png", *((48, 36) if name == "GTmod12" else (12, 9)))
+    (tmp_path / "Set5" / "original").mkdir()
+    [report] = make_lists(tests=create_data_lists.find_known_sets(tmp_path)[1], out=tmp_path / "out")
+    assert names(report) == [("baby.png", "baby.png")]
+
+
+def test_one_folder_too_deep(tmp_path):
+    """As those who unpack archives often have them, `DIV2K_train_HR/DIV2K_train_HR/0001.png`."""
+    picture(tmp_path / "DIV2K_train_HR" / "DIV2K_train_HR" / "0001.png", 96, 96)
+    picture(tmp_path / "DIV2K_train_LR_bicubic_X4" / "DIV2K_train_LR_bicubic" / "X4" / "0001x4.png", 24, 24)
+    picture(tmp_path / "Set5" / "Set5" / "HR" / "baby.png", 24, 24)
+    picture(tmp_path / "Set5" / "Set5" / "LR_bicubic" / "X4" / "babyx4.png", 6, 6)
+    (tmp_path / "Set5" / ".DS_Store").write_bytes(b"what macOS leaves everywhere")
+    train, test = make_lists(*create_data_lists.find_known_sets(tmp_path), out=tmp_path / "out")
+    assert names(train) == [("0001.png", "0001x4.png")] and names(test) == [("baby.png", "babyx4.png")]
+
+
+def test_a_folder_of_folders_names_them(tmp_path):
+    for name in ("old", "new"):
+        picture(tmp_path / "mine" / name / "a.png", 96, 96)
+    (tmp_path / "empty").mkdir()
+    refused(lambda: make_lists(tmp_path / "mine", out=tmp_path / "out"), tmp_path,
+            "mine: holds no pictures, but the folders new, old; name the one that is meant")
+    refused(lambda: make_lists(tmp_path / "empty", out=tmp_path / "out"), tmp_path, "empty: holds no pictures")
+
+
+def test_every_format_that_is_read_is_listed_and_what_is_not_is_named(photograph, tmp_path):
+    Image.fromarray(photograph[:96, :96]).save(tmp_path / "a.jfif", "JPEG")
+    (tmp_path / "b.HEIC").write_bytes(b"....ftypheic")
+    [report] = make_lists(tmp_path, out=tmp_path / "out")
+    assert names(report) == [("a.jfif", None)]
+    assert report.left_out == [("b.HEIC", "is in the format HEIC, which is not read here; save it as PNG or JPEG")]
+
+
+def test_what_macos_leaves_beside_lists_is_no_list(tmp_path):
+    create_data_lists.create_demo_lists(tmp_path, progress=False)
+    (tmp_path / "._demo_test.csv").write_bytes(b"\0\5\x16\7")
+    assert [path.name for path in create_data_lists.test_lists(tmp_path)] == ["demo_test.csv"]
+
+
 def test_high_and_low_resolution_in_one_folder(tmp_path):
     for i in (1, 2):
         picture(tmp_path / f"Set5/image_SRF_4/img_00{i}_SRF_4_HR.png", 40, 32, i)

@@ -2,6 +2,7 @@
 
 import csv
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -129,6 +130,17 @@ def test_bad_lists(tmp_path, kind):
         (tmp_path / "list.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     refused(lambda: datasets.TestDataset(tmp_path / "list.csv"), tmp_path, "list.csv", words)
     refused(lambda: datasets.TrainDataset(tmp_path / "list.csv", progress=False), tmp_path, "list.csv", words)
+
+
+@pytest.mark.parametrize("encoding, mark", [("gb18030", ","), ("big5", ","), ("utf-8-sig", ";"), ("utf-8", "\t")])
+def test_a_list_that_a_spreadsheet_has_saved(tmp_path, photograph, encoding, mark):
+    name = "照片.png"  # (the same letters in China and Taiwan)
+    if name != os.fsdecode(os.fsencode(name)):
+        pytest.skip("this system's file names have no Chinese letters")
+    utils.save_picture(tmp_path / name, photograph[:48, :48])
+    [report] = make_lists(tests={"mine": tmp_path}, out=tmp_path)
+    report.csv_file.write_bytes(report.csv_file.read_text(encoding="utf-8").replace(",", mark).encode(encoding))
+    assert [row.hr.name for row in datasets.read_list(report.csv_file)] == [name]
 
 
 def test_a_list_whose_picture_has_changed_its_size(tmp_path):

@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageCms
@@ -18,6 +19,7 @@ import models
 import utils
 from helpers import PICTURE, display_p3, refused
 from kit import evaluation
+from kit.picture_files import pixels_of
 
 
 def saved(image, tmp_path, name="a.png", **options):
@@ -337,3 +339,33 @@ def test_grey_stays_grey_with_an_opaque_alpha_too(tmp_path, alpha):
     grey = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6))
     (Image.merge("LA", (grey, alpha)) if alpha else grey).save(tmp_path / "grey.png")
     assert np.array_equal(utils.read_picture(tmp_path / "grey.png"), np.asarray(grey))
+
+
+def png_of_16_bits(path, values):
+    """Write uint16 H×W×3 as PNG, which Pillow cannot."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+                     + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def test_16_bits_are_rounded_or_it_is_said_that_they_are_not(tmp_path, capsys):
+    values = np.random.default_rng(0).integers(0, 2**16, (9, 7, 3)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "deep.tif", values, photometric="rgb")
+    assert np.array_equal(utils.read_picture(tmp_path / "deep.tif"), np.round(values / 257))
+    assert not capsys.readouterr().out
+    png_of_16_bits(tmp_path / "deep.png", values)
+    assert np.array_equal(utils.read_picture(tmp_path / "deep.png"), values >> 8)
+    assert capsys.readouterr().out == f"{tmp_path / 'deep.png'}: of its 16 bits per colour the upper 8 are read\n"
+    for name in ("deep.tif", "deep.png"):  # as they are stored, for lists
+        assert np.array_equal(utils.read_picture(tmp_path / name, stored=True), values >> 8)
+    assert not capsys.readouterr().out
+
+
+def test_the_result_of_a_photograph_of_12_megapixels_can_be_read(tmp_path):
+    Image.new("1", (16000, 12000)).save(tmp_path / "large.png")
+    assert pixels_of(tmp_path / "large.png") == 192_000_000
+    assert utils.read_picture(tmp_path / "large.png").shape == (12000, 16000)

@@ -7,30 +7,36 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kit.language import tr
-from utils import pixels_of, read_picture
+from kit.picture_files import SUFFIXES, UNREADABLE, pixels_of
+from utils import read_picture
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
+# How sets are laid out, {scale} in place of the number: folders of high and of low resolution within that of the set.
+WITHIN = {"HR": "LR_bicubic/X{scale}",  # EDSR's benchmarks
+          "GTmod12": "LRbicx{scale}"}  # BasicSR's
+# And, beside a folder …_HR, for DIV2K as its archives are unpacked: into one folder, or each into its own.
+BESIDE = ["{name}_LR_bicubic/X{scale}", "{name}_LR_bicubic_X{scale}/{name}_LR_bicubic/X{scale}"]
 
 
 def find_pairs(folder, lr_folder=None, scale=4):
     """Pair the high- and low-resolution files of a set by their names.
 
-    Understands `HR/` beside `LR_bicubic/X4/` (EDSR's benchmarks), `…_HR/` beside `…_LR_bicubic/X4/`
-    (DIV2K), `image_SRF_4/` with `…_HR.png` and `…_LR.png` in one folder, two folders named outright,
-    and a folder with high resolution only.
+    Understands `HR/` beside `LR_bicubic/X4/` (EDSR's benchmarks), `GTmod12/` beside `LRbicx4/` (BasicSR's), `…_HR/`
+    beside `…_LR_bicubic/X4/` (DIV2K), `image_SRF_4/` with `…_HR.png` and `…_LR.png` in one folder, two folders named
+    outright, and a folder with high resolution only; and each of them one folder deeper, where nothing else is.
 
     Returns (pairs, left_out): lists of (hr path, lr path or None) and of (file name, reason).
-    Raises FileNotFoundError when a folder is missing.
+    Raises FileNotFoundError when a folder is missing or holds no file, naming the folders that it holds.
     """
     folder = Path(folder)
-    if (folder / "HR").is_dir() and lr_folder is None:
-        folder, lr_folder = folder / "HR", folder / "LR_bicubic" / f"X{scale}"
-    elif (folder / f"image_SRF_{scale}").is_dir():
-        folder = folder / f"image_SRF_{scale}"
-    elif folder.name.endswith("_HR") and lr_folder is None:
-        sibling = folder.with_name(folder.name[: -len("HR")] + "LR_bicubic") / f"X{scale}"
-        lr_folder = sibling if sibling.is_dir() else None
+    if lr_folder is None:
+        folder, lr_folder = _parts(folder, scale)
+    else:
+        folder, lr_folder = _with_files(folder), _with_files(Path(lr_folder))
     hr, left_out = picture_files(folder)
+    if not hr and not left_out:
+        inside = ", ".join(path.name for path in _folders_in(folder))
+        raise FileNotFoundError(f"{folder}: holds no pictures" + (f", but the folders {inside}; name the one that is "
+                                                                   f"meant" if inside else ""))
 
     if lr_folder is not None:
         lr, foreign = picture_files(Path(lr_folder))
@@ -53,6 +59,39 @@ def find_pairs(folder, lr_folder=None, scale=4):
     return pairs, left_out
 
 
+def _parts(folder, scale):
+    """The folders of high and of low resolution (None where that is to be made) of a set."""
+    for place in (folder, *_only_folder_in(folder)):
+        for hr, lr in WITHIN.items():
+            if (place / hr).is_dir():
+                return place / hr, place / lr.format(scale=scale)
+        if (place / f"image_SRF_{scale}").is_dir():
+            return place / f"image_SRF_{scale}", None
+    hr, base = _with_files(folder), folder.name.removesuffix("_HR")
+    if base != folder.name:
+        lows = [folder.parent / low.format(name=base, scale=scale) for low in BESIDE]
+        return hr, next((_with_files(low) for low in lows if low.is_dir()), None)
+    return hr, None
+
+
+def _with_files(folder):
+    """A folder, or the only one in it where it holds nothing else, as those who unpack archives often make one."""
+    return next(iter(_only_folder_in(folder)), folder)
+
+
+def _only_folder_in(folder):
+    """A list with the folder that a folder holds, if it holds nothing else that is to be seen."""
+    folders = _folders_in(folder)
+    alone = len(folders) == 1 and not any(path.is_file() and not path.name.startswith(".") for path in folder.iterdir())
+    return folders if alone else []
+
+
+def _folders_in(folder):
+    """The folders in a folder, without hidden ones and macOS's `__MACOSX`."""
+    inside = folder.iterdir() if folder.is_dir() else []
+    return sorted(path for path in inside if path.is_dir() and not path.name.startswith((".", "__")))
+
+
 def picture_files(folder):
     """({stem: path} in natural order, [(file name, reason)]) of a folder; hidden files do not count."""
     if not folder.is_dir():
@@ -63,6 +102,9 @@ def picture_files(folder):
             continue
         if not path.name.isprintable():  # (what is not UTF-8 cannot be written to a list)
             left_out.append((ascii(path.name), tr("has a name with unusual characters; rename it")))
+        elif path.suffix.lower() in UNREADABLE:
+            left_out.append((path.name, tr("is in the format {name}, which is not read here; save it as PNG or JPEG",
+                                           name=path.suffix[1:].upper())))
         elif path.suffix.lower() not in SUFFIXES:
             left_out.append((path.name, tr("is not a picture file")))
         elif path.stem in pictures:

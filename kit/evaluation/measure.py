@@ -127,6 +127,13 @@ def evaluate_indices(enlarge, dataset, indices, bar, also=None):
         return [row.result() for row in rows]
 
 
+def measurable(dataset):
+    """The numbers of the pictures that PSNR and SSIM can be taken of, and the names of those that are too small."""
+    smallest = 2 * dataset.scale + 11  # the border that is cut, and SSIM's window
+    large = [index for index, row in enumerate(dataset.rows) if min(row.width, row.height) >= smallest]
+    return large, [row.hr.stem for row in dataset.rows if min(row.width, row.height) < smallest]
+
+
 def naturalness(picture, border=4):
     """The NIQE of a picture on its luma, `border` pixels cut from every side; None where it is too small for it."""
     inside = luma(picture)[border : picture.shape[0] - border, border : picture.shape[1] - border]

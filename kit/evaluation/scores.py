@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets import TestDataset
 from kit.console import Table, progress_bar
-from kit.evaluation.measure import ORIGINAL, Scores, evaluate, evaluate_indices, mean_scores, scale_of
+from kit.evaluation.measure import ORIGINAL, Scores, evaluate, evaluate_indices, mean_scores, measurable, scale_of
 from kit.files import write_csv, write_whole
 from kit.language import tr
 from utils import bicubic
@@ -49,16 +49,24 @@ def score_sets(methods, csv_files, scale=None, progress=True, originals=False, a
     -------
     list of dict
         `set`, `picture`, `method`, `psnr` (dB), `ssim`, `niqe`, and what else is measured: one for each picture and
-        method.
+        method. Pictures too small for SSIM are named and left out.
+
+    Raises ValueError for a set without any that is large enough.
     """
     sets = {Path(csv_file).stem: TestDataset(csv_file, scale or scale_of(methods)) for csv_file in csv_files}
-    scores, ways = [], {**methods, **({ORIGINAL: None} if originals else {})}
-    with progress_bar(None, tr("measuring"), progress, total=len(ways) * sum(map(len, sets.values()))) as bar:
+    scores, ways, large = [], {**methods, **({ORIGINAL: None} if originals else {})}, {}
+    for name, dataset in sets.items():
+        large[name], small = measurable(dataset)
+        if not large[name]:
+            raise ValueError(f"{name}: all of its pictures are too small for SSIM: {', '.join(small)}")
+        if small:
+            print(tr("{set}: left out, for they are too small for SSIM: {names}", set=name, names=", ".join(small)))
+    with progress_bar(None, tr("measuring"), progress, total=len(ways) * sum(map(len, large.values()))) as bar:
         for name, dataset in sets.items():
             for method, enlarge in ways.items():
                 bar.set_postfix_str(f"{name}, {method}")
                 scores += [{"set": name, "method": method, **row}
-                           for row in evaluate_indices(enlarge, dataset, range(len(dataset)), bar, also)]
+                           for row in evaluate_indices(enlarge, dataset, large[name], bar, also)]
     return scores
 
 

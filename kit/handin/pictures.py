@@ -13,7 +13,8 @@ from kit.handin.findings import Finding, sanitize
 from kit.handin.notebooks import shown_scores
 from kit.handin.texts import text_of
 from kit.language import tr
-from utils import pixels_of, psnr, read_picture, ssim, to_rgb
+from kit.picture_files import pixels_of
+from utils import psnr, read_picture, ssim, to_rgb
 
 PSNR_TOLERANCE, SSIM_TOLERANCE = 0.02, 5e-4  # another machine rounds otherwise
 # On Set5, ×4, the best published networks of any size are below 33.5 dB: what is above did not come from the low

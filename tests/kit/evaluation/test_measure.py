@@ -11,6 +11,7 @@ import torch
 
 import models
 import utils
+from helpers import make_lists
 from kit import evaluation
 from kit.evaluation import measure
 from kit.evaluation.measure import naturalness
@@ -116,3 +117,17 @@ def test_of_a_large_picture_it_is_said_what_it_takes_and_bars_show_it(photograph
     assert "G:\n" in out and "enlarging: 100%" in out
     assert list(large) == ["bicubic", "G"] and all(np.array_equal(large[name], small[name]) for name in small)
     assert not methods["G"].progress  # as before
+
+
+def test_a_picture_too_small_for_ssim_is_named_and_left_out(tmp_path, photograph, capsys):
+    utils.save_picture(tmp_path / "set" / "large.png", photograph[:48, :48])
+    utils.save_picture(tmp_path / "set" / "icon.png", photograph[:16, :16])
+    [report] = make_lists(tests={"mine": tmp_path / "set"}, out=tmp_path)
+    scores = evaluation.score_sets({"bicubic": utils.bicubic}, [report.csv_file], progress=False)
+    assert [row["picture"] for row in scores] == ["large"]
+    assert capsys.readouterr().out == "mine: left out, for they are too small for SSIM: icon\n"
+    assert "mine (1)" in evaluation.score_table(scores)
+    (tmp_path / "set" / "large.png").unlink()
+    [report] = make_lists(tests={"mine": tmp_path / "set"}, out=tmp_path)
+    with pytest.raises(ValueError, match="mine: all of its pictures are too small for SSIM: icon"):
+        evaluation.score_sets({"bicubic": utils.bicubic}, [report.csv_file], progress=False)

@@ -1,0 +1,132 @@
+"""Picture files as Pillow opens them: which formats, how large, how many bits; colours as sRGB; transparency."""
+
+import io
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from kit.language import tr
+
+# What is opened, by its content and whatever the file is called. Pillow knows more, but starts programs for some.
+Image.init()  # with formats named, Pillow looks only among those that it knows already
+FORMATS = [name for name in ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM", "GIF", "AVIF") if name in Image.OPEN]
+SUFFIXES = {ending for ending, name in Image.registered_extensions().items() if name in FORMATS}
+# What Pillow opens by a plug-in or in its newer versions only, and what telephones make.
+UNREADABLE = {".heic": "an HEIC photograph", ".heif": "an HEIF photograph"} | (
+    {} if "AVIF" in FORMATS else {".avif": "an AVIF picture"})
+
+
+# Pillow refuses twice as many pixels. Its own limit is a defence of servers, and half of what a photograph of a
+# telephone has when it is enlarged.
+Image.MAX_IMAGE_PIXELS = 2**29
+
+
+def open_picture(path, stored=False):
+    """A picture file as Pillow's image, loaded and turned as its EXIF says. Errors as for `utils.read_picture`.
+
+    Pillow reads the upper 8 of 16 bits of an RGB picture, which makes a quarter of the values one too low. TIFF files
+    are rounded as they should be, of others it is said, unless the values are wanted as they are `stored`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    if kind := UNREADABLE.get(path.suffix.lower()):
+        raise ValueError(f"{path}: {kind}, which is not read here; save it as PNG or JPEG")
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            # The second picture of a telephone's MPO is the same again, for another screen.
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            sixteen = image.mode in ("RGB", "RGBA") and any(";16" in str(tile) for tile in image.tile)
+            image.load()
+            if sixteen and not stored:
+                _round_to_8_bits(image, path)
+            text = getattr(image, "text", {})  # of PNG, which a copy has not
+            image = ImageOps.exif_transpose(image)
+            image.info["text"] = text
+    except Exception as error:  # Pillow raises a dozen different ones for damaged files
+        raise ValueError(f"{path}: not a readable picture ({error})") from error
+    if frames > 1:
+        raise ValueError(f"{path}: has {frames} frames; save the one you mean as PNG")
+    return image
+
+
+def _round_to_8_bits(image, path):
+    """Give an RGB picture of 16 bits its rounded values, where a library of the environment reads them."""
+    try:
+        from tifffile import imread  # (scikit-image brings it along)
+
+        values = imread(path) if image.format == "TIFF" else None
+    except Exception:  # of a compression for which it has no decoder, for example
+        values = None
+    if values is None or values.shape != (image.height, image.width, len(image.mode)):
+        print(tr("{path}: of its 16 bits per colour the upper 8 are read", path=path))
+    else:
+        image.paste(Image.fromarray(np.round(values / 257).astype(np.uint8)))
+
+
+def pixels(image, path):
+    """The pixels of Pillow's image, uint8 H×W×3 or H×W. Raises ValueError for modes that have no plain meaning."""
+    if image.mode.startswith("I;16"):
+        return np.round(np.asarray(image).astype(np.float64) / 257).astype(np.uint8)
+    if image.mode in ("1", "L"):
+        return np.array(image.convert("L"))
+    if image.mode in ("RGB", "P", "CMYK", "YCbCr"):
+        return np.array(image.convert("RGB"))
+    raise ValueError(f"{path}: has Pillow's mode {image.mode}, which has no plain 8-bit meaning; "
+                     f"save it as an 8-bit RGB or grey PNG")
+
+
+def pixels_of(path):
+    """How many pixels a picture file says that it has, without decoding it; 0 for what is no picture."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # `read_picture` will say what is wrong
+        return 0
+
+
+def as_srgb(image, path):
+    """A picture of Pillow's in sRGB, where its ICC profile says otherwise; a grey one stays grey.
+
+    Relative colorimetric, as browsers show it. One whose profile changes nothing by more than rounding stays as it is,
+    bit for bit. A profile that cannot be used is named and ignored.
+    """
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("L", "RGB", "CMYK"):
+        return image
+    try:
+        transform = _transform(profile, image.mode)
+        if image.mode != "CMYK" and _is_identity(transform, image.mode):
+            return image
+        converted = ImageCms.applyTransform(image, transform)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+        print(tr("{path}: its colour profile cannot be used ({error}), and is ignored", path=path, error=error))
+        return image
+    return converted.getchannel(0) if image.mode == "L" else converted
+
+
+@lru_cache(8)
+def _transform(profile, mode):
+    return ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), mode,
+                                   "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
+
+
+def _is_identity(transform, mode):
+    """Whether a transform leaves colours as they are, but for rounding: that of sRGB itself, under whatever name."""
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    colours = levels[None] if mode == "L" else np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+    seen = np.asarray(ImageCms.applyTransform(Image.fromarray(colours), transform)).astype(int)
+    return int(np.abs(seen - colours.reshape(1, seen.shape[1], -1)).max()) <= 1
+
+
+def split_alpha(image):
+    """Pillow's image without alpha, grey if it is grey; and its alpha, uint8 H×W, or None where all is opaque."""
+    if not image.has_transparency_data:
+        return image, None
+    whole, profile = image.convert("RGBA"), image.info.get("icc_profile")
+    alpha = np.array(whole.getchannel("A"))
+    image = whole.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+    image.info["icc_profile"] = profile
+    return image, None if alpha.min() == 255 else alpha
