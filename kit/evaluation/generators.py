@@ -11,16 +11,20 @@ from torch import nn
 from kit.compute.device import Machine, layout_for
 from kit.compute.inference import reason_of
 from kit.compute.layers import placed, shapes_of
+from kit.evaluation.formats import misfit, network_for, weights_in
 from kit.evaluation.measure import evaluate, mean_scores
 from kit.language import tr
-from kit.runs.checkpoints import load_checkpoint
-from kit.settings.recipes import generator_settings
+from kit.runs.checkpoints import check_weights, is_of_this_kit, read_checkpoint
+from kit.settings.recipes import generator_settings, settings
 from models import make_generator
 from utils import Enlarger, bicubic
 
 
 def load_generator(path, device="cpu"):
     """The generator of a checkpoint, in evaluation mode, built by `models.make_generator`.
+
+    The kit's own checkpoints; those of other programs that `kit.evaluation.formats` knows; and any state dict that fits
+    the network that `make_generator` builds with the paper's settings.
 
     Raises FileNotFoundError, or ValueError for a damaged file and for weights that do not fit the network that
     `models.py` builds from the settings beside them.
@@ -29,18 +33,48 @@ def load_generator(path, device="cpu"):
 
 
 def _built(path, device):
-    """The generator of a checkpoint, and the settings that it was built from."""
-    content = load_checkpoint(path)
+    """The generator of a checkpoint, and how many times it enlarges."""
+    content = read_checkpoint(path)
+    if is_of_this_kit(content):
+        check_weights(path, content["generator"])
+        generator, scale = _of_this_kit(path, content)
+    else:
+        weights = weights_in(content)
+        if weights is None:
+            raise ValueError(f"{path}: holds no weights of a generator that the kit finds")
+        check_weights(path, weights)
+        try:
+            generator, scale = network_for(weights, make_generator)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        if generator is None:
+            cfg = settings("paper")
+            generator, scale = _with_weights(path, weights, cfg, whose="the paper's"), cfg.scale
+    return placed(generator, device, layout_for(device)).eval(), scale
+
+
+def _of_this_kit(path, content):
     try:
         cfg = generator_settings(content["generator_settings"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return _with_weights(path, content["generator"], cfg), cfg.scale
+
+
+def _with_weights(path, weights, cfg, whose="its"):
+    """The generator that `models.make_generator` builds from settings, with these weights."""
+    try:
         # First the shapes alone: a stranger's settings could ask for more memory than there is.
-        nn.Module.load_state_dict(shapes_of(make_generator, cfg), content["generator"], assign=True)
+        shapes = shapes_of(make_generator, cfg)
+        try:
+            nn.Module.load_state_dict(shapes, weights, assign=True)
+        except RuntimeError as error:  # of which the first line names none
+            raise ValueError(misfit(shapes.state_dict(), weights) or reason_of(error)) from error
         generator = make_generator(cfg)
-        nn.Module.load_state_dict(generator, content["generator"])  # (a network may have another of its own)
+        nn.Module.load_state_dict(generator, weights)  # (a network may have another of its own)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-        reason = reason_of(error)
-        raise ValueError(f"{path}: its weights do not fit its settings and your models.py ({reason})") from error
-    return placed(generator, device, layout_for(device)).eval(), cfg
+        raise ValueError(f"{path}: its weights do not fit {whose} settings and your models.py ({reason_of(error)})") from error
+    return generator
 
 
 def load_generators(checkpoints, device="auto"):
@@ -56,14 +90,14 @@ def load_generators(checkpoints, device="auto"):
             print(tr("{name} is left out: there is no file {path} (yet)", name=name, path=path))
             continue
         try:
-            generator, cfg = _built(path, device)
+            generator, scale = _built(path, device)
         except ValueError as error:
             print(tr("{name} is left out: {error}", name=name, error=error))
             continue
-        first_scale = first_scale or cfg.scale
-        if cfg.scale != first_scale:
+        first_scale = first_scale or scale
+        if scale != first_scale:
             print(tr("{name} is left out: {path} enlarges ×{scale}, and the first ×{first}", name=name, path=path,
-                     scale=cfg.scale, first=first_scale))
+                     scale=scale, first=first_scale))
         else:
             generators[name] = generator
     if not generators:

@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
@@ -12,6 +13,7 @@ from safetensors.torch import save as safetensors_bytes
 from kit.files import write_whole
 
 SAFETENSORS = ".safetensors"
+BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how files of PyTorch before 1.6 begin
 
 
 def save_checkpoint(path, content):
@@ -29,21 +31,35 @@ def load_checkpoint(path):
     Raises FileNotFoundError, or ValueError for a damaged file, one that is no checkpoint of this kit,
     or one that holds pickled objects, which could run anything on being loaded.
     """
+    content = read_checkpoint(path)
+    if not is_of_this_kit(content):
+        raise ValueError(f"{path}: not a checkpoint of this kit (no generator with its settings in it)")
+    check_weights(path, content["generator"])
+    return content
+
+
+def is_of_this_kit(content):
+    """Whether what `read_checkpoint` gave is a checkpoint of this kit."""
+    return isinstance(content, dict) and "generator" in content and "generator_settings" in content
+
+
+def read_checkpoint(path):
+    """What a file of weights holds, whichever program wrote it, onto the CPU, without running any code from the file.
+
+    Of this kit, safetensors, PyTorch (its older format, too), or NumPy's .npz. Raises what `load_checkpoint` raises.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such checkpoint; train first, or correct the name")
     try:
-        content = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_zip(path)
+        return {SAFETENSORS: _load_safetensors, ".npz": _load_npz}.get(path.suffix.lower(), _load_torch)(path)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        if any(word in str(error) for word in ("weights_only", "Unsupported", "allow_pickle")):
             raise ValueError(f"{path}: refused, because it holds more than tensors and plain values; loading "
-                             f"it could run code. Use a checkpoint that this kit saved") from error
+                             f"it could run code. Use a checkpoint that this kit saved, or have the program that wrote "
+                             f"this one save its network's state_dict() alone") from error
         raise ValueError(f"{path}: not a readable checkpoint ({reason})") from error
-    if not isinstance(content, dict) or "generator" not in content or "generator_settings" not in content:
-        raise ValueError(f"{path}: not a checkpoint of this kit (no generator in it)")
-    _check_weights(path, content["generator"])
-    return content
 
 
 def save_generator(path, weights, settings, **notes):
@@ -62,19 +78,31 @@ def save_generator(path, weights, settings, **notes):
         temporary.write_bytes(safetensors_bytes(weights, {name: json.dumps(value) for name, value in notes.items()}))
 
 
-def _load_zip(path):
-    """What torch.save wrote, its bytes compared with the CRCs that a zip file has."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is cut off, or not a file that torch.save wrote")
-    with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ValueError("it is compressed, which torch.save never does")
-        if damaged := archive.testzip():
-            raise ValueError(f"its part {damaged} is damaged")
+def _load_torch(path):
+    """What torch.save wrote; where that is a zip file, its bytes are compared with the CRCs that it has."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("it is compressed, which torch.save never does")
+            if damaged := archive.testzip():
+                raise ValueError(f"its part {damaged} is damaged")
+    else:
+        with open(path, "rb") as file:
+            if file.read(len(BEFORE_ZIP)) != BEFORE_ZIP:
+                raise ValueError("it is cut off, or not a file that torch.save wrote")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _check_weights(path, weights):
+def _load_npz(path):
+    """The arrays of a file of NumPy's, as tensors."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > 100 * path.stat().st_size:
+            raise ValueError("it is packed far tighter than weights can be")
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def check_weights(path, weights):
     """Raise ValueError for anything but a state dict of finite numbers."""
     if not isinstance(weights, dict) or not weights:
         raise ValueError(f"{path}: not a checkpoint of this kit (its generator has no weights)")
@@ -90,12 +118,13 @@ def _check_weights(path, weights):
 
 def _load_safetensors(path):
     with safe_open(path, "pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}
-        notes = {name: json.loads(text) for name, text in (file.metadata() or {}).items() if name != "format"}
+        weights, notes = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    ours = "generator_settings" in notes
+    notes = {name: json.loads(text) for name, text in notes.items() if name != "format"} if ours else {}
     if notes.pop("crc", None) not in (None, _crc(weights)):
         raise ValueError("its weights are damaged")
     weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
-    return {"generator": weights, **notes}
+    return {"generator": weights, **notes} if ours else weights
 
 
 def _crc(weights):

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from kit.compute.inference import reason_of
 from kit.compute.layers import copy_of, use_fast_layers
 from kit.compute.learner import Learner, load_optimizer
+from kit.evaluation.formats import fill, misfit, recognised, weights_in
 from kit.language import N_
-from kit.runs.checkpoints import load_checkpoint
+from kit.runs.checkpoints import check_weights, is_of_this_kit, read_checkpoint
 from kit.settings.recipes import generator_settings
 from kit.settings.schema import section
 from kit.training.checks import check_kind, check_logits, check_memory, settle_format
@@ -138,17 +140,30 @@ class Networks:
             load_optimizer(self.optimizers["discriminator"], saved["d_optimizer"])
 
     def start_from(self, path):
-        """Take the generator of a checkpoint; gives the number of updates that it has had.
+        """Take the generator of a checkpoint, of this kit or another program; gives the number of updates it has had.
 
-        Raises ValueError for one that was built with other settings.
+        Raises ValueError for one that was built with other settings, or that does not fit.
         """
-        content, mine = load_checkpoint(path), section(self.cfg, "generator")
-        other = generator_settings(content["generator_settings"])
-        differences = [f"{name} = {other[name]!r}, not {mine[name]!r}" for name in mine if other[name] != mine[name]]
-        if differences:
-            raise ValueError(f"start_from: the generator in {path} was built with {', '.join(differences)}; make them "
-                             f"equal")
-        _load(self.generator, content["generator"])
+        content, mine = read_checkpoint(path), section(self.cfg, "generator")
+        ours = is_of_this_kit(content)
+        weights, known = content["generator"] if ours else weights_in(content) or {}, None
+        check_weights(path, weights)
+        try:
+            known = None if ours else recognised(weights)
+            other = generator_settings(content["generator_settings"]) if ours else known.settings if known else mine
+            differences = ", ".join(f"{name} = {other[name]!r}, not {value!r}" for name, value in mine.items()
+                                    if other[name] != value)
+            if differences:
+                raise ValueError(f"it was built with {differences}; make them equal")
+            if known is None:
+                _load(self.generator, weights)
+            elif known.format.standardised:
+                raise ValueError(f"it is {known.format.name}'s, whose network takes other values than [0, 1]")
+            else:
+                fill(self.generator, known)
+        except (ValueError, RuntimeError) as error:  # (PyTorch's, whose first line names no weight)
+            reason = misfit(self.generator.state_dict(), weights) if isinstance(error, RuntimeError) else error
+            raise ValueError(f"start_from: {path}: {reason or reason_of(error)}") from error
         self._begin_average()
         return content.get("updates", 0)
 

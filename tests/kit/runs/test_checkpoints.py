@@ -66,9 +66,9 @@ def test_bad_checkpoints(tmp_path, small_settings):
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
     mixed = {"generator": generator.state_dict(), "generator_settings": {"channels": 8, "blocks": 1}}
     torch.save(mixed, tmp_path / "mixed.pt")
-    unreadable = "not a readable checkpoint"
+    unreadable, foreign = "not a readable checkpoint", "first.0.weight is missing, and weights is there instead"
     for name, words in {"none": "there is no such checkpoint", "half": unreadable, "text": unreadable,
-                        "empty": unreadable, "other": "not a checkpoint of this kit",
+                        "empty": unreadable, "other": foreign,
                         "mixed": "its weights do not fit its settings"}.items():
         refused(lambda name=name: load_generator(tmp_path / f"{name}.pt"), tmp_path, f"{name}.pt", words)
     save_generator(tmp_path / "good.safetensors", generator, channels=4, blocks=1)
@@ -76,8 +76,7 @@ def test_bad_checkpoints(tmp_path, small_settings):
     (tmp_path / "text.safetensors").write_text("hello", encoding="utf-8")
     save_file({"weights": torch.zeros(3)}, tmp_path / "other.safetensors", {"format": "pt"})
     save_file({"weights": torch.zeros(3)}, tmp_path / "notes.safetensors", {"author": "somebody"})
-    for name, words in {"half": unreadable, "text": unreadable, "other": "not a checkpoint of this kit",
-                        "notes": unreadable}.items():
+    for name, words in {"half": unreadable, "text": unreadable, "other": foreign, "notes": foreign}.items():
         refused(lambda name=name: load_generator(tmp_path / f"{name}.safetensors"), tmp_path,
               f"{name}.safetensors", words)
     refused(lambda: solver.Trainer(type(small_settings)({**small_settings, "start_from": str(tmp_path / "good.pt"),
