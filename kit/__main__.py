@@ -14,6 +14,7 @@ COMMANDS = {
     "runs": (N_("the table of all runs, the best first; --follow shows how one goes on"),
              "kit.compare.tables", "main"),
     "enlarge": (N_("enlarge pictures of your own"), "kit.enlarge", "main"),
+    "export": (N_("write a generator for other programs, as ONNX or for PyTorch"), "kit.export", "main"),
     "report": (N_("draft the report from what the runs' folders say, or renew the draft"),
                "kit.handin.report", "main"),
     "check": (N_("say what is missing before you hand in"), "kit.handin.command", "check_command"),

@@ -40,7 +40,7 @@ def main(arguments=None, prog="python -m kit enlarge"):
     try:
         if not 1 <= options.quality <= 100:
             raise ValueError(f"--quality must be from 1 to 100, not {options.quality}")
-        generator = load_generator(_weights(options.weights), options.device)
+        generator = load_generator(weights_file(options.weights), options.device)
         enlarge = Enlarger(generator, tile=options.tile, self_ensemble=options.self_ensemble)
         if enlarge.note:
             print(enlarge.note)
@@ -99,8 +99,8 @@ def jobs_of(what, out, ending):
     return jobs
 
 
-def _weights(which):
-    """The file that is meant."""
+def weights_file(which):
+    """The file that is meant by "srgan", "srresnet", the name of a file, or None."""
     if which in NAMES or which is None and (WEIGHTS / NAMES["srgan"]).is_file():
         return WEIGHTS / NAMES[which or "srgan"]
     if which:

@@ -53,7 +53,8 @@ def test_they_run_without_errors_and_end_with_the_table(executed):
     assert "All 3 notebooks ran without an error" in printed
     table, places = printed.split("All 3 notebooks")[1], printed.splitlines()[-3:]
     assert "demo_test" in table
-    for method in ["bicubic", "warmup", "adversarial", "reference SRResNet", "reference SRGAN"]:
+    for method in ["bicubic", "warmup", "warmup+", "adversarial", "reference SRResNet", "reference SRResNet+",
+                   "reference SRGAN"]:
         assert method in table
     assert [line.split()[0] for line in places] == ["executed", "checkpoints", "pictures"]
     assert "warmup 2/2: content" in printed  # progress all the way
@@ -70,7 +71,7 @@ def test_they_leave_what_the_text_promises(executed):
         assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
     assert len(list((folder / "results" / "pictures" / "demo_test").glob("*.png"))) == 8 * 4
     assert (folder / "results" / "pictures" / "reference.png").is_file()
-    assert len((folder / "results" / "scores.csv").read_text(encoding="utf-8").splitlines()) == 1 + 6 * 4
+    assert len((folder / "results" / "scores.csv").read_text(encoding="utf-8").splitlines()) == 1 + 8 * 4
     assert (folder / "runs" / "demo_basic" / "checkpoints" / "adversarial.pt").is_file()
 
 

@@ -49,7 +49,7 @@ def _built(path, device):
             raise ValueError(f"{path}: {error}") from error
         if generator is None:
             cfg = settings("paper")
-            generator, scale = _with_weights(path, weights, cfg, whose="the paper's"), cfg.scale
+            generator, scale = _with_weights(path, weights, cfg), cfg.scale
     return placed(generator, device, layout_for(device)).eval(), scale
 
 
@@ -61,7 +61,7 @@ def _of_this_kit(path, content):
     return _with_weights(path, content["generator"], cfg), cfg.scale
 
 
-def _with_weights(path, weights, cfg, whose="its"):
+def _with_weights(path, weights, cfg):
     """The generator that `models.make_generator` builds from settings, with these weights."""
     try:
         # First the shapes alone: a stranger's settings could ask for more memory than there is.
@@ -73,7 +73,8 @@ def _with_weights(path, weights, cfg, whose="its"):
         generator = make_generator(cfg)
         nn.Module.load_state_dict(generator, weights)  # (a network may have another of its own)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: its weights do not fit {whose} settings and your models.py ({reason_of(error)})") from error
+        raise ValueError(f"{path}: its weights do not fit your models.py with the settings in it, or the "
+                         f"paper's where there are none ({reason_of(error)})") from error
     return generator
 
 

@@ -131,3 +131,10 @@ def test_a_picture_too_small_for_ssim_is_named_and_left_out(tmp_path, photograph
     [report] = make_lists(tests={"mine": tmp_path / "set"}, out=tmp_path)
     with pytest.raises(ValueError, match="mine: all of its pictures are too small for SSIM: icon"):
         evaluation.score_sets({"bicubic": utils.bicubic}, [report.csv_file], progress=False)
+
+
+def test_a_self_ensemble_stands_behind_its_generator(generator, photograph):
+    found = evaluation.methods({"warmup": generator, "other": generator}, ensembles=["warmup", "not there"])
+    assert list(found) == ["bicubic", "warmup", "warmup+", "other"]
+    small = np.ascontiguousarray(photograph[:20, :24])
+    assert np.array_equal(found["warmup+"](small), utils.super_resolve(generator, small, self_ensemble=True))

@@ -69,7 +69,7 @@ def test_bad_checkpoints(tmp_path, small_settings):
     unreadable, foreign = "not a readable checkpoint", "first.0.weight is missing, and weights is there instead"
     for name, words in {"none": "there is no such checkpoint", "half": unreadable, "text": unreadable,
                         "empty": unreadable, "other": foreign,
-                        "mixed": "its weights do not fit its settings"}.items():
+                        "mixed": "do not fit your models.py with the settings in it"}.items():
         refused(lambda name=name: load_generator(tmp_path / f"{name}.pt"), tmp_path, f"{name}.pt", words)
     save_generator(tmp_path / "good.safetensors", generator, channels=4, blocks=1)
     (tmp_path / "half.safetensors").write_bytes((tmp_path / "good.safetensors").read_bytes()[:5000])

@@ -186,9 +186,10 @@ def test_networks_of_ones_own_train_resume_validate_enlarge_and_are_measured(sma
     done = python("-c", program, cwd=kit)
     assert done.returncode == 0, done.stderr
     assert "reference SRResNet is left out" in done.stdout
-    assert "do not fit its settings and your models.py" in done.stdout
+    assert "do not fit your models.py with the settings in it" in done.stdout
     table = (kit / "results" / "table.txt").read_text(encoding="utf-8")
-    assert [line.split("  ")[0] for line in table.splitlines()[2:]] == ["bicubic", "warmup", "adversarial", "original"]
+    assert [line.split("  ")[0] for line in table.splitlines()[2:]] == ["bicubic", "warmup", "warmup+", "adversarial",
+                                                                       "original"]
     assert f"{killed['history'][-1]['psnr']:.2f}" in table
 
     # and enlarged in tiles
