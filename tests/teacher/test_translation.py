@@ -194,8 +194,8 @@ def test_the_glossary_has_the_terms_of_the_course():
 NO_SENTENCES = {"python -m kit {}", "python -m kit runs", "python -m kit check", "python -m kit zip", "an error",
                 "what is kept", "losses and updates", "upper left", "outside lower center", "the file", "an enlarger",
                 "−log D(hr) − log(1 − D(sr))", "adversarial weight", "learning rate", "batch norm", "most important",
-                "python -m kit enlarge", "python -m kit export", "an HEIC photograph", "an HEIF photograph", "an AVIF picture",
-                "low resolution"}  # (which `shown` translates)
+                "python -m kit enlarge", "python -m kit export", "an HEIC photograph", "an HEIF photograph",
+                "an AVIF picture", "low resolution"}  # (which `shown` translates)
 QUIET = {"Parser", "add_argument", "error", "compile", "match", "search", "sub", "findall", "fullmatch", "exit",
          "Check", "_one_of", "namedtuple"} | set(translation.MARKS) - {"Finding"}
 
