@@ -37,10 +37,10 @@ class AsPictures(nn.Module):
 def main(arguments=None, prog="python -m kit export"):
     """The command `python -m kit export`."""
     parser = Parser(
-        prog=prog, description="Write a generator for other programs: RGB from 0 to 1, N×3×H×W of any size, goes in and "
-        "comes out. onnx is for ONNX Runtime and what builds on it (needs the packages onnx and onnxscript), pt2 is "
-        "what torch.export.load reads. The file is compared with the generator on a photograph before it is kept; ONNX "
-        "where onnxruntime is installed.", epilog=f"Example: {prog} srgan --out srgan.onnx")
+        prog=prog, description="Write a generator for other programs: RGB from 0 to 1, N×3×H×W of any size, goes "
+        "in and comes out. onnx is for ONNX Runtime and what builds on it (needs the packages onnx and onnxscript), "
+        "pt2 is what torch.export.load reads. The file is compared with the generator on a photograph before it is "
+        "kept; ONNX where onnxruntime is installed.", epilog=f"Example: {prog} srgan --out srgan.onnx")
     parser.add_argument("weights", nargs="?", help="srgan or srresnet, which come with the kit, or the file of a "
                         "checkpoint; without it srgan, or else the newest generator of the chosen run")
     parser.add_argument("--format", choices=ENDINGS, help="default: what --out ends in, or else onnx")

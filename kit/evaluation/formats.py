@@ -14,10 +14,14 @@ from kit.compute.layers import shapes_of
 from kit.settings.recipes import generator_settings
 
 # `sign` is found in a name of its weights; `parts` begin names, in the order of layers; `settings` are those that
-# weights do not show. Its network gives pictures in [0, 1] (`unit`), or takes them standardised as ImageNet's.
-Format = namedtuple("Format", "name sign parts settings unit standardised", defaults=({}, False, False))
+# weights do not show. Its network gives pictures in [0, 1] (`unit`), takes them standardised as ImageNet's, or has a
+# PReLU where the paper has batch norm behind the last block (`trunk_slope`).
+Format = namedtuple("Format", "name sign parts settings unit standardised trunk_slope",
+                    defaults=({}, False, False, False))
+BLOCKS = [f"block{number}." for number in range(1, 9)]
 FORMATS = [
-    Format("leftthomas/SRGAN", r"^block8\.", [f"block{number}." for number in range(1, 9)], {"tanh": True}),
+    Format("leftthomas/SRGAN", r"^block7\.1\.running_mean$", BLOCKS, {"tanh": True}),
+    Format("leftthomas/SRGAN of 2018", r"^block8\.", BLOCKS, {"tanh": True}, trunk_slope=True),  # (its trained weights)
     Format("Lornatang/SRGAN-PyTorch", r"^trunk\.0\.rcb\.",
            ["conv1.", "conv_block1.", "trunk.", "conv2.", "conv_block2.", "upsampling.", "conv3.", "conv_block3."],
            unit=True),
@@ -142,8 +146,8 @@ def settings_of(layers, found):
     while stages < len(shapes) - 1 and shapes[-2 - stages][0] == 4 * channels:
         stages += 1
     blocks, odd = divmod(len(shapes) - 3 - stages, 2)
-    wanted = {"batch norm": (len(norms), {0, 2 * blocks + 1, 2 * blocks + 2}),
-              "PReLU": (len(slopes), {0, 1 + blocks + stages})}
+    wanted = {"batch norm": (len(norms), {2 * blocks} if found.trunk_slope else {0, 2 * blocks + 1, 2 * blocks + 2}),
+              "PReLU": (len(slopes), {2 + blocks + stages} if found.trunk_slope else {0, 1 + blocks + stages})}
     inner = [shape[:2] for shape in shapes[1 : 2 + 2 * blocks]]
     if blocks < 1 or odd or stages < 1 or shapes[0][1] != 3 or set(inner) != {(channels, channels)}:
         raise ValueError(f"it looks like {found.name}'s, but its {len(shapes)} convolutions "
@@ -165,6 +169,8 @@ def fill(network, known):
     Raises ValueError where they do not fit.
     """
     name = known.format.name
+    if known.format.trunk_slope:
+        _replace(network, used_layers(network, nn.BatchNorm2d)[-1], nn.PReLU())
     for type_, kind in LAYERS.items():
         theirs, mine = [layer.values for layer in known.layers if layer.kind == kind], used_layers(network, type_)
         if len(theirs) != len(mine):
@@ -183,6 +189,14 @@ def fill(network, known):
             last = used_layers(network, nn.Conv2d)[-1]
             last.weight.mul_(2)
             last.bias.mul_(2).sub_(1)
+
+
+def _replace(network, layer, other):
+    """Put another layer in the place of one, wherever it is in a network."""
+    for module in network.modules():
+        for name, child in module.named_children():
+            if child is layer:
+                setattr(module, name, other)
 
 
 def used_layers(network, type_):

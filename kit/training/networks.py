@@ -157,8 +157,8 @@ class Networks:
                 raise ValueError(f"it was built with {differences}; make them equal")
             if known is None:
                 _load(self.generator, weights)
-            elif known.format.standardised:
-                raise ValueError(f"it is {known.format.name}'s, whose network takes other values than [0, 1]")
+            elif known.format.standardised or known.format.trunk_slope:
+                raise ValueError(f"it is {known.format.name}'s, whose network is another than these settings build")
             else:
                 fill(self.generator, known)
         except (ValueError, RuntimeError) as error:  # (PyTorch's, whose first line names no weight)

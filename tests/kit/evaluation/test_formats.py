@@ -23,8 +23,8 @@ from kit.runs.checkpoints import read_checkpoint
 
 FORMATS = Path(__file__).with_name("formats")
 # File, and whether its program gives pictures in [0, 1].
-PROGRAMS = {"leftthomas.pth": True, "lornatang.pth.tar": True, "sgrvinod.pth.tar": False, "basicsr.pth": True,
-            "tensorlayer.npz": False}
+PROGRAMS = {"leftthomas.pth": True, "leftthomas_2018.pth": True, "lornatang.pth.tar": True, "sgrvinod.pth.tar": False,
+            "basicsr.pth": True, "tensorlayer.npz": False}
 
 
 def proven(path, name):
@@ -146,7 +146,7 @@ class Payload:
     ("a.pth", {"body.0.rdb1.conv1.weight": torch.zeros(4, 4, 3, 3)}, "it is the RRDBNet of ESRGAN and Real-ESRGAN"),
     ("a.pth", {"layers.0.residual_group.blocks.0.norm1.weight": torch.zeros(4)}, "it is a SwinIR"),
     ("a.pth", {"conv_after_body.weight": torch.zeros(4, 4, 3, 3)}, "it is an EDSR"),
-    ("a.pth", {"block8.0.conv.weight": torch.zeros(4, 4, 3, 3)}, "it looks like leftthomas/SRGAN's, but its 1 conv"),
+    ("a.pth", {"block8.0.conv.weight": torch.zeros(4, 4, 3, 3)}, "it looks like leftthomas/SRGAN of 2018's, but its 1"),
     ("a.pth", {"upconv1.weight": torch.zeros(4, 4, 3, 3)}, "it looks like BasicSR's MSRResNet, but lacks 'conv_first"),
     ("a.pth", {"conv_first.weight": torch.zeros(10**6, 1), "upconv1.weight": torch.zeros(4 * 10**6, 1)},
      "it looks like BasicSR's MSRResNet, but conv_first.weight is 1000000×1 in the file"),
