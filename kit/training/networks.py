@@ -161,9 +161,8 @@ class Networks:
                 raise ValueError(f"it is {known.format.name}'s, whose network is another than these settings build")
             else:
                 fill(self.generator, known)
-        except (ValueError, RuntimeError) as error:  # (PyTorch's, whose first line names no weight)
-            reason = misfit(self.generator.state_dict(), weights) if isinstance(error, RuntimeError) else error
-            raise ValueError(f"start_from: {path}: {reason or reason_of(error)}") from error
+        except ValueError as error:
+            raise ValueError(f"start_from: {path}: {error}") from error
         self._begin_average()
         return content.get("updates", 0)
 
@@ -222,8 +221,14 @@ def _averaged(layers):
 
 
 def _load(network, weights):
-    """Give a network weights as PyTorch does; it may have a way of its own, which does another thing."""
-    torch.nn.Module.load_state_dict(network, weights)
+    """Give a network weights as PyTorch does; it may have a way of its own, which does another thing.
+
+    Raises ValueError that names the first weight that does not fit, where PyTorch's error begins with none.
+    """
+    try:
+        torch.nn.Module.load_state_dict(network, weights)
+    except RuntimeError as error:
+        raise ValueError(misfit(network.state_dict(), weights) or reason_of(error)) from error
 
 
 def seed_all(seed):

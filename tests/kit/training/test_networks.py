@@ -77,6 +77,16 @@ def test_a_start_from_that_does_not_fit_says_what_differs(small_settings):
             "small", small_settings.runs)["warmup"]), progress=False)
 
 
+def test_a_state_with_other_weights_is_told_by_the_first_of_them(small_settings):
+    path = train(small_settings, adversarial_epochs=0).run.checkpoint("last")
+    state = runs.load_checkpoint(path)
+    state["generator"]["last.0.weight"] = torch.zeros(3, 4, 5, 5)
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=r"last.pt: cannot be resumed from \(last.0.weight is 3×4×5×5 in the file and "
+                                         r"3×4×3×3 in the network\)"):
+        solver.Trainer(small_settings, progress=False)
+
+
 def test_the_average_follows_buffers_that_a_network_replaces(small_settings, monkeypatch):
     class Counting(torch.nn.Sequential):
         def __init__(self):
