@@ -1,11 +1,13 @@
 """The command `python -m kit enlarge`: pictures made larger, for people who want nothing else."""
 
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 from kit.console import Parser, progress_bar
 from kit.evaluation.generators import load_generator
-from kit.files import KIT, result_names
+from kit.files import KIT, NoRoom, remove_left_over, require_writable, result_names
 from kit.language import tr
 from kit.photographs import ENDINGS, enlarge_photograph, read_photograph, save_photograph
 from kit.picture_files import pixels_of
@@ -56,9 +58,13 @@ def enlarge_all(what, out, enlarge, kind="png", quality=92, progress=True):
     """Enlarge files and folders into the folder `out`; gives (file, reason) of what could not be.
 
     A folder's own folders are kept in `out`. A result that is newer than its picture is passed over. Raises ValueError
-    where results would overwrite pictures, and FileNotFoundError for what is not there.
+    where results would overwrite pictures, FileNotFoundError for what is not there, and OSError for a folder that
+    cannot be written to and a full disk.
     """
     jobs = jobs_of(what, Path(out), ENDINGS[kind])
+    require_writable(out)  # before minutes are spent
+    for folder in {target.parent for _, target in jobs}:
+        remove_left_over(folder, hours=1)
     waiting = [(path, target, pixels_of(path)) for path, target in jobs
                if not target.is_file() or target.stat().st_mtime < path.stat().st_mtime]
     if done := len(jobs) - len(waiting):
@@ -69,8 +75,14 @@ def enlarge_all(what, out, enlarge, kind="png", quality=92, progress=True):
         for path, target, size in waiting:
             bar.set_postfix_str(path.name[:30])
             try:
-                save_photograph(target, enlarge_photograph(read_photograph(path), enlarge), kind, quality)
-            except ValueError as error:
+                with redirect_stdout(StringIO()) as told:  # (it would stand in the middle of the bar)
+                    photograph = read_photograph(path)
+                if told.getvalue():
+                    bar.write(told.getvalue().rstrip(), file=sys.stdout)
+                save_photograph(target, enlarge_photograph(photograph, enlarge), kind, quality)
+            except NoRoom:
+                raise
+            except (ValueError, OSError) as error:
                 left_out.append((path, str(error).removeprefix(f"{path}: ")))
                 bar.write(f"{path}: {left_out[-1][1]}", file=sys.stdout)
             bar.update(size)

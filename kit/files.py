@@ -17,6 +17,7 @@ from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
 
 from filelock import FileLock, Timeout
 
@@ -83,11 +84,16 @@ FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, 
 
 @contextmanager
 def full_disk_told(path):
-    """A context in which a full disk raises NoRoom, with a sentence about the file that was being written."""
+    """A context in which a full disk raises NoRoom, with a sentence about the file that was being written.
+
+    Other errors about a temporary file in its place name the file that is meant.
+    """
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
+            if str(error.filename).endswith(TEMPORARY):
+                error.filename = str(path)
             raise
         raise NoRoom(f"{path}: the disk is full; what was there before is whole: make room, do it again") from error
 
@@ -132,6 +138,16 @@ def require_room(folder, size, what, way_out):
     if size > free:
         raise NoRoom(f"{folder}: {what} takes {size / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free; make room, "
                      f"or {way_out}")
+
+
+def require_writable(folder):
+    """Make a folder if need be. Raises OSError when no file can be written there."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
 
 
 NO_LOCKS = {getattr(errno, name) for name in ("ENOLCK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EINVAL", "EIO")

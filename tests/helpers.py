@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import struct
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -168,6 +169,17 @@ def shorten_the_sheet(folder):
     """Let the rows of the sheet take a second in a copy of the kit."""
     substitute(folder / "kit" / "lessons" / "sheet.py", "updates_per_epoch=60, warmup_epochs=4",
                "updates_per_epoch=1, warmup_epochs=1")
+
+
+def png_of_16_bits(path, values):
+    """Write uint16 H×W×3 as PNG, which Pillow cannot."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+                     + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
 def display_p3():

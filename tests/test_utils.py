@@ -17,7 +17,7 @@ from warm import python
 import create_data_lists
 import models
 import utils
-from helpers import PICTURE, display_p3, refused
+from helpers import PICTURE, display_p3, png_of_16_bits, refused
 from kit import evaluation
 from kit.picture_files import pixels_of
 
@@ -339,17 +339,6 @@ def test_grey_stays_grey_with_an_opaque_alpha_too(tmp_path, alpha):
     grey = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6))
     (Image.merge("LA", (grey, alpha)) if alpha else grey).save(tmp_path / "grey.png")
     assert np.array_equal(utils.read_picture(tmp_path / "grey.png"), np.asarray(grey))
-
-
-def png_of_16_bits(path, values):
-    """Write uint16 H×W×3 as PNG, which Pillow cannot."""
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width, _ = values.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
-                     + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
 def test_16_bits_are_rounded_or_it_is_said_that_they_are_not(tmp_path, capsys):

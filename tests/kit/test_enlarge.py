@@ -1,14 +1,19 @@
 """`python -m kit enlarge`, on pictures of all kinds that people have."""
 
+import errno
+import os
+import re
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
 import utils
-from helpers import display_p3, save_generator
+from helpers import display_p3, png_of_16_bits, save_generator
 from imresize import imresize
 from kit import enlarge
+from kit.files import full_disk_told
 from kit.photographs import read_photograph, without_holes
 
 PLAIN = ["photo.jpg", "turned.jpg", "p3.png", "text.png", "deep.png", "grey.png", "scan.tif", "web.webp",
@@ -157,3 +162,47 @@ def test_interrupted_it_goes_on_where_it_was(folder, weights, tmp_path, monkeypa
     assert "3 are done already" in capsys.readouterr().out
     assert len(list((tmp_path / "out").rglob("*.png"))) == len(PLAIN + WITH_HOLES)
     assert torch.is_grad_enabled()
+
+
+def test_where_nothing_can_be_written_it_says_so_at_once(folder, weights, tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    told = run(folder, "--weights", weights, "--out", tmp_path / "file")
+    assert f"{tmp_path / 'file'}: cannot be written to" in told and "choose another folder" in told
+    assert "enlarging" not in capsys.readouterr().out
+
+
+def test_a_full_disk_ends_it_and_a_name_too_long_leaves_one_picture_out(folder, weights, tmp_path, monkeypatch, capsys):
+    usual, count = enlarge.save_photograph, []
+
+    def failing(target, *arguments):
+        count.append(target)
+        if target.stem == "grey":
+            raise OSError(errno.ENAMETOOLONG, "File name too long", str(target))
+        if len(count) == 5:
+            with full_disk_told(target):
+                raise OSError(errno.ENOSPC, "No space left on device")
+        usual(target, *arguments)
+
+    monkeypatch.setattr(enlarge, "save_photograph", failing)
+    assert "the disk is full" in run(folder, "--weights", weights, "--out", tmp_path / "out")
+    count[:] = range(9)
+    assert run(folder, "--weights", weights, "--out", tmp_path / "out") == 1
+    printed = capsys.readouterr().out
+    assert "grey.png" in printed and "File name too long" in printed and "are done already" in printed
+    assert len(list((tmp_path / "out").rglob("*.png"))) == len(PLAIN + WITH_HOLES) - 1
+
+
+def test_what_a_killed_program_left_is_removed(folder, weights, tmp_path):
+    (tmp_path / "out").mkdir()
+    left = tmp_path / "out" / ".0123456789abcdef.part"
+    left.write_bytes(b"half a picture")
+    os.utime(left, (0, 0))
+    run(folder / "text.png", "--weights", weights, "--out", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["text.png"]
+
+
+def test_what_is_said_of_a_picture_stands_in_its_own_line(folder, weights, tmp_path, capsys):
+    png_of_16_bits(folder / "sixteen.png", np.full((8, 9, 3), 513, np.uint16))
+    run(folder / "sixteen.png", "--weights", weights, "--out", tmp_path / "out")
+    lines = re.split(r"[\r\n]+", capsys.readouterr().out)
+    assert f"{folder / 'sixteen.png'}: of its 16 bits per colour the upper 8 are read" in lines
