@@ -47,17 +47,19 @@ Layer = namedtuple("Layer", "kind values")
 Known = namedtuple("Known", "format layers settings")
 
 
-def weights_in(content):
+def weights_in(content, depth=3):
     """The state dict in what a checkpoint holds, its names without what stands before all; None where there is none.
 
-    It may be the whole, or stand under one of the names in `WITHIN`, of which the first that is there is taken.
+    It may be the whole, or stand under one of the names in `WITHIN`, of which the first that is there is taken; and so
+    on, at most `depth` times.
     """
     if not isinstance(content, dict):
         return None
-    for name in WITHIN:
-        if found := weights_in(content.get(name)):
+    for name in WITHIN if depth else ():
+        if found := weights_in(content.get(name), depth - 1):
             return found
-    if not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
+    weights = all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items())
+    if not content or not weights:
         return None
     while prefix := next((around for around in AROUND if all(name.startswith(around) for name in content)), None):
         content = {name.removeprefix(prefix): value for name, value in content.items()}

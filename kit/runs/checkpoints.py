@@ -112,6 +112,9 @@ def check_weights(path, weights):
         if value.is_complex() or value.layout != torch.strided or value.is_quantized:
             raise ValueError(f"{path}: its weight {name} is of the kind {value.dtype}, {value.layout}, not of plain "
                              f"numbers")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ValueError(f"{path}: its weight {name} claims to have {value.numel()} values, of which the file does "
+                             f"not hold all")
         if value.is_floating_point() and value.isnan().any():  # (a mask may have infinities)
             raise ValueError(f"{path}: its weight {name} has values that are no numbers")
 

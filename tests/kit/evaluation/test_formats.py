@@ -158,6 +158,17 @@ def test_what_is_refused(name, content, words, tmp_path):
     refused(lambda: load_generator(tmp_path / name), tmp_path, name, words)
 
 
+def test_a_file_that_holds_itself_or_claims_more_than_it_brings(tmp_path):
+    content = {"x": torch.zeros(1)}
+    content["model"] = content
+    torch.save(content, tmp_path / "loop.pth")
+    refused(lambda: load_generator(tmp_path / "loop.pth"), tmp_path, "loop.pth", "holds no weights of a generator")
+    torch.save({"block8.0.weight": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "wide.pth")
+    refused(lambda: load_generator(tmp_path / "wide.pth"), tmp_path, "wide.pth", "block8.0.weight claims to have")
+    np.savez_compressed(tmp_path / "bomb.npz", weight=np.zeros(10**7, np.float32))
+    refused(lambda: load_generator(tmp_path / "bomb.npz"), tmp_path, "bomb.npz", "packed far tighter")
+
+
 def test_pickled_modules_are_refused_in_all_formats(tmp_path, capsys):
     torch.save({"generator": nn.Conv2d(3, 3, 1)}, tmp_path / "module.pth")
     torch.save(Payload(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)

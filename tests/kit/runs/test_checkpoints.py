@@ -109,6 +109,7 @@ def test_a_checkpoint_cannot_ask_for_more_than_it_brings(tmp_path):
         "nan": dict(generator={**good, "last.0.bias": torch.full((3,), float("nan"))}),
         "integers": dict(generator={**good, "last.0.bias": torch.zeros(3, dtype=torch.int32)}),
         "complex": dict(generator={**good, "last.0.bias": torch.zeros(3, dtype=torch.complex64)}),
+        "expanded": dict(generator={**good, "last.0.bias": torch.zeros(1).expand(10**6, 10**6)}),
         "sparse": dict(generator={**good, "last.0.bias": torch.zeros(3).to_sparse()}),
     }
     began = time.monotonic()
