@@ -37,7 +37,8 @@ OTHERS = {BASICSR: "BasicSR's MSRResNet", r"^conv_after_body\.|^tail\.0\.0\.": "
           r"rdb1\.conv1|RDB1\.conv1": "the RRDBNet of ESRGAN and Real-ESRGAN", r"residual_group": "a SwinIR"}
 
 WITHIN = ["params_ema", "params", "ema_state_dict", "model_state_dict", "state_dict", "generator", "netG", "model"]
-AROUND = ("module.", "_orig_mod.", "net.", "generator.", "netG.")  # before all names: DataParallel's, torch.compile's …
+WRAPPERS = ("module.", "_orig_mod.")  # before all names: DataParallel's, torch.compile's
+HOLDERS = ("net.", "generator.", "netG.")  # a module of the program's that holds the network
 ROLES = {"filters": "weight", "gamma": "weight", "biases": "bias", "beta": "bias",
          "moving_mean": "running_mean", "moving_var": "running_var"}
 LAYERS = {nn.Conv2d: "convolution", nn.BatchNorm2d: "batch norm", nn.PReLU: "PReLU"}
@@ -48,7 +49,7 @@ Known = namedtuple("Known", "format layers settings")
 
 
 def weights_in(content, depth=3):
-    """The state dict in what a checkpoint holds, its names without what stands before all; None where there is none.
+    """The state dict in what a checkpoint holds, its names without those of wrappers; None where there is none.
 
     It may be the whole, or stand under one of the names in `WITHIN`, of which the first that is there is taken; and so
     on, at most `depth` times.
@@ -61,9 +62,14 @@ def weights_in(content, depth=3):
     weights = all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items())
     if not content or not weights:
         return None
-    while prefix := next((around for around in AROUND if all(name.startswith(around) for name in content)), None):
-        content = {name.removeprefix(prefix): value for name, value in content.items()}
-    return content
+    return _without(content, WRAPPERS)
+
+
+def _without(weights, prefixes):
+    """A state dict without what all of its names begin with, if that is one of these."""
+    while prefix := next((prefix for prefix in prefixes if all(name.startswith(prefix) for name in weights)), None):
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
 
 
 def recognised(weights):
@@ -72,6 +78,7 @@ def recognised(weights):
     Raises ValueError for weights that look like a program's and are not its network, and for programs that are known to
     have other networks.
     """
+    weights = _without(weights, HOLDERS)
     found = next((each for each in FORMATS if _holds(weights, each.sign)), None)
     if found is None:
         if other := next((name for sign, name in OTHERS.items() if _holds(weights, sign)), None):

@@ -117,6 +117,21 @@ def test_a_network_with_other_layers_is_told_the_first_that_differs(monkeypatch)
                "in convolution 1, weight is 4×3×9×9 in the file and 4×3×5×5 in the network")
 
 
+def test_a_student_s_network_may_hold_all_its_layers_in_one_module(tmp_path, monkeypatch):
+    class Holder(nn.Module):
+        def __init__(self, cfg=None):
+            super().__init__()
+            self.net = nn.Sequential(nn.Conv2d(3, 48, 3, padding=1), nn.PixelShuffle(4))
+
+        def forward(self, lr):
+            return self.net(lr)
+
+    network = Holder()
+    torch.save(nn.DataParallel(network).state_dict(), tmp_path / "mine.pth")  # (module.net.0.weight)
+    monkeypatch.setattr(generators, "make_generator", Holder)
+    assert torch.equal(load_generator(tmp_path / "mine.pth").net[0].weight, network.net[0].weight)
+
+
 def test_other_networks_are_the_student_s_own(tmp_path, monkeypatch):
     """Any state dict that fits what `make_generator` builds; else the first key or shape that differs is named."""
     torch.manual_seed(0)
