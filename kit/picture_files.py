@@ -17,7 +17,6 @@ SUFFIXES = {ending for ending, name in Image.registered_extensions().items() if 
 UNREADABLE = {".heic": "an HEIC photograph", ".heif": "an HEIF photograph"} | (
     {} if "AVIF" in FORMATS else {".avif": "an AVIF picture"})
 
-
 # Pillow refuses twice as many pixels. Its own limit is a defence of servers, and half of what a photograph of a
 # telephone has when it is enlarged.
 Image.MAX_IMAGE_PIXELS = 2**29
@@ -60,7 +59,7 @@ def _round_to_8_bits(image, path):
         values = imread(path) if image.format == "TIFF" else None
     except Exception:  # of a compression for which it has no decoder, for example
         values = None
-    if values is None or values.shape != (image.height, image.width, len(image.mode)):
+    if values is None or not np.array_equal(values >> 8, np.asarray(image)):  # (or turned already, as EXIF says)
         print(tr("{path}: of its 16 bits per colour the upper 8 are read", path=path))
     else:
         image.paste(Image.fromarray(np.round(values / 257).astype(np.uint8)))

@@ -346,6 +346,9 @@ def test_16_bits_are_rounded_or_it_is_said_that_they_are_not(tmp_path, capsys):
     tifffile.imwrite(tmp_path / "deep.tif", values, photometric="rgb")
     assert np.array_equal(utils.read_picture(tmp_path / "deep.tif"), np.round(values / 257))
     assert not capsys.readouterr().out
+    tifffile.imwrite(tmp_path / "turned.tif", values, photometric="rgb", extratags=[(274, "H", 1, 3, False)])
+    assert np.array_equal(utils.read_picture(tmp_path / "turned.tif"), (values >> 8)[::-1, ::-1])
+    assert "turned.tif: of its 16 bits" in capsys.readouterr().out
     png_of_16_bits(tmp_path / "deep.png", values)
     assert np.array_equal(utils.read_picture(tmp_path / "deep.png"), values >> 8)
     assert capsys.readouterr().out == f"{tmp_path / 'deep.png'}: of its 16 bits per colour the upper 8 are read\n"
