@@ -92,20 +92,31 @@ def enlarge_all(what, out, enlarge, kind="png", quality=92, progress=True):
 
 
 def jobs_of(what, out, ending):
-    """(picture, where its result goes) of files and folders; hidden files, and what is in `out`, do not count."""
-    found = []
+    """(picture, where its result goes) of files and folders; hidden files, and what is in `out`, do not count.
+
+    Of several folders each has one of its name in `out`.
+    """
+    found, done = {}, out.resolve()  # the picture as it is on disk → as it is named, and as its result is to be
+    several = sum(Path(name).expanduser().is_dir() for name in what) > 1
     for name in what:
         path = Path(name).expanduser()
         if path.is_file():
-            found.append((path, Path(path.name)))
+            found.setdefault(path.resolve(), (path, Path(path.name)))
         elif path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_relative_to(out))
-            found += [(file, file.relative_to(path)) for file in files
-                      if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+            for file in sorted(file for file in path.rglob("*") if file.is_file()):
+                place = file.relative_to(path)
+                if done not in file.resolve().parents and not any(part.startswith(".") for part in place.parts):
+                    place = Path(path.resolve().name, place) if several else place
+                    found.setdefault(file.resolve(), (file, place))
         else:
             raise FileNotFoundError(f"{name}: there is no such file or folder")
-    jobs = [(path, out / name) for (path, _), name in zip(found, result_names([place for _, place in found], ending))]
+    pictures, places = zip(*found.values()) if found else ((), ())
+    jobs, taken = [(path, out / name) for path, name in zip(pictures, result_names(places, ending))], {}
     for path, target in jobs:
+        other = taken.setdefault(str(target).lower(), path)
+        if other != path:
+            raise ValueError(f"{other} and {path} would both become {target}; enlarge them one after the other, with "
+                             f"another --out")
         if target.resolve() == path.resolve():
             raise ValueError(f"{target}: the picture itself would be overwritten; choose another --out")
     return jobs

@@ -206,3 +206,23 @@ def test_what_is_said_of_a_picture_stands_in_its_own_line(folder, weights, tmp_p
     run(folder / "sixteen.png", "--weights", weights, "--out", tmp_path / "out")
     lines = re.split(r"[\r\n]+", capsys.readouterr().out)
     assert f"{folder / 'sixteen.png'}: of its 16 bits per colour the upper 8 are read" in lines
+
+
+def test_results_within_the_folder_are_not_enlarged_again_however_it_is_named(folder, weights, monkeypatch, capsys):
+    monkeypatch.chdir(folder.parent)
+    for what in (folder, folder.name):
+        assert run(what, "--weights", weights, "--out", f"{folder.name}/out") == 1
+    assert "0 enlarged" in capsys.readouterr().out
+    assert len(list((folder / "out").rglob("*.png"))) == len(PLAIN + WITH_HOLES)
+
+
+def test_pictures_of_one_name_from_several_folders_do_not_take_each_other_s_place(photograph, weights, tmp_path):
+    days = [tmp_path / "monday", tmp_path / "tuesday"]
+    for number, day in enumerate(days):
+        utils.save_picture(day / "IMG_1.png", photograph[:8, 10 * number : 10 * number + 9])
+    assert run(*days, days[0], days[0] / "IMG_1.png", "--weights", weights, "--out", tmp_path / "out") == 0
+    made = [utils.read_picture(tmp_path / "out" / day.name / "IMG_1.png") for day in days]
+    assert not np.array_equal(*made) and len(list((tmp_path / "out").rglob("*.png"))) == 2
+    files = [day / "IMG_1.png" for day in days]
+    told = run(*files, "--weights", weights, "--out", tmp_path / "other")
+    assert f"{files[0]} and {files[1]} would both become" in told and not (tmp_path / "other").exists()
