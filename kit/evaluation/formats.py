@@ -126,7 +126,7 @@ def layers_of(weights, found):
     """The layers in a state dict of a format, in order."""
     modules = defaultdict(dict)
     for name in sorted(weights, key=lambda name: _place(name, found)):
-        module, role = re.fullmatch(r"(.*)[./](.*)", name).groups() if re.search("[./]", name) else ("", name)
+        module, role = re.fullmatch(r"(?s)(.*?)[./]?([^./]*)", name).groups()
         if role != "num_batches_tracked":
             modules[module][ROLES.get(role, role)] = weights[name]
     layers = []

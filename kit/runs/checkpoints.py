@@ -109,7 +109,8 @@ def check_weights(path, weights):
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise ValueError(f"{path}: not a checkpoint of this kit (its weight {name!r} is no tensor with a name)")
-        if value.is_complex() or value.layout != torch.strided or value.is_quantized:
+        if (value.is_complex() or value.layout != torch.strided or value.is_quantized or value.is_meta
+                or value.is_nested):
             raise ValueError(f"{path}: its weight {name} is of the kind {value.dtype}, {value.layout}, not of plain "
                              f"numbers")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():

@@ -165,6 +165,8 @@ class Payload:
     ("a.pth", {"upconv1.weight": torch.zeros(4, 4, 3, 3)}, "it looks like BasicSR's MSRResNet, but lacks 'conv_first"),
     ("a.pth", {"conv_first.weight": torch.zeros(10**6, 1), "upconv1.weight": torch.zeros(4 * 10**6, 1)},
      "it looks like BasicSR's MSRResNet, but conv_first.weight is 1000000×1 in the file"),
+    ("a.pth", {"block8.0\n.weight": torch.zeros(4, 4, 3, 3)}, "it looks like leftthomas/SRGAN of 2018's, but"),
+    ("a.pth", {"block8.0.weight": torch.zeros(4, device="meta")}, "not of plain numbers"),
     ("a.pth", {"epoch": 3}, "holds no weights of a generator that the kit finds"),
     ("a.pth", {"state_dict": {"block8.0.weight": torch.tensor([float("nan")])}}, "values that are no numbers"),
 ])
