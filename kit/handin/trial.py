@@ -119,6 +119,8 @@ def settings_of(root, vgg=None):
 
 def _is_installed(name):
     """Whether a package of this name is installed, or Python's own, and not one of the kit's folder."""
+    if not name.isidentifier():  # of one with dots `find_spec` would import the first parts, here, outside all walls
+        return False
     with suppress(ImportError, ValueError):
         found = importlib.util.find_spec(name)
         place = Path(found.origin or KIT) if found else KIT

@@ -8,7 +8,7 @@ import pytest
 from warm import start
 
 from helpers import walls
-from kit.handin import sandbox
+from kit.handin import sandbox, trial
 
 # What a program may try, and what it gets for it; all in one process, so that whatever succeeds shows.
 ATTEMPTS = [
@@ -164,3 +164,13 @@ def test_without_walls_only_ones_own_code_is_run(monkeypatch, tmp_path):
     with pytest.raises(OSError, match="only where it can do no harm, and this kernel has no Landlock"):
         sandbox.run(program, [], tmp_path)
     assert "ran" in sandbox.run(program, [], tmp_path, trusted=True).output
+
+
+def test_names_of_folders_import_nothing_here(tmp_path, monkeypatch):
+    """A folder called `package.module.x` had its package imported, to see whether that is installed."""
+    (tmp_path / "handed_in").mkdir()
+    (tmp_path / "handed_in" / "__init__.py").write_text("raise SystemExit('ran outside the walls')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not trial._is_installed("handed_in.models.x")
+    assert not trial._is_installed("unittest.__main__.x")
+    assert trial._is_installed("torch") and not trial._is_installed("kit")
