@@ -133,9 +133,12 @@ def find_known_sets(data):
     data = Path(data)
     if not data.is_dir():
         raise FileNotFoundError(f"{data}: there is no such folder")
-    train = next((data / folder for folder in TRAINING_SETS if (data / folder).is_dir()), None)
-    tests = {name: next(data / folder for folder in folders if (data / folder).is_dir())
-             for name, folders in TEST_SETS.items() if any((data / folder).is_dir() for folder in folders)}
+
+    def first(folders):
+        return next((data / folder for folder in folders if (data / folder).is_dir()), None)
+
+    train = first(TRAINING_SETS)
+    tests = {name: folder for name, folders in TEST_SETS.items() if (folder := first(folders))}
     if train is None and not tests:
         known = ", ".join([TRAINING_SETS[0], *(folders[0] for folders in TEST_SETS.values())])
         raise FileNotFoundError(f"{data}: holds none of the known folders ({known}); "

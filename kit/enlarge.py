@@ -28,8 +28,7 @@ def main(arguments=None, prog="python -m kit enlarge"):
     parser.add_argument("what", nargs="+", help="picture files, and folders, with all folders in them")
     parser.add_argument("--out", default="enlarged", metavar="DIR", help="folder for the results (default: "
                         "%(default)s)")
-    parser.add_argument("--weights", metavar="WHICH", help="srgan or srresnet, which come with the kit, or the file "
-                        "of a checkpoint; without it srgan, or else the newest generator of the chosen run")
+    add_weights(parser, "--weights", metavar="WHICH")
     parser.add_argument("--format", choices=ENDINGS, default="png", help="default: %(default)s")
     parser.add_argument("--quality", type=int, default=92, metavar="N", help="of jpeg and webp, 1 to 100 (default: "
                         "%(default)s)")
@@ -120,6 +119,12 @@ def jobs_of(what, out, ending):
         if target.resolve() == path.resolve():
             raise ValueError(f"{target}: the picture itself would be overwritten; choose another --out")
     return jobs
+
+
+def add_weights(parser, name, **options):
+    """Give a parser the argument that says which weights are meant; `weights_file` finds their file."""
+    parser.add_argument(name, help="srgan or srresnet, which come with the kit, or the file of a checkpoint; without "
+                        "it srgan, or else the newest generator of the chosen run", **options)
 
 
 def weights_file(which):

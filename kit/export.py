@@ -13,7 +13,7 @@ from torch import nn
 
 from kit.compute.inference import reason_of
 from kit.console import Parser
-from kit.enlarge import weights_file
+from kit.enlarge import add_weights, weights_file
 from kit.evaluation.generators import load_generator
 from kit.files import write_whole
 from kit.language import tr
@@ -41,8 +41,7 @@ def main(arguments=None, prog="python -m kit export"):
         "in and comes out. onnx is for ONNX Runtime and what builds on it (needs the packages onnx and onnxscript), "
         "pt2 is what torch.export.load reads. The file is compared with the generator on a photograph before it is "
         "kept; ONNX where onnxruntime is installed.", epilog=f"Example: {prog} srgan --out srgan.onnx")
-    parser.add_argument("weights", nargs="?", help="srgan or srresnet, which come with the kit, or the file of a "
-                        "checkpoint; without it srgan, or else the newest generator of the chosen run")
+    add_weights(parser, "weights", nargs="?")
     parser.add_argument("--format", choices=ENDINGS, help="default: what --out ends in, or else onnx")
     parser.add_argument("--out", metavar="FILE", help="default: called after the weights, in this folder")
     options = parser.parse_args(arguments)

@@ -1,6 +1,7 @@
 """Picture files as Pillow opens them: which formats, how large, how many bits; colours as sRGB; transparency."""
 
 import io
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -53,12 +54,12 @@ def open_picture(path, stored=False):
 
 def _round_to_8_bits(image, path):
     """Give an RGB picture of 16 bits its rounded values, where a library of the environment reads them."""
-    try:
+    values = None
+    if image.format == "TIFF":
         from tifffile import imread  # (scikit-image brings it along)
 
-        values = imread(path) if image.format == "TIFF" else None
-    except Exception:  # of a compression for which it has no decoder, for example
-        values = None
+        with suppress(Exception):  # of a compression for which it has no decoder, for example
+            values = imread(path)
     if values is None or not np.array_equal(values >> 8, np.asarray(image)):  # (or turned already, as EXIF says)
         print(tr("{path}: of its 16 bits per colour the upper 8 are read", path=path))
     else:

@@ -171,15 +171,19 @@ def shorten_the_sheet(folder):
                "updates_per_epoch=1, warmup_epochs=1")
 
 
-def png_of_16_bits(path, values):
-    """Write uint16 H×W×3 as PNG, which Pillow cannot."""
+def png_by_hand(path, width, height, bits, data=b""):
+    """Write an RGB picture as PNG of what Pillow cannot write."""
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    height, width, _ = values.shape
+    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+
+
+def png_of_16_bits(path, values):
+    """Write uint16 H×W×3 as PNG."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
-                     + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    png_by_hand(path, values.shape[1], values.shape[0], 16, zlib.compress(rows))
 
 
 def display_p3():

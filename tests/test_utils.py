@@ -1,9 +1,7 @@
 """Pictures, value ranges, PSNR and SSIM, enlarging."""
 
 import math
-import struct
 import sys
-import zlib
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ from warm import python
 import create_data_lists
 import models
 import utils
-from helpers import PICTURE, display_p3, png_of_16_bits, refused
+from helpers import PICTURE, display_p3, png_by_hand, png_of_16_bits, refused
 from kit import evaluation
 from kit.picture_files import pixels_of
 
@@ -214,11 +212,7 @@ def corrupt(path):
 
 
 def decompression_bomb(path):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    png_by_hand(path, 60000, 60000, 8)
 
 
 def truncated(path):

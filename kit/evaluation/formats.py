@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from kit.compute.layers import shapes_of
+from kit.runs.checkpoints import check_weights, is_of_this_kit, read_checkpoint
 from kit.settings.recipes import generator_settings
 
 # `sign` is found in a name of its weights; `parts` begin names, in the order of layers; `settings` are those that
@@ -36,7 +37,7 @@ BASICSR = r"^upconv1\."  # MSRResNet
 OTHERS = {BASICSR: "BasicSR's MSRResNet", r"^conv_after_body\.|^tail\.0\.0\.": "an EDSR",
           r"rdb1\.conv1|RDB1\.conv1": "the RRDBNet of ESRGAN and Real-ESRGAN", r"residual_group": "a SwinIR"}
 
-WITHIN = ["params_ema", "params", "ema_state_dict", "model_state_dict", "state_dict", "generator", "netG", "model"]
+UNDER = ["params_ema", "params", "ema_state_dict", "model_state_dict", "state_dict", "generator", "netG", "model"]
 WRAPPERS = ("module.", "_orig_mod.")  # before all names: DataParallel's, torch.compile's
 HOLDERS = ("net.", "generator.", "netG.")  # a module of the program's that holds the network
 ROLES = {"filters": "weight", "gamma": "weight", "biases": "bias", "beta": "bias",
@@ -48,15 +49,29 @@ Layer = namedtuple("Layer", "kind values")
 Known = namedtuple("Known", "format layers settings")
 
 
+def stored(path):
+    """What a file of weights holds, the generator's among them, and whether this kit wrote it.
+
+    Raises what `read_checkpoint` raises, and ValueError where there are no weights, or none of plain numbers.
+    """
+    content = read_checkpoint(path)
+    ours = is_of_this_kit(content)
+    weights = content["generator"] if ours else weights_in(content)
+    if weights is None:
+        raise ValueError(f"{path}: holds no weights of a generator that the kit finds")
+    check_weights(path, weights)
+    return content, weights, ours
+
+
 def weights_in(content, depth=3):
     """The state dict in what a checkpoint holds, its names without those of wrappers; None where there is none.
 
-    It may be the whole, or stand under one of the names in `WITHIN`, of which the first that is there is taken; and so
+    It may be the whole, or stand under one of the names in `UNDER`, of which the first that is there is taken; and so
     on, at most `depth` times.
     """
     if not isinstance(content, dict):
         return None
-    for name in WITHIN if depth else ():
+    for name in UNDER if depth else ():
         if found := weights_in(content.get(name), depth - 1):
             return found
     weights = all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items())
@@ -179,9 +194,10 @@ def fill(network, known):
     """
     name = known.format.name
     if known.format.trunk_slope:
-        _replace(network, used_layers(network, nn.BatchNorm2d)[-1], nn.PReLU())
+        _replace(network, _of_type(used_layers(network), nn.BatchNorm2d)[-1], nn.PReLU())
+    used = used_layers(network)
     for type_, kind in LAYERS.items():
-        theirs, mine = [layer.values for layer in known.layers if layer.kind == kind], used_layers(network, type_)
+        theirs, mine = [layer.values for layer in known.layers if layer.kind == kind], _of_type(used, type_)
         if len(theirs) != len(mine):
             raise ValueError(f"it is {name}'s, with {len(theirs)} layers of {kind}; your models.make_generator builds "
                              f"{len(mine)}")
@@ -195,7 +211,7 @@ def fill(network, known):
             module.load_state_dict(values, strict=False)  # (nobody counts batches)
     if known.format.unit:  # 2·y - 1, in the last convolution
         with torch.no_grad():
-            last = used_layers(network, nn.Conv2d)[-1]
+            last = _of_type(used, nn.Conv2d)[-1]
             last.weight.mul_(2)
             last.bias.mul_(2).sub_(1)
 
@@ -208,11 +224,15 @@ def _replace(network, layer, other):
                 setattr(module, name, other)
 
 
-def used_layers(network, type_):
-    """A network's layers of a type, in the order in which it uses them."""
+def _of_type(layers, type_):
+    return [layer for layer in layers if isinstance(layer, type_)]
+
+
+def used_layers(network):
+    """A network's layers of the types in `LAYERS`, in the order in which it uses them."""
     used = []
     hooks = [module.register_forward_pre_hook(lambda module, _: used.append(module))
-             for module in network.modules() if isinstance(module, type_)]
+             for module in network.modules() if isinstance(module, tuple(LAYERS))]
     training = network.training
     try:
         with torch.inference_mode():

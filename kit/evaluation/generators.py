@@ -11,10 +11,9 @@ from torch import nn
 from kit.compute.device import Machine, layout_for
 from kit.compute.inference import reason_of
 from kit.compute.layers import placed, shapes_of
-from kit.evaluation.formats import misfit, network_for, weights_in
+from kit.evaluation.formats import misfit, network_for, stored
 from kit.evaluation.measure import evaluate, mean_scores
 from kit.language import tr
-from kit.runs.checkpoints import check_weights, is_of_this_kit, read_checkpoint
 from kit.settings.recipes import generator_settings, settings
 from models import make_generator
 from utils import Enlarger, bicubic
@@ -34,31 +33,17 @@ def load_generator(path, device="cpu"):
 
 def _built(path, device):
     """The generator of a checkpoint, and how many times it enlarges."""
-    content = read_checkpoint(path)
-    if is_of_this_kit(content):
-        check_weights(path, content["generator"])
-        generator, scale = _of_this_kit(path, content)
-    else:
-        weights = weights_in(content)
-        if weights is None:
-            raise ValueError(f"{path}: holds no weights of a generator that the kit finds")
-        check_weights(path, weights)
-        try:
-            generator, scale = network_for(weights, make_generator)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        if generator is None:
-            cfg = settings("paper")
-            generator, scale = _with_weights(path, weights, cfg), cfg.scale
-    return placed(generator, device, layout_for(device)).eval(), scale
-
-
-def _of_this_kit(path, content):
+    content, weights, ours = stored(path)
+    generator = None
     try:
-        cfg = generator_settings(content["generator_settings"])
+        cfg = generator_settings(content["generator_settings"]) if ours else settings("paper")
+        if not ours:
+            generator, scale = network_for(weights, make_generator)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return _with_weights(path, content["generator"], cfg), cfg.scale
+    if generator is None:
+        generator, scale = _with_weights(path, weights, cfg), cfg.scale
+    return placed(generator, device, layout_for(device)).eval(), scale
 
 
 def _with_weights(path, weights, cfg):

@@ -35,14 +35,14 @@ def methods(generators, ensembles=(), **options):
     Generators named in `ensembles` stand there once more, with "+" behind their names as in the literature: as the
     means of eight flips and turns, in eight times the time. What an enlarger has to note is printed.
     """
-    found = {"bicubic": None}
+    enlargers = {}
     for name, generator in generators.items():
-        found[name] = Enlarger(generator, **options)
-        if found[name].note:
-            print(f"{name}: {found[name].note}")
+        enlargers[name] = Enlarger(generator, **options)
+        if enlargers[name].note:
+            print(f"{name}: {enlargers[name].note}")
         if name in ensembles:
-            found[f"{name}+"] = Enlarger(generator, self_ensemble=True, **options)
-    return {**found, "bicubic": partial(bicubic, scale=scale_of(found))}
+            enlargers[f"{name}+"] = Enlarger(generator, self_ensemble=True, **options)
+    return {"bicubic": partial(bicubic, scale=scale_of(enlargers)), **enlargers}
 
 
 def scale_of(methods):
@@ -131,9 +131,14 @@ def evaluate_indices(enlarge, dataset, indices, bar, also=None):
         return [row.result() for row in rows]
 
 
+def smallest_side(scale):
+    """How many pixels a picture must have on both sides for SSIM: the border that is cut, and its window."""
+    return 2 * scale + 11
+
+
 def measurable(dataset):
     """The numbers of the pictures that PSNR and SSIM can be taken of, and the names of those that are too small."""
-    smallest = 2 * dataset.scale + 11  # the border that is cut, and SSIM's window
+    smallest = smallest_side(dataset.scale)
     large = [index for index, row in enumerate(dataset.rows) if min(row.width, row.height) >= smallest]
     return large, [row.hr.stem for row in dataset.rows if min(row.width, row.height) < smallest]
 

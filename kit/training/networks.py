@@ -11,9 +11,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from kit.compute.inference import reason_of
 from kit.compute.layers import copy_of, use_fast_layers
 from kit.compute.learner import Learner, load_optimizer
-from kit.evaluation.formats import fill, misfit, recognised, weights_in
+from kit.evaluation.formats import fill, misfit, recognised, stored
 from kit.language import N_
-from kit.runs.checkpoints import check_weights, is_of_this_kit, read_checkpoint
 from kit.settings.recipes import generator_settings
 from kit.settings.schema import section
 from kit.training.checks import check_kind, check_logits, check_memory, settle_format
@@ -144,13 +143,14 @@ class Networks:
 
         Raises ValueError for one that was built with other settings, or that does not fit.
         """
-        content, mine = read_checkpoint(path), section(self.cfg, "generator")
-        ours = is_of_this_kit(content)
-        weights, known = content["generator"] if ours else weights_in(content) or {}, None
-        check_weights(path, weights)
+        content, weights, ours = stored(path)
+        mine, known = section(self.cfg, "generator"), None
         try:
-            known = None if ours else recognised(weights)
-            other = generator_settings(content["generator_settings"]) if ours else known.settings if known else mine
+            if ours:
+                other = generator_settings(content["generator_settings"])
+            else:
+                known = recognised(weights)
+                other = known.settings if known else mine
             differences = ", ".join(f"{name} = {other[name]!r}, not {value!r}" for name, value in mine.items()
                                     if other[name] != value)
             if differences:

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 
 from datasets import TestDataset
-from kit.evaluation.measure import evaluate, mean_scores
+from kit.evaluation.measure import evaluate, mean_scores, smallest_side
 from utils import Enlarger
 
 FLAT = 3  # grey levels from the darkest to the lightest: of a picture of one colour, PSNR says nothing about training
@@ -56,7 +56,7 @@ def validation_set(cfg):
     """The pictures to validate with, a TestDataset. Raises ValueError for one that scores cannot be taken of."""
     valid_set = TestDataset(cfg.valid_list, cfg.scale, keep=cfg.valid_pictures)
     valid_set.flat = set()
-    smallest = 2 * cfg.scale + 11  # the border that is cut, and SSIM's window
+    smallest = smallest_side(cfg.scale)
     for index, row in enumerate(valid_set.rows[: cfg.valid_pictures]):
         if min(row.width, row.height) < smallest:
             raise ValueError(f"{row.hr}: is {row.width}×{row.height}, too small to validate with (at least {smallest} "
