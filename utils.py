@@ -74,7 +74,9 @@ def to_rgb(picture):
 
 
 def to_batch(picture):
-    """uint8 picture H×W×3 → uint8 tensor 1×3×H×W (no copy)."""
+    """uint8 picture H×W×3 → uint8 tensor 1×3×H×W (no copy of one that lies in memory row by row)."""
+    if min(picture.strides) < 0:  # which NumPy calls contiguous where a side has one pixel, and PyTorch does not take
+        picture = picture.copy()
     return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
 
 

@@ -26,7 +26,10 @@ def main(arguments=None):
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in COMMANDS:
         _, module, function = COMMANDS[name]
-        getattr(import_module(module), function)(rest, prog=f"python -m kit {name}")
+        try:
+            getattr(import_module(module), function)(rest, prog=f"python -m kit {name}")
+        except KeyboardInterrupt:  # (while it is being imported, too)
+            sys.exit(130)
     elif name in ("-h", "--help"):
         lines = [f"  {name:8} {tr(what)}" for name, (what, *_) in COMMANDS.items()]
         print("\n".join([tr("usage: python -m kit COMMAND …"), "", *lines, "", tr(

@@ -1,16 +1,19 @@
 """The command `python -m kit enlarge`: pictures made larger, for people who want nothing else."""
 
+import hashlib
+import json
 import sys
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 
-from kit.console import Parser, progress_bar
+from kit.compute.device import Machine
+from kit.console import Parser, did_you_mean, progress_bar
 from kit.evaluation.generators import load_generator
-from kit.files import KIT, NoRoom, remove_left_over, require_writable, result_names
+from kit.files import KIT, NoRoom, full_disk_told, remove_left_over, require_writable, result_names
 from kit.language import tr
-from kit.photographs import ENDINGS, enlarge_photograph, read_photograph, save_photograph
-from kit.picture_files import pixels_of
+from kit.photographs import ENDINGS, LARGEST, enlarge_photograph, read_photograph, save_photograph
+from kit.picture_files import SUFFIXES, UNREADABLE, size_of
 from kit.runs.history import checkpoints, current_run
 from utils import Enlarger
 
@@ -21,31 +24,38 @@ NAMES = {"srgan": "srgan.safetensors", "srresnet": "srresnet.safetensors"}
 def main(arguments=None, prog="python -m kit enlarge"):
     """The command `python -m kit enlarge`; ends with 1 where a picture could not be enlarged."""
     parser = Parser(
-        prog=prog, description="Enlarge pictures, whole folders too; what is done already is passed over. Photographs "
-        "in other colours than sRGB come out in sRGB, turned as they are seen, with their EXIF and texts; what is "
-        "transparent stays so (in JPEG on white), grey stays grey, 16 bits become 8. Animations, HEIC and what is no "
-        "picture are named and left out.", epilog=f"Example: {prog} holidays --out larger --format jpeg")
+        prog=prog, description="Enlarge pictures, whole folders too; what is done already is passed over, unless the "
+        "picture or what is asked for has changed. Photographs in other colours than sRGB come out in sRGB, turned as "
+        "they are seen, with their EXIF (a PNG's texts stay in PNG); what is transparent stays so (in JPEG on white), "
+        "grey stays grey, 16 bits become 8. Animations, HEIC and damaged pictures are named and left out; other files "
+        "in a folder, and links to folders, are passed over.",
+        epilog=f"Example: {prog} holidays --out larger --format jpeg")
     parser.add_argument("what", nargs="+", help="picture files, and folders, with all folders in them")
-    parser.add_argument("--out", default="enlarged", metavar="DIR", help="folder for the results (default: "
-                        "%(default)s)")
+    parser.add_argument("--out", default="enlarged", metavar="DIR", help="folder for the results, which keeps a list "
+                        "of what each was made of, .enlarged.jsonl (default: %(default)s)")
     add_weights(parser, "--weights", metavar="WHICH")
     parser.add_argument("--format", choices=ENDINGS, default="png", help="default: %(default)s")
     parser.add_argument("--quality", type=int, default=92, metavar="N", help="of jpeg and webp, 1 to 100 (default: "
                         "%(default)s)")
     parser.add_argument("--tile", type=int, metavar="N", help="largest side that the network sees at once, in pixels; "
                         "without it what memory allows")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or mps (default: the best there is)")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of the network's "
+                        "numbers; bf16 is quicker where the hardware has it, which auto takes, and a few of 255 grey "
+                        "values from fp32")
     parser.add_argument("--self-ensemble", action="store_true", help="the mean of eight flips and turns: a little "
                         "better, in eight times the time")
     options = parser.parse_args(arguments)
     try:
         if not 1 <= options.quality <= 100:
             raise ValueError(f"--quality must be from 1 to 100, not {options.quality}")
-        generator = load_generator(weights_file(options.weights), options.device)
-        enlarge = Enlarger(generator, tile=options.tile, self_ensemble=options.self_ensemble)
+        weights, device = weights_file(options.weights), Machine(options.device).device
+        enlarge = Enlarger(load_generator(weights, device), tile=options.tile, precision=options.precision,
+                           self_ensemble=options.self_ensemble)
         if enlarge.note:
             print(enlarge.note)
-        left_out = enlarge_all(options.what, options.out, enlarge, options.format, options.quality)
+        left_out = enlarge_all(options.what, options.out, enlarge, options.format, options.quality,
+                               how=[_digest(weights), options.precision, options.self_ensemble])
     except (ValueError, OSError) as error:
         sys.exit(f"{parser.prog}: error: {error}")
     except KeyboardInterrupt:
@@ -53,63 +63,158 @@ def main(arguments=None, prog="python -m kit enlarge"):
     sys.exit(1 if left_out else 0)
 
 
-def enlarge_all(what, out, enlarge, kind="png", quality=92, progress=True):
+def enlarge_all(what, out, enlarge, kind="png", quality=92, how=(), progress=True):
     """Enlarge files and folders into the folder `out`; gives (file, reason) of what could not be.
 
-    A folder's own folders are kept in `out`. A result that is newer than its picture is passed over. Raises ValueError
-    where results would overwrite pictures, FileNotFoundError for what is not there, and OSError for a folder that
-    cannot be written to and a full disk.
+    A folder's own folders are kept in `out`. What the journal there has as made of the same picture in the same way
+    is passed over; `how`, of plain values, says in which, beside kind and quality. Raises ValueError where there is no
+    picture and where results would overwrite pictures, FileNotFoundError for what is not there, and OSError for a
+    folder that cannot be written to and a full disk.
     """
     jobs = jobs_of(what, Path(out), ENDINGS[kind])
     require_writable(out)  # before minutes are spent
     for folder in {target.parent for _, target in jobs}:
         remove_left_over(folder, hours=1)
-    waiting = [(path, target, pixels_of(path)) for path, target in jobs
-               if not target.is_file() or target.stat().st_mtime < path.stat().st_mtime]
-    if done := len(jobs) - len(waiting):
+    journal, waiting, left_out = Journal(out, [kind, kind == "png" or quality, *how]), [], []
+    for path, target in jobs:
+        try:
+            if not journal.has(path, target):
+                waiting.append((path, target, size_of(path)))
+        except (ValueError, OSError) as error:
+            left_out.append((path, _reason(path, error)))
+            print(_plain(f"{path}: {left_out[-1][1]}"))
+    if done := len(jobs) - len(waiting) - len(left_out):
         print(tr("{count} are done already", count=done))
-    left_out = []
-    with progress_bar(None, tr("enlarging"), progress, total=sum(size for *_, size in waiting), unit="px",
+    made = 0
+    with progress_bar(None, tr("enlarging"), progress, total=sum(w * h for *_, (w, h) in waiting), unit="px",
                       unit_scale=True) as bar:
         for path, target, size in waiting:
-            bar.set_postfix_str(path.name[:30])
+            bar.set_postfix_str(_plain(path.name[:30]))
             try:
+                _require_possible(size, enlarge.scale, kind)
                 with redirect_stdout(StringIO()) as told:  # (it would stand in the middle of the bar)
                     photograph = read_photograph(path)
                 if told.getvalue():
-                    bar.write(told.getvalue().rstrip(), file=sys.stdout)
-                save_photograph(target, enlarge_photograph(photograph, enlarge), kind, quality)
+                    bar.write(_plain(told.getvalue().rstrip()), file=sys.stdout)
+                photograph = enlarge_photograph(photograph, enlarge)
+                with journal.making(path, target):
+                    save_photograph(target, photograph, kind, quality)
+                made += 1
             except NoRoom:
                 raise
-            except (ValueError, OSError) as error:
-                left_out.append((path, str(error).removeprefix(f"{path}: ")))
-                bar.write(f"{path}: {left_out[-1][1]}", file=sys.stdout)
-            bar.update(size)
-    print(tr("{count} enlarged, in {folder}", count=len(waiting) - len(left_out), folder=out)
+            except (ValueError, OSError, MemoryError, RuntimeError) as error:  # (the network's own, of a size, say)
+                left_out.append((path, _reason(path, error)))
+                bar.write(_plain(f"{path}: {left_out[-1][1]}"), file=sys.stdout)
+            bar.update(size[0] * size[1])
+    print(tr("{count} enlarged, in {folder}", count=made, folder=_plain(out))
           + (tr("; {count} could not be, see above", count=len(left_out)) if left_out else ""))
     return left_out
+
+
+def _reason(path, error):
+    """What an error says of a picture, in a line, without its name."""
+    return (str(error).splitlines() or [tr("memory ran out")])[0].removeprefix(f"{path}: ")
+
+
+def _plain(text):
+    """A text without what would command a terminal: names of files may have anything in them."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in str(text))
+
+
+def _require_possible(size, scale, kind):
+    """Raise ValueError for a picture whose enlargement the format or the memory cannot hold."""
+    width, height = size[0] * scale, size[1] * scale
+    if max(width, height) > LARGEST.get(kind, max(width, height)):
+        raise ValueError(f"would become {width}×{height}, and a {kind} has at most {LARGEST[kind]} pixels a side; "
+                         f"choose --format png")
+    needed, memory = 8 * width * height, Machine("cpu").memory  # (its colours twice, its transparency twice)
+    if needed > memory:
+        raise ValueError(f"would become {width}×{height}, for which {needed / 1e9:.0f} GB of memory are needed, and "
+                         f"there are {memory / 1e9:.0f}; cut it into parts")
+
+
+class Journal:
+    """What the results in a folder were made of, and how: which of them are done, and which are somebody else's.
+
+    A file of lines, one before a result is written, and one after it.
+    """
+
+    def __init__(self, folder, how):
+        self.folder, self.file, self.results = Path(folder), Path(folder) / ".enlarged.jsonl", {}
+        self.how = hashlib.sha256(json.dumps(how).encode()).hexdigest()
+        self._digests = {}
+        with suppress(FileNotFoundError):
+            for line in self.file.read_text(encoding="utf-8", errors="replace").splitlines():
+                with suppress(ValueError, TypeError, KeyError):  # a line that was cut off
+                    entry = json.loads(line)
+                    self.results[entry["result"]] = entry
+
+    def has(self, path, target):
+        """Whether a result is there that was made of just this picture, in this way.
+
+        Raises FileExistsError for a result's place that something else has.
+        """
+        digest = self._digests[path] = _digest(path)
+        if not (target.exists() or target.is_symlink()):
+            return False
+        known = self.results.get(self._name(target), {})
+        same_picture = known.get("digest") == digest
+        if not known:
+            raise FileExistsError(f"{target} is there already, and this command has not made it; move it, or choose "
+                                  f"another --out")
+        if known.get("done") and not same_picture and known.get("picture") != str(path.resolve()):
+            raise FileExistsError(f"{target} is there already, made of {known.get('picture')}; move it, or choose "
+                                  f"another --out")
+        return bool(known.get("done")) and same_picture and known.get("how") == self.how
+
+    @contextmanager
+    def making(self, path, target):
+        """A context in which a result is written."""
+        entry = {"result": self._name(target), "picture": str(path.resolve()), "digest": self._digests[path],
+                 "how": self.how}
+        self._write({**entry, "done": False})
+        yield
+        self._write({**entry, "done": True})
+
+    def _write(self, entry):
+        with full_disk_told(self.file), open(self.file, "a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps(entry))  # (the line before may have been cut off)
+
+    def _name(self, target):
+        return target.relative_to(self.folder).as_posix()
+
+
+def _digest(path):
+    """The SHA-256 of a file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")  # (a link to nothing)
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def jobs_of(what, out, ending):
     """(picture, where its result goes) of files and folders; hidden files, and what is in `out`, do not count.
 
-    Of several folders each has one of its name in `out`.
+    Of several folders each has one of its name in `out`. Raises what `enlarge_all` raises of pictures.
     """
+    named = [_as_named(name) for name in what]
     found, done = {}, out.resolve()  # the picture as it is on disk → as it is named, and as its result is to be
-    several = sum(Path(name).expanduser().is_dir() for name in what) > 1
-    for name in what:
-        path = Path(name).expanduser()
-        if path.is_file():
-            found.setdefault(path.resolve(), (path, Path(path.name)))
-        elif path.is_dir():
-            for file in sorted(file for file in path.rglob("*") if file.is_file()):
+    several = sum(path.is_dir() for path in named) > 1
+    for path in named:
+        if path.is_dir():
+            for file in sorted(file for file in path.rglob("*") if _may_be_picture(file)):
                 place = file.relative_to(path)
                 if done not in file.resolve().parents and not any(part.startswith(".") for part in place.parts):
                     place = Path(path.resolve().name, place) if several else place
                     found.setdefault(file.resolve(), (file, place))
         else:
-            raise FileNotFoundError(f"{name}: there is no such file or folder")
-    pictures, places = zip(*found.values()) if found else ((), ())
+            found.setdefault(path.resolve(), (path, Path(path.name)))
+    if not found:
+        raise ValueError(f"there is no picture in {', '.join(map(str, what))}")
+    pictures, places = zip(*found.values())
     jobs, taken = [(path, out / name) for path, name in zip(pictures, result_names(places, ending))], {}
     for path, target in jobs:
         other = taken.setdefault(str(target).lower(), path)
@@ -121,6 +226,22 @@ def jobs_of(what, out, ending):
     return jobs
 
 
+def _as_named(name):
+    """The path of a file or folder that is there, its ~ resolved (where no shell has done so)."""
+    path = Path(name)
+    with suppress(RuntimeError):  # there is no user of that name
+        path = path if path.exists() else path.expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{name}: there is no such file or folder")
+    return path
+
+
+def _may_be_picture(file):
+    """Whether a file of a folder has a picture in it, or is called as if it had; a link to nothing, too."""
+    called = file.suffix.lower() in SUFFIXES | UNREADABLE.keys()
+    return file.is_file() and (called or size_of(file) != (0, 0)) or called and file.is_symlink() and not file.exists()
+
+
 def add_weights(parser, name, **options):
     """Give a parser the argument that says which weights are meant; `weights_file` finds their file."""
     parser.add_argument(name, help="srgan or srresnet, which come with the kit, or the file of a checkpoint; without "
@@ -129,11 +250,15 @@ def add_weights(parser, name, **options):
 
 def weights_file(which):
     """The file that is meant by "srgan", "srresnet", the name of a file, or None."""
-    if which in NAMES or which is None and (WEIGHTS / NAMES["srgan"]).is_file():
-        return WEIGHTS / NAMES[which or "srgan"]
+    ours = {name: WEIGHTS / file for name, file in NAMES.items() if (WEIGHTS / file).is_file()}
+    if which in ours or which is None and "srgan" in ours:
+        return ours[which or "srgan"]
     if which:
-        return which
+        if not Path(which).is_file():
+            raise ValueError(f"{which}: there are no such weights{did_you_mean(which, ours)}; name "
+                             f"{', '.join([*ours, 'the file of a checkpoint'])}")
+        return Path(which)
     run = current_run()
     if run is None:
         raise ValueError("there is no trained network yet: train first, or name a checkpoint with --weights")
-    return list(checkpoints(run).values())[-1]
+    return Path(list(checkpoints(run).values())[-1])

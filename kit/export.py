@@ -37,19 +37,20 @@ class AsPictures(nn.Module):
 def main(arguments=None, prog="python -m kit export"):
     """The command `python -m kit export`."""
     parser = Parser(
-        prog=prog, description="Write a generator for other programs: RGB from 0 to 1, N×3×H×W of any size, goes "
-        "in and comes out. onnx is for ONNX Runtime and what builds on it (needs the packages onnx and onnxscript), "
-        "pt2 is what torch.export.load reads. The file is compared with the generator on a photograph before it is "
-        "kept; ONNX where onnxruntime is installed.", epilog=f"Example: {prog} srgan --out srgan.onnx")
+        prog=prog, description="Write a generator for other programs: RGB from 0 to 1 in float32, N×3×H×W of any size, "
+        "goes in (ONNX's input lr) and comes out (sr). onnx is for ONNX Runtime and what builds on it (needs the "
+        "packages onnx and onnxscript), pt2 is what torch.export.load reads. The file is compared with the generator "
+        "on a photograph before it is kept, ONNX where onnxruntime is installed, both in fp32: what enlarge makes in "
+        "bf16 is a few of 255 grey values from it.", epilog=f"Example: {prog} srgan --out srgan.onnx")
     add_weights(parser, "weights", nargs="?")
     parser.add_argument("--format", choices=ENDINGS, help="default: what --out ends in, or else onnx")
     parser.add_argument("--out", metavar="FILE", help="default: called after the weights, in this folder")
     options = parser.parse_args(arguments)
     try:
-        source = Path(weights_file(options.weights))
+        source = weights_file(options.weights)
         ending = Path(options.out or "").suffix
         kind = options.format or next((kind for kind in ENDINGS if ENDINGS[kind] == ending), "onnx")
-        out = Path(options.out or source.stem + ENDINGS[kind])
+        out = Path(options.out or Path(source.name.removesuffix(".tar")).stem + ENDINGS[kind])
         if out.suffix != ENDINGS[kind]:
             raise ValueError(f"--out {out} does not end in {ENDINGS[kind]}")
         print(export(load_generator(source), out, kind))

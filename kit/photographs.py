@@ -4,31 +4,67 @@
 """
 
 from collections import namedtuple
+from contextlib import suppress
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from imresize import imresize
 from kit.files import write_whole
-from kit.picture_files import as_srgb, open_picture, pixels, split_alpha
+from kit.language import tr
+from kit.picture_files import FORMATS, as_srgb, open_picture, pixels, split_alpha
 from utils import to_rgb
 
-# `picture` is uint8 H×W×3 or H×W, `alpha` uint8 H×W or None, `exif` bytes, `text` a dict of str → str.
-Photograph = namedtuple("Photograph", "picture alpha exif text")
+# `picture` is uint8 H×W×3 or H×W, `alpha` uint8 H×W or None, `exif` bytes, `text` a dict of str → str, `dpi` (across,
+# down) or None.
+Photograph = namedtuple("Photograph", "picture alpha exif text dpi")
 
 ENDINGS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+LARGEST = {"jpeg": 65500, "webp": 16383}  # pixels a side that their libraries write
+
+# Tags of EXIF that say how the file stored its pixels: sizes, the orientation, places in a TIFF, profiles, thumbnails.
+OF_THE_FILE = {*range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), 301, *range(317, 333),
+               *range(338, 348), *range(512, 533), 700, 33723, 34377, 34675, 37724}
+EXIF, GPS = 0x8769, 0x8825
+COLOUR_SPACE, WIDTH, HEIGHT, INTEROPERABILITY = 0xA001, 0xA002, 0xA003, 0xA005
 
 
 def read_photograph(path):
-    """Read a picture file, its colours as sRGB, with its transparency, EXIF (but for the orientation) and text.
+    """Read a picture file, its colours as sRGB, with its transparency, EXIF, text and dots per inch.
 
-    Raises what `utils.read_picture` raises, but takes what is partly transparent.
+    Of EXIF what is true of any copy: no orientation, sizes or thumbnail. EXIF that Pillow cannot write is named and
+    left out. Raises what `utils.read_picture` raises, but takes what is partly transparent.
     """
     image = open_picture(path)
-    exif = image.getexif().tobytes() if image.getexif() else b""
     text = {key: str(value) for key, value in image.info["text"].items()}
+    exif, dpi = _exif_of(path), _dpi_of(image)
     image, alpha = split_alpha(image)
-    return Photograph(pixels(as_srgb(image, path), path), alpha, exif, text)
+    return Photograph(pixels(as_srgb(image, path), path), alpha, exif, text, dpi)
+
+
+def _exif_of(path):
+    try:
+        with Image.open(path, formats=FORMATS) as image:  # again, for a TIFF's is not in its copies
+            exif = image.getexif()
+            parts = {tag: exif.get_ifd(tag) for tag in (EXIF, GPS) if tag in exif}
+        for tag in OF_THE_FILE & set(exif):
+            del exif[tag]
+        details = parts.get(EXIF, {})
+        for tag in (WIDTH, HEIGHT, INTEROPERABILITY):
+            details.pop(tag, None)
+        if COLOUR_SPACE in details:
+            details[COLOUR_SPACE] = 1  # sRGB
+        return exif.tobytes() if exif else b""
+    except Exception as error:  # Pillow raises whatever its code stumbles over
+        print(tr("{path}: its EXIF cannot be taken over ({error})", path=path, error=error))
+        return b""
+
+
+def _dpi_of(image):
+    with suppress(KeyError, TypeError, ValueError, ZeroDivisionError):
+        across, down = map(float, image.info["dpi"])
+        if 1 <= min(across, down) <= max(across, down) < 2**15:
+            return across, down
 
 
 def enlarge_photograph(photograph, enlarge):
@@ -58,8 +94,8 @@ def save_photograph(path, photograph, kind="png", quality=92):
 
     JPEG knows no transparency: there it stands on white.
     """
-    picture, alpha, exif, text = photograph
-    options = {"exif": exif} if exif else {}
+    picture, alpha, exif, text, dpi = photograph
+    options = {**({"exif": exif} if exif else {}), **({"dpi": dpi} if dpi else {})}  # (WebP has no dots per inch)
     if kind == "jpeg" and alpha is not None:
         seen = (alpha / 255)[..., None]
         picture, alpha = np.round(to_rgb(picture) * seen + 255 * (1 - seen)).astype(np.uint8), None

@@ -1,6 +1,7 @@
 """Picture files as Pillow opens them: which formats, how large, how many bits; colours as sRGB; transparency."""
 
 import io
+import math
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -34,17 +35,21 @@ def open_picture(path, stored=False):
         raise FileNotFoundError(f"{path}: there is no such file")
     if kind := UNREADABLE.get(path.suffix.lower()):
         raise ValueError(f"{path}: {kind}, which is not read here; save it as PNG or JPEG")
+    if not path.stat().st_size:
+        raise ValueError(f"{path}: not a readable picture (it is empty)")
     try:
         with Image.open(path, formats=FORMATS) as image:
             # The second picture of a telephone's MPO is the same again, for another screen.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             sixteen = image.mode in ("RGB", "RGBA") and any(";16" in str(tile) for tile in image.tile)
-            image.load()
-            if sixteen and not stored:
-                _round_to_8_bits(image, path)
-            text = getattr(image, "text", {})  # of PNG, which a copy has not
-            image = ImageOps.exif_transpose(image)
-            image.info["text"] = text
+            if frames == 1:
+                image.load()
+                if sixteen and not stored:
+                    _round_to_8_bits(image, path)
+                text = dict(getattr(image, "text", {}))  # of PNG, which a copy has not
+                image = ImageOps.exif_transpose(image)
+                # (where XMP says how to turn it, that is taken out of the copy's)
+                image.info["text"] = {key: image.info.get(key, value) for key, value in text.items()}
     except Exception as error:  # Pillow raises a dozen different ones for damaged files
         raise ValueError(f"{path}: not a readable picture ({error})") from error
     if frames > 1:
@@ -56,10 +61,13 @@ def _round_to_8_bits(image, path):
     """Give an RGB picture of 16 bits its rounded values, where a library of the environment reads them."""
     values = None
     if image.format == "TIFF":
-        from tifffile import imread  # (scikit-image brings it along)
+        from tifffile import TiffFile  # (scikit-image brings it along)
 
-        with suppress(Exception):  # of a compression for which it has no decoder, for example
-            values = imread(path)
+        # Of its one page, and not of the other files and series that it may speak of.
+        with suppress(Exception), TiffFile(path) as file:  # (it has no decoder for some compressions)
+            page = file.pages[0]
+            if page.shape == np.shape(image):
+                values = page.asarray()
     if values is None or not np.array_equal(values >> 8, np.asarray(image)):  # (or turned already, as EXIF says)
         print(tr("{path}: of its 16 bits per colour the upper 8 are read", path=path))
     else:
@@ -78,13 +86,18 @@ def pixels(image, path):
                      f"save it as an 8-bit RGB or grey PNG")
 
 
-def pixels_of(path):
-    """How many pixels a picture file says that it has, without decoding it; 0 for what is no picture."""
+def size_of(path):
+    """The width and height that a picture file says that it has, without decoding it; (0, 0) for what is no picture."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return image.width * image.height
+            return image.size
     except Exception:  # `read_picture` will say what is wrong
-        return 0
+        return 0, 0
+
+
+def pixels_of(path):
+    """How many pixels a picture file says that it has, without decoding it; 0 for what is no picture."""
+    return math.prod(size_of(path))
 
 
 def as_srgb(image, path):

@@ -3,12 +3,14 @@
 import errno
 import os
 import re
+import struct
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
+import kit.__main__
 import utils
 from helpers import display_p3, png_of_16_bits, save_generator
 from imresize import imresize
@@ -19,8 +21,8 @@ from kit.photographs import read_photograph, without_holes
 PLAIN = ["photo.jpg", "turned.jpg", "p3.png", "text.png", "deep.png", "grey.png", "scan.tif", "web.webp",
          "sub/more.png"]
 WITH_HOLES = ["holes.png", "grey_holes.png", "palette.gif"]
-LEFT_OUT = {"film.gif": "frames", "broken.jpg": "not a readable picture", "notes.txt": "not a readable picture",
-            "phone.heic": "an HEIC photograph"}
+LEFT_OUT = {"film.gif": "frames", "broken.jpg": "not a readable picture", "empty.png": "it is empty",
+            "gone.png": "there is no such file", "phone.heic": "an HEIC photograph"}
 
 
 @pytest.fixture
@@ -51,6 +53,8 @@ def folder(tmp_path, photograph):
     image.save(place / "film.gif", save_all=True, append_images=[Image.new("RGB", image.size)])
     (place / "broken.jpg").write_bytes((place / "photo.jpg").read_bytes()[:200])
     (place / "notes.txt").write_text("no picture", encoding="utf-8")
+    (place / "empty.png").touch()
+    (place / "gone.png").symlink_to(place / "nowhere.png")
     (place / "phone.heic").write_bytes(b"....ftypheic")
     (place / ".hidden.png").write_bytes((place / "text.png").read_bytes())
     return place
@@ -68,14 +72,20 @@ def run(*arguments):
     return end.value.code
 
 
+def results_in(folder):
+    """The names of the results in a folder, without the journal."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".enlarged.jsonl")
+
+
 def test_a_folder_of_all_kinds(folder, weights, generator, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(folder, "--weights", weights, "--out", out) == 1  # some could not be
     printed = capsys.readouterr().out
     for name, why in LEFT_OUT.items():
         assert [line for line in printed.splitlines() if name in line and why in line], name
-    assert f"{len(PLAIN + WITH_HOLES)} enlarged" in printed and "4 could not be, see above" in printed
-    results = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert f"{len(PLAIN + WITH_HOLES)} enlarged" in printed and "5 could not be, see above" in printed
+    assert "notes.txt" not in printed  # which is no picture, and not called as if
+    results = {path.relative_to(out).as_posix() for path in out.rglob("[!.]*") if path.is_file()}
     assert results == {name.rpartition(".")[0] + ".png" for name in PLAIN + WITH_HOLES}
     for name in PLAIN:
         picture = utils.read_picture(folder / name)
@@ -120,14 +130,18 @@ def test_nothing_is_overwritten_and_pictures_that_are_called_alike_are_told_apar
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert "would be overwritten" in run(folder / "photo.png", "--weights", weights, "--out", folder)
     assert run(folder / "photo.png", folder / "photo.jpg", "--weights", weights, "--out", tmp_path / "out") == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["photo.jpg.png", "photo.png.png"]
+    assert results_in(tmp_path / "out") == ["photo.jpg.png", "photo.png.png"]
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_what_is_asked_wrongly_is_told_in_a_line(folder, weights, tmp_path):
     assert "there is no such file or folder" in run(tmp_path / "nowhere", "--weights", weights)
     assert "--quality must be from 1 to 100" in run(folder, "--weights", weights, "--quality", 0)
-    assert "mine.gone" in run(folder, "--weights", tmp_path / "mine.gone", "--out", tmp_path / "out")
+    assert "mine.gone: there are no such weights" in run(folder, "--weights", tmp_path / "mine.gone")
+    assert "(did you mean 'srgan'?)" in run(folder, "--weights", "srgann")
+    assert "device 'foo' cannot be used" in run(folder, "--weights", weights, "--device", "foo")
+    (folder / "none").mkdir()
+    assert "there is no picture in" in run(folder / "none", "--weights", weights, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -198,7 +212,7 @@ def test_what_a_killed_program_left_is_removed(folder, weights, tmp_path):
     left.write_bytes(b"half a picture")
     os.utime(left, (0, 0))
     run(folder / "text.png", "--weights", weights, "--out", tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["text.png"]
+    assert not left.exists() and results_in(tmp_path / "out") == ["text.png"]
 
 
 def test_what_is_said_of_a_picture_stands_in_its_own_line(folder, weights, tmp_path, capsys):
@@ -226,3 +240,102 @@ def test_pictures_of_one_name_from_several_folders_do_not_take_each_other_s_plac
     files = [day / "IMG_1.png" for day in days]
     told = run(*files, "--weights", weights, "--out", tmp_path / "other")
     assert f"{files[0]} and {files[1]} would both become" in told and not (tmp_path / "other").exists()
+
+
+def test_a_result_is_made_again_when_its_picture_or_what_is_asked_for_has_changed(folder, weights, generator, tmp_path,
+                                                                                   photograph, capsys):
+    out, picture = tmp_path / "out", folder / "photo.png"
+
+    def made(*options):
+        assert run(picture, "--weights", weights, "--out", out, "--format", "webp", *options) == 0
+        return capsys.readouterr().out, (out / "photo.webp").read_bytes()
+
+    utils.save_picture(picture, photograph[:16, :20])
+    _, first = made()
+    assert "1 are done already" in made()[0]
+    os.utime(picture)  # touched alone
+    assert "1 are done already" in made()[0]
+    told, worse = made("--quality", 50)
+    assert "1 enlarged" in told and len(worse) < len(first)
+    told, mean = made("--self-ensemble")
+    assert "1 enlarged" in told and mean != first
+    told, _ = made("--self-ensemble", "--precision", "fp32")
+    assert "1 enlarged" in told
+    assert made()[1] == first
+    utils.save_picture(picture, photograph[20:36, :20])
+    os.utime(picture, (0, 0))  # an older one in its place
+    told, other = made()
+    assert "1 enlarged" in told and other != first
+    with torch.no_grad():
+        next(generator.parameters()).mul_(0.5)
+    save_generator(weights, generator, channels=8, blocks=2)
+    told, weaker = made()
+    assert "1 enlarged" in told and weaker != other
+
+
+def test_no_result_takes_the_place_of_another_picture_s_or_of_somebody_else_s(weights, tmp_path, photograph, capsys):
+    out, days = tmp_path / "out", [tmp_path / "monday", tmp_path / "tuesday"]
+    for number, day in enumerate(days):
+        utils.save_picture(day / "IMG_1.png", photograph[:8, 10 * number : 10 * number + 9])
+    assert run(days[0], "--weights", weights, "--out", out) == 0
+    first = (out / "IMG_1.png").read_bytes()
+    assert run(days[1], "--weights", weights, "--out", out) == 1
+    assert f"IMG_1.png is there already, made of {days[0] / 'IMG_1.png'}" in capsys.readouterr().out
+    days[0].rename(tmp_path / "first")
+    assert run(tmp_path / "first", "--weights", weights, "--out", out) == 0
+    assert "1 are done already" in capsys.readouterr().out
+    (out / ".enlarged.jsonl").unlink()
+    assert run(tmp_path / "first", "--weights", weights, "--out", out) == 1
+    assert "this command has not made it" in capsys.readouterr().out
+    assert (out / "IMG_1.png").read_bytes() == first and results_in(out) == ["IMG_1.png"]
+
+
+def test_killed_between_a_result_and_its_last_line_it_goes_on(folder, weights, tmp_path, capsys):
+    out, journal = tmp_path / "out", tmp_path / "out" / ".enlarged.jsonl"
+    assert run(folder / "text.png", "--weights", weights, "--out", out) == 0
+    lines = journal.read_text(encoding="utf-8").splitlines()
+    for left in (lines[:-1], [*lines[:-1], lines[-1][:30]], ["no JSON", "[]", *lines[:-1], '{"result": []}']):
+        journal.write_text("\n".join(left), encoding="utf-8")
+        assert run(folder / "text.png", "--weights", weights, "--out", out) == 0
+        assert "1 enlarged" in capsys.readouterr().out
+        assert run(folder / "text.png", "--weights", weights, "--out", out) == 0
+        assert "1 are done already" in capsys.readouterr().out
+
+
+def test_one_picture_s_trouble_is_not_the_others_(folder, weights, tmp_path, monkeypatch, capsys):
+    files = [folder / "odd.jpg", folder / "~odd.png", folder / "\x1b[2Jodd.png"]
+    Image.open(folder / "photo.jpg").save(files[0], exif=ODD_EXIF)
+    for file in files[1:]:
+        Image.open(folder / "text.png").save(file)
+    Image.new("L", (16400, 1)).save(folder / "long.png")
+    out = tmp_path / "out"
+    monkeypatch.chdir(folder)
+    assert run(files[0], "~odd.png", files[2], "long.png", "--weights", weights, "--out", out, "--format", "jpeg") == 1
+    printed = capsys.readouterr().out
+    assert "odd.jpg: its EXIF cannot be taken over" in printed and "\x1b" not in printed
+    assert "long.png: would become 65600×4, and a jpeg has at most 65500 pixels a side" in printed
+    assert len(results_in(out)) == 3
+    monkeypatch.setattr(enlarge.Machine, "memory", 5000)
+    assert run(folder / "text.png", "--weights", weights, "--out", out) == 1
+    assert "text.png: would become 128×96, for which" in capsys.readouterr().out
+
+
+# A resolution that claims to be a byte, which Pillow reads and cannot write.
+ODD_EXIF = b"Exif\0\0" + b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x011A, 1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (4, 1), (1, 1, 3)])
+def test_pictures_of_one_pixel_a_side_by_the_self_ensemble(generator, shape):
+    picture = np.full(shape, 77, np.uint8)
+    assert utils.super_resolve(generator, picture, self_ensemble=True).shape[:2] == (4 * shape[0], 4 * shape[1])
+    assert utils.super_resolve(generator, picture[::-1, ::-1]).shape[:2] == (4 * shape[0], 4 * shape[1])
+
+
+def test_stopped_while_it_is_being_imported_it_ends_without_a_traceback(monkeypatch):
+    def stopped(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kit.__main__.import_module", stopped)
+    with pytest.raises(SystemExit) as end:
+        kit.__main__.main(["enlarge", "x"])
+    assert end.value.code == 130

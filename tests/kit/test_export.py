@@ -78,3 +78,11 @@ def test_a_name_that_says_another_format(weights, tmp_path):
     for arguments in (["--out", str(tmp_path / "a.pth")], ["--out", str(tmp_path / "a.pt2"), "--format", "onnx"]):
         with pytest.raises(SystemExit, match="does not end in .onnx"):
             export.main([str(weights), *arguments])
+
+
+def test_without_a_name_it_is_called_after_the_weights(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "mine.pth", "mine.pth.tar"):
+        weights = weights.rename(tmp_path / name)
+        export.main([name, "--format", "pt2"])
+        (tmp_path / "mine.pt2").unlink()

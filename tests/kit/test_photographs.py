@@ -1,0 +1,65 @@
+"""People's photographs, read and written with what belongs to them."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, PngImagePlugin
+
+import utils
+from kit.photographs import read_photograph, save_photograph
+
+TURNED = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" xmp:Rating="4"/></x:xmpmeta>'
+
+
+def written(path, photograph, kind):
+    save_photograph(path, photograph, kind)
+    return Image.open(path)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_exif_is_true_of_the_new_file(tmp_path, photograph, kind):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112], exif[0x0100], exif[0x0101] = "a maker", 6, 32, 24
+    details = exif.get_ifd(0x8769)
+    details[0x9003], details[0xA001], details[0xA002], details[0xA003] = "2026:01:02 03:04:05", 65535, 32, 24
+    exif.get_ifd(0x8825)[1] = "N"
+    Image.fromarray(photograph[:24, :32]).save(tmp_path / "a.jpg", exif=exif, dpi=(300, 300))
+    with written(tmp_path / "b", read_photograph(tmp_path / "a.jpg"), kind) as image:
+        kept, details = image.getexif(), image.getexif().get_ifd(0x8769)
+        assert kept[0x010F] == "a maker" and details[0x9003] == "2026:01:02 03:04:05"
+        assert kept.get_ifd(0x8825)[1] == "N"
+        assert details[0xA001] == 1  # sRGB
+        assert not {0x0100, 0x0101, 0x0112} & set(kept) and not {0xA002, 0xA003} & set(details)
+        assert kind == "webp" or image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_how_a_tiff_stores_its_pixels_is_nothing_that_a_copy_keeps(tmp_path, photograph):
+    tags = {270: "a scan", 34675: b"no profile"}
+    Image.fromarray(photograph[:24, :32]).save(tmp_path / "a.tif", tiffinfo=tags, compression="tiff_lzw")
+    with written(tmp_path / "b.png", read_photograph(tmp_path / "a.tif"), "png") as image:
+        assert dict(image.getexif()) == {270: "a scan"}
+
+
+def test_what_xmp_says_of_turning_is_not_said_of_the_turned_picture(tmp_path, photograph):
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", TURNED)
+    text.add_text("Title", "an eye")
+    Image.fromarray(photograph[:24, :32]).save(tmp_path / "a.png", pnginfo=text)
+    first = read_photograph(tmp_path / "a.png")
+    save_photograph(tmp_path / "b.png", first)
+    again = read_photograph(tmp_path / "b.png")
+    assert first.picture.shape == again.picture.shape == (32, 24, 3)
+    assert np.array_equal(first.picture, again.picture)
+    assert again.text["Title"] == "an eye" and 'Rating="4"' in again.text["XML:com.adobe.xmp"]
+
+
+def test_a_tiff_is_read_alone_whatever_other_files_it_speaks_of(tmp_path, photograph):
+    """OME's TIFF may name other files for its planes, which tifffile would read."""
+    values = photograph[:8, :9].astype(np.uint16) * 256 + 200
+    for name, stored in (("other.tif", values ^ 255), ("mine.tif", values)):
+        tifffile.imwrite(tmp_path / name, stored, photometric="rgb", description='''<?xml version="1.0"?><OME
+            xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0"
+            DimensionOrder="XYCZT" Type="uint16" SizeX="9" SizeY="8" SizeC="3" SizeZ="1" SizeT="1">
+            <Channel ID="Channel:0" SamplesPerPixel="3"/><TiffData IFD="0" FirstC="0">
+            <UUID FileName="other.tif">urn:uuid:1</UUID></TiffData></Pixels></Image></OME>''', metadata=None)
+    assert np.array_equal(utils.read_picture(tmp_path / "mine.tif"), np.round(values / 257).astype(np.uint8))
