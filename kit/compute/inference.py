@@ -52,7 +52,7 @@ class QuickCopy:
         self.device, self.note = torch.device(device), None
         plain = placed(use_fast_layers(copy_of(generator)), self.device, torch.contiguous_format, torch.float32)
         plain = plain.requires_grad_(False).eval()
-        self.pad_to, probe, wanted, self.widest = _tried_sizes(plain, self.device)
+        self.pad_to, probe, wanted, self.widest = tried_sizes(plain, self.device)
         self.scale = wanted.shape[-1] // probe.shape[-1]
         folded = _fold_batch_norm(copy_of(plain))
         # A layer may be used in another way than its place suggests: what folding changes stays unfolded.
@@ -129,8 +129,11 @@ _EVEN_SIDES = [(multiple, (-(-16 // multiple) * multiple, (-(-16 // multiple) + 
                for multiple in (*range(2, 17), 20, 24, 32, 48, 64)]
 
 
-def _tried_sizes(network, device):
-    """The multiple that pictures must be padded to, a probe, the network's output for it, and its largest layer."""
+def tried_sizes(network, device):
+    """The multiple that pictures must be padded to, a probe, the network's output for it, and its largest layer.
+
+    Raises ValueError for a network that does not enlarge.
+    """
     widest = 0
 
     def record(module, inputs, output):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kit.compute.layers import shapes_of
-from kit.runs.checkpoints import check_weights, is_of_this_kit, read_checkpoint
+from kit.runs.checkpoints import LONGEST, check_weights, is_of_this_kit, read_checkpoint
 from kit.settings.recipes import generator_settings
 
 # `sign` is found in a name of its weights; `parts` begin names, in the order of layers; `settings` are those that
@@ -58,7 +58,8 @@ def stored(path):
     ours = is_of_this_kit(content)
     weights = content["generator"] if ours else weights_in(content)
     if weights is None:
-        raise ValueError(f"{path}: holds no weights of a generator that the kit finds")
+        raise ValueError(f"{path}: holds no weights of a generator that the kit finds; save the state_dict() of its "
+                         f"network")
     check_weights(path, weights)
     return content, weights, ours
 
@@ -74,8 +75,8 @@ def weights_in(content, depth=3):
     for name in UNDER if depth else ():
         if found := weights_in(content.get(name), depth - 1):
             return found
-    weights = all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items())
-    if not content or not weights:
+    if not content or not all(isinstance(name, str) and len(name) <= LONGEST and isinstance(value, torch.Tensor)
+                              for name, value in content.items()):
         return None
     return _without(content, WRAPPERS)
 
@@ -119,6 +120,11 @@ def network_for(weights, make_generator):
     known = recognised(weights)
     if known is None:
         return None, None
+    theirs = sum(value.numel() for layer in known.layers for value in layer.values.values())
+    mine = sum(value.numel() for value in shapes_of(make_generator, known.settings).parameters())
+    if mine > 2 * theirs + 10_000:  # kernels larger than those in the file, say
+        raise ValueError(f"it is {known.format.name}'s, with {theirs} values; your models.make_generator builds a "
+                         f"network of {mine}")
     network = make_generator(known.settings)
     fill(network, known)
     return Standardised(network) if known.format.standardised else network, known.settings.scale

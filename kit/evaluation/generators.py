@@ -6,10 +6,11 @@ Of all that stands below `solver.py`, this file alone imports `models.py`.
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from kit.compute.device import Machine, layout_for
-from kit.compute.inference import reason_of
+from kit.compute.inference import reason_of, tried_sizes
 from kit.compute.layers import placed, shapes_of
 from kit.evaluation.formats import misfit, network_for, stored
 from kit.evaluation.measure import evaluate, mean_scores
@@ -43,7 +44,21 @@ def _built(path, device):
         raise ValueError(f"{path}: {error}") from error
     if generator is None:
         generator, scale = _with_weights(path, weights, cfg), cfg.scale
-    return placed(generator, device, layout_for(device)).eval(), scale
+    generator = placed(generator, device, layout_for(device)).eval()
+    if not _makes_numbers(generator, device):
+        raise ValueError(f"{path}: what its network makes of a picture is no number; its weights are damaged, or of a "
+                         f"training that diverged")
+    return generator, scale
+
+
+def _makes_numbers(generator, device):
+    """Whether a generator makes finite numbers of a picture; of one that does not enlarge others will say that."""
+    try:
+        with torch.inference_mode():
+            *_, made, _ = tried_sizes(generator, device)
+    except ValueError:
+        return True
+    return bool(made.isfinite().all())
 
 
 def _with_weights(path, weights, cfg):
@@ -59,7 +74,8 @@ def _with_weights(path, weights, cfg):
         nn.Module.load_state_dict(generator, weights)  # (a network may have another of its own)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: its weights do not fit your models.py with the settings in it, or the "
-                         f"paper's where there are none ({reason_of(error)})") from error
+                         f"paper's where there are none ({reason_of(error)}); models.make_generator must build the "
+                         f"network that they are of") from error
     return generator
 
 

@@ -33,6 +33,8 @@ class MSRResNet(nn.Module):
             blocks = len({name.split(".")[1] for name in weights if name.startswith("body.")})
         except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
             raise ValueError(f"it looks like BasicSR's MSRResNet, but lacks {error}") from error
+        if scale not in (2, 3, 4):
+            raise ValueError(f"it looks like BasicSR's MSRResNet, but enlarges ×{scale}, not ×2, ×3 or ×4")
         return cls(scale, channels, blocks)
 
     def forward(self, lr):

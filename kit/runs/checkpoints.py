@@ -1,6 +1,7 @@
 """Checkpoints: saved whole or not at all, and loaded without running code from them."""
 
 import json
+import pickletools
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,6 +14,8 @@ from safetensors.torch import save as safetensors_bytes
 from kit.files import write_whole
 
 SAFETENSORS = ".safetensors"
+LONGEST = 1000  # letters of a weight's name
+TIGHTEST = 100  # how many times smaller than weights their file may be: far more than any compression makes of them
 BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how files of PyTorch before 1.6 begin
 
 
@@ -52,7 +55,7 @@ def read_checkpoint(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such checkpoint; train first, or correct the name")
     try:
-        return {SAFETENSORS: _load_safetensors, ".npz": _load_npz}.get(path.suffix.lower(), _load_torch)(path)
+        return _plain({SAFETENSORS: _load_safetensors, ".npz": _load_npz}.get(path.suffix.lower(), _load_torch)(path))
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if any(word in str(error) for word in ("weights_only", "Unsupported", "allow_pickle")):
@@ -82,21 +85,51 @@ def _load_torch(path):
     """What torch.save wrote; where that is a zip file, its bytes are compared with the CRCs that it has."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            entries = archive.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise ValueError("it is compressed, which torch.save never does")
+            if sum(entry.file_size for entry in entries) > path.stat().st_size:
+                raise ValueError("its parts lie on each other, as torch.save never puts them")
+            for entry in entries:
+                if entry.filename.endswith(".pkl"):
+                    with archive.open(entry) as file:
+                        _refuse_bytearrays(file)
             if damaged := archive.testzip():
                 raise ValueError(f"its part {damaged} is damaged")
     else:
         with open(path, "rb") as file:
             if file.read(len(BEFORE_ZIP)) != BEFORE_ZIP:
                 raise ValueError("it is cut off, or not a file that torch.save wrote")
+            for _ in range(3):  # the version, the system, the content
+                _refuse_bytearrays(file)
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _refuse_bytearrays(file):
+    """Raise ValueError for a pickle with a bytearray, which PyTorch would let ask for any amount of memory."""
+    for _, value, _ in pickletools.genops(file):
+        if isinstance(value, str) and value.split(" ")[-1] == "bytearray":
+            raise ValueError("it has a bytearray, which is neither weights nor a plain value")
+
+
+def _plain(content, known=None):
+    """Nested dictionaries as plain ones: a pickled OrderedDict may bring its own "items" or "get".
+
+    One that stands in several places is one afterwards, too (`known`, by its identity).
+    """
+    known = {} if known is None else known
+    if not isinstance(content, dict):
+        return content
+    if id(content) not in known:
+        known[id(content)] = copy = {}
+        copy.update((key, _plain(value, known)) for key, value in dict.items(content))
+    return known[id(content)]
 
 
 def _load_npz(path):
     """The arrays of a file of NumPy's, as tensors."""
     with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > 100 * path.stat().st_size:
+        if sum(entry.file_size for entry in archive.infolist()) > TIGHTEST * path.stat().st_size:
             raise ValueError("it is packed far tighter than weights can be")
     with np.load(path, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
@@ -107,13 +140,15 @@ def check_weights(path, weights):
     if not isinstance(weights, dict) or not weights:
         raise ValueError(f"{path}: not a checkpoint of this kit (its generator has no weights)")
     for name, value in weights.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise ValueError(f"{path}: not a checkpoint of this kit (its weight {name!r} is no tensor with a name)")
+        if not isinstance(name, str) or len(name) > LONGEST or not isinstance(value, torch.Tensor):
+            raise ValueError(f"{path}: not a checkpoint of this kit (its weight {str(name)[:LONGEST]!r} is no tensor "
+                             f"with a name)")
         if (value.is_complex() or value.layout != torch.strided or value.is_quantized or value.is_meta
                 or value.is_nested):
             raise ValueError(f"{path}: its weight {name} is of the kind {value.dtype}, {value.layout}, not of plain "
                              f"numbers")
-        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        stored = value.untyped_storage().nbytes()
+        if value.numel() * value.element_size() > stored or stored > TIGHTEST * Path(path).stat().st_size:
             raise ValueError(f"{path}: its weight {name} claims to have {value.numel()} values, of which the file does "
                              f"not hold all")
         if value.is_floating_point() and value.isnan().any():  # (a mask may have infinities)

@@ -164,7 +164,8 @@ class Networks:
         except ValueError as error:
             raise ValueError(f"start_from: {path}: {error}") from error
         self._begin_average()
-        return content.get("updates", 0)
+        updates = content.get("updates") if ours else 0
+        return updates if type(updates) is int else 0
 
     # ------------------------------------------------------------------------------------------- helpers
 

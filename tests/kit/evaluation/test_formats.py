@@ -152,6 +152,15 @@ def test_other_networks_are_the_student_s_own(tmp_path, monkeypatch):
         refused(lambda: load_generator(tmp_path / "mine.pth"), tmp_path, "mine.pth", words)
 
 
+def test_a_network_larger_than_its_weights_is_not_built(tmp_path, monkeypatch):
+    content = read_checkpoint(FORMATS / "lornatang.pth.tar")
+    weights = weights_in(content)
+    name = next(name for name, value in weights.items() if value.dim() == 4)
+    torch.save({**weights, name: torch.zeros(len(weights[name]), 3, 1, 61)}, tmp_path / "wide.pth")
+    refused(lambda: load_generator(tmp_path / "wide.pth"), tmp_path, "wide.pth: it is Lornatang/SRGAN-PyTorch's, with",
+            "values; your models.make_generator builds a network of")
+
+
 class Payload:
     def __reduce__(self):
         return print, ("run",)
@@ -165,6 +174,8 @@ class Payload:
     ("a.pth", {"upconv1.weight": torch.zeros(4, 4, 3, 3)}, "it looks like BasicSR's MSRResNet, but lacks 'conv_first"),
     ("a.pth", {"conv_first.weight": torch.zeros(10**6, 1), "upconv1.weight": torch.zeros(4 * 10**6, 1)},
      "it looks like BasicSR's MSRResNet, but conv_first.weight is 1000000×1 in the file"),
+    ("a.pth", {"conv_first.weight": torch.zeros(1, 3, 3, 3), "upconv1.weight": torch.zeros(10_000, 1, 3, 3)},
+     "it looks like BasicSR's MSRResNet, but enlarges ×100"),
     ("a.pth", {"block8.0\n.weight": torch.zeros(4, 4, 3, 3)}, "it looks like leftthomas/SRGAN of 2018's, but"),
     ("a.pth", {"block8.0.weight": torch.zeros(4, device="meta")}, "not of plain numbers"),
     ("a.pth", {"epoch": 3}, "holds no weights of a generator that the kit finds"),

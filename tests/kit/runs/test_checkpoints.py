@@ -1,8 +1,12 @@
 """Checkpoints: saved whole, loaded without running code."""
 
+import copy
+import math
+import pickle
 import random
 import time
 import zipfile
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -111,6 +115,12 @@ def test_a_checkpoint_cannot_ask_for_more_than_it_brings(tmp_path):
         "complex": dict(generator={**good, "last.0.bias": torch.zeros(3, dtype=torch.complex64)}),
         "expanded": dict(generator={**good, "last.0.bias": torch.zeros(1).expand(10**6, 10**6)}),
         "sparse": dict(generator={**good, "last.0.bias": torch.zeros(3).to_sparse()}),
+        "lists": dict(generator_settings={"channels": 4, "blocks": 1, "tanh": doubled(lambda x: [x, x])}),
+        "dictionaries": dict(generator_settings={"channels": 4, "tanh": doubled(lambda x: {1: x, 2: x})}),
+        "names": dict(generator={"net." * 80_000 + name: value for name, value in good.items()}),
+        "array": dict(note=Reduced(bytearray, 2**40)),
+        "storage": dict(generator={**good, "last.0.bias": Reduced(torch.Tensor, 2**34)}),
+        "infinite": dict(generator={**good, "last.0.bias": torch.full((3,), math.inf)}),
     }
     began = time.monotonic()
     for name, changes in cases.items():
@@ -118,6 +128,50 @@ def test_a_checkpoint_cannot_ask_for_more_than_it_brings(tmp_path):
         with pytest.raises(ValueError, match=f"{name}.pt: "):
             load_generator(tmp_path / f"{name}.pt")
     assert time.monotonic() - began < 30  # none of them was built
+
+
+class Reduced:
+    """Pickled, this is what a function makes of some values, with attributes of its own."""
+
+    def __init__(self, function, *values, **own):
+        self.function, self.values, self.own = function, values, own
+
+    def __reduce__(self):
+        return self.function, self.values, self.own or None
+
+
+def doubled(twice, count=60):
+    """A value that stands twice in one that stands twice in one …; PyTorch stores each once."""
+    value = 1
+    for _ in range(count):
+        value = twice(value)
+    return value
+
+
+def test_dictionaries_with_methods_of_their_own_are_read_as_dictionaries(tmp_path):
+    good = models.Generator(channels=4, blocks=1).state_dict()
+    odd = Reduced(OrderedDict, [list(pair) for pair in good.items()], items=1, keys=2, get=3, values=4)
+    hostile(tmp_path / "odd.pt", generator=odd)
+    made = load_generator(tmp_path / "odd.pt").state_dict()
+    assert all(torch.equal(value, good[name]) for name, value in made.items())
+
+
+def test_variances_below_zero_are_refused(tmp_path):
+    weights = models.Generator(channels=4, blocks=1).state_dict()
+    name = next(name for name in weights if name.endswith("running_var"))
+    hostile(tmp_path / "g.pt", generator={**weights, name: weights[name] - 2})
+    refused(lambda: load_generator(tmp_path / "g.pt"), tmp_path, "g.pt", "makes of a picture is no number")
+
+
+def test_parts_that_lie_on_each_other_are_refused(tmp_path):
+    """Of which each is as large as the file."""
+    with zipfile.ZipFile(tmp_path / "g.pt", "w") as archive:
+        archive.writestr("g/data.pkl", pickle.dumps({}))
+        archive.writestr("g/data/0", bytes(100_000))
+        for number in range(1, 50):
+            archive.filelist.append(copy.copy(archive.filelist[1]))
+            archive.filelist[-1].filename = f"g/data/{number}"
+    refused(lambda: load_generator(tmp_path / "g.pt"), tmp_path, "g.pt", "lie on each other")
 
 
 def test_a_checkpoint_that_inflates_is_refused(tmp_path):
