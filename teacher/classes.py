@@ -171,7 +171,7 @@ def _check_one(path, out, name, digest, wanted, **options):
     try:
         sandbox.remove(copy)
         findings, scores = check(path, scratch=copy, **options)
-    except Exception as error:  # nothing that somebody hands in may stop the others
+    except (Exception, SystemExit) as error:  # nothing that somebody hands in may stop the others
         findings, scores = [Finding("check", "problem", sanitize(
             f"could not be checked ({type(error).__name__}: {error})")[:300])], {}
     result = {"digest": digest, "asked": sorted(wanted), **as_dict(findings, scores)}

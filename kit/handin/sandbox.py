@@ -32,11 +32,12 @@ from pathlib import Path
 from kit.handin import walls
 from kit.handin.walls import DISK, THREADS, signature
 
-# What came of it: `reason` is None when the program ended by itself, else which limit it met; `output` the end of what
+# What came of it: `reason` is None when the program ended by itself, else which limit it met ("server": none, but what
+# it was forked from has died twice); `output` the end of what
 # it printed; `attempts` what it tried that it may not; `word` that by which it signs, see `read_left`.
 Outcome = namedtuple("Outcome", "status reason output attempts seconds word")
 
-PYTHON = [sys.executable, "-I", str(Path(walls.__file__).resolve())]
+PYTHON = [sys.executable, "-I", "-B", str(Path(walls.__file__).resolve())]
 HOME = ".home"  # in the program's folder: its temporary files, and what its libraries keep
 MOST_FILES, MOST_THREADS = 20_000, 200
 
@@ -60,10 +61,19 @@ def run(program, arguments, folder, seconds=120, megabytes=4096, trusted=False, 
         Files and folders that it may read beside its own.
 
     The program finds a function `sign(text)` among its globals; what it signs was written by it, and not by what it has
-    imported, as long as that does not look for the secret word in the memory of the process.
+    imported, as long as that neither looks for the secret word in the memory of the process nor changes the program's
+    own functions there: both can be read in its code.
 
     Returns an `Outcome`. Raises OSError where this machine cannot keep the program in, and `trusted` is false.
     """
+    for _ in range(2):  # once more where the process that all are forked from has died, for the memory of another
+        outcome = _run(program, arguments, folder, seconds, megabytes, trusted, readable)
+        if outcome.reason != "server":
+            break
+    return outcome
+
+
+def _run(program, arguments, folder, seconds, megabytes, trusted, readable):
     folder = Path(folder).resolve()
     missing = lacking()
     if not trusted:
@@ -92,6 +102,8 @@ def run(program, arguments, folder, seconds=120, megabytes=4096, trusted=False, 
             if process.poll() is None:
                 process.kill()  # it can have no children
             process.wait()
+        if reason is None and getattr(process, "lost", False):
+            reason = "server"
         tried = sorted(set(_end_of(attempts, 20_000).splitlines()))[:20]
         return Outcome(process.returncode, reason, _end_of(output, 4000), tried, time.monotonic() - begun, word)
 
@@ -99,7 +111,7 @@ def run(program, arguments, folder, seconds=120, megabytes=4096, trusted=False, 
 def _environment(font_list):
     """What the environment of any process here has; nothing of the user's own."""
     return {"PATH": os.defpath, "MPLBACKEND": "agg", "LANG": "C.UTF-8", "MPLCONFIGDIR": font_list,
-            "OMP_NUM_THREADS": str(THREADS), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "OMP_NUM_THREADS": str(THREADS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             **{name: os.environ[name] for name in ("SYSTEMROOT", "PATHEXT") if name in os.environ}}
 
 
@@ -142,7 +154,7 @@ class _Fork:
 
     def __init__(self, arguments, folder, environment, output, attempts):
         reading, writing = os.pipe()
-        self.stdin, self.returncode = open(writing, "wb"), None
+        self.stdin, self.returncode, self.lost = open(writing, "wb"), None, False
         try:
             request = {"arguments": arguments, "folder": str(folder), "environment": environment}
             self.server = _ForkServer.running()
@@ -156,7 +168,7 @@ class _Fork:
             try:
                 self.returncode, _ = self.server.ask({"ended": self.pid})
             except OSError:
-                self.returncode = -signal.SIGKILL  # it has died with its server
+                self.returncode, self.lost = -signal.SIGKILL, True  # it has died with its server
         return self.returncode
 
     def wait(self):
@@ -191,7 +203,10 @@ def _bytes_left(folder, name, most):
 def remove(folder):
     """Remove a folder whatever is in it: Python's own way fails on very deep ones."""
     if os.name == "posix":
-        subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL)
+        if subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL).returncode:
+            # with folders in it that even their owner may not look into
+            subprocess.run(["chmod", "-R", "u+rwx", "--", str(folder)], stderr=subprocess.DEVNULL)
+            subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL)
     else:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -222,6 +237,9 @@ def _watch(process, folder, end, megabytes):
         if time.monotonic() > end:
             return "time"
         used = _figures(process.pid, "status")
+        if "VmRSS" not in used:  # its first thread has ended, and the others have the memory
+            used = max((_figures(process.pid, f"task/{number}/status") for number in _threads_of(process.pid)),
+                       key=lambda figures: figures.get("VmRSS", 0), default=used)
         if used.get("VmRSS", 0) + used.get("VmPTE", 0) > megabytes * 1024:
             return "memory"
         if used.get("Threads", 0) > MOST_THREADS:
@@ -236,15 +254,23 @@ def _watch(process, folder, end, megabytes):
     return None
 
 
+def _threads_of(pid):
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:  # it has ended
+        return []
+
+
 def _crowded(folder):
-    """Whether a folder has more in it than MOST_FILES, or what cannot be looked into."""
-    count, places = 0, [folder]
+    """Whether a folder has more in it than MOST_FILES, than DISK, or what cannot be looked into."""
+    count, blocks, places = 0, 0, [folder]
     while places:
         try:
             with os.scandir(places.pop()) as entries:
                 for entry in entries:
-                    count += 1
-                    if count > MOST_FILES:
+                    count += 1  # (and in memory, if it is a disk in memory: no figure of the process counts that)
+                    blocks += getattr(entry.stat(follow_symlinks=False), "st_blocks", 0)
+                    if count > MOST_FILES or blocks * 512 > DISK * 2**20:
                         return True
                     if entry.is_dir(follow_symlinks=False):
                         places.append(entry.path)
@@ -266,9 +292,13 @@ def _figures(pid, name):
 
 
 def _end_of(file, count):
-    file.seek(0, os.SEEK_END)
-    file.seek(max(0, file.tell() - count))
-    return file.read().decode(errors="replace").replace("\0", "")
+    """The end of what a program has written; nothing where it has made its file unreadable (by O_DIRECT, say)."""
+    try:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - count))
+        return file.read(count).decode(errors="replace").replace("\0", "")
+    except OSError:
+        return ""
 
 
 def _font_list(home):

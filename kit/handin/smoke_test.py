@@ -1,6 +1,7 @@
 """What the code of a hand-in is tried with: the tests of its networks, and a training of a few updates.
 
-Runs inside `sandbox.run`, in a folder with a whole kit, and writes what came of it to trial.json there, signed.
+Runs inside `sandbox.run`, in a folder with a whole kit, with the file of those tests as its argument, and writes what
+came of it to trial.json there, signed.
 """
 
 import importlib
@@ -10,13 +11,15 @@ import os
 import sys
 import time
 import traceback
+from functools import partial
 
 import pytest
 
 
 def main(sign):
     results = {}
-    for name, part in [("modules", try_modules), ("networks", try_networks), ("training", try_training)]:
+    for name, part in [("modules", try_modules), ("networks", partial(try_networks, sys.argv[1])),
+                       ("training", try_training)]:
         began = time.monotonic()
         try:
             results[name] = part()
@@ -65,11 +68,10 @@ class Reports:
                               "outcome": report.outcome, "why": why})
 
 
-def try_networks():
+def try_networks(tests):
     reports = Reports()
-    pytest.main(["-q", "-o", "addopts=", "--assert=plain", "-p", "no:cacheprovider", "--noconftest",
-                 "tests/test_models.py"],
-                plugins=[reports])
+    pytest.main(["-q", "-o", "addopts=", f"--rootdir={os.path.dirname(tests)}", "--assert=plain",
+                 "-p", "no:cacheprovider", "--noconftest", tests], plugins=[reports])
     return {"tests": reports.rows} if reports.rows else {"error": "the tests could not be run"}
 
 

@@ -23,15 +23,21 @@ TESTS = "tests/test_models.py"
 def check_code(root, folder, trusted, seconds, edition=None, vgg=None):
     """Whether its networks and its training work: the tests of networks and a few updates, in a sandbox.
 
-    They are tried in the new folder `folder`: the student's code with the machinery and the tests of the student
-    edition that was handed out, or of this kit, and with the settings of the run that was handed in. `vgg` is a file of
-    VGG's weights under torchvision's name, for losses that need them.
+    They are tried in the new folder `folder`, the tests beside it, where no code of the student's can write: that code
+    with the machinery and the tests of the student edition that was handed out, or of this kit, and with the settings
+    of the run that was handed in. `vgg` is a file of VGG's weights under torchvision's name, for losses that need them.
     """
     edition = edition or _own_edition()
     findings, readable = prepare(root, folder, edition, vgg)
     (folder / "trial_settings.json").write_text(json.dumps(settings_of(root, vgg)), encoding="utf-8")
-    outcome = sandbox.run(folder / "kit" / "handin" / "smoke_test.py", [], folder, seconds, trusted=trusted,
-                          readable=readable)
+    tests = folder.with_name(f"{folder.name}_tests")
+    tests.mkdir()
+    (tests / "test_models.py").write_text(edition.get(TESTS, ""), encoding="utf-8")
+    outcome = sandbox.run(folder / "kit" / "handin" / "smoke_test.py", [str(tests / "test_models.py")], folder, seconds,
+                          trusted=trusted, readable=[*readable, tests])
+    if outcome.reason == "server":
+        return [*findings, Finding("code", "note", tr("it was not tried: the system has ended what it was tried in, "
+                                                      "for want of memory perhaps; check it again"))]
     tried = [Finding("code", "problem", tr("it tried what no training needs: {attempt}", attempt=sanitize(attempt)))
              for attempt in outcome.attempts[:3]]
     results = _read_trial(sandbox.read_left(folder, "trial.json", outcome.word))
@@ -49,8 +55,8 @@ def check_code(root, folder, trusted, seconds, edition=None, vgg=None):
         error = results["modules"]["error"]
         if lacking := _lacking_package(error, root):
             findings.append(Finding("code", "note", tr(
-                "it was not tried: it needs the package {package}, which is not installed here; install it to try it",
-                package=lacking)))
+                "it was not tried: it asks for the package {package}, which is not installed here; if you know that "
+                "package, install it to try the code", package=lacking)))
             return findings
         findings.append(Finding("code", "problem", tr("it cannot be imported: {error}", error=error)))
     findings += _on_networks(results.get("networks"), _names_of_tests(edition.get(TESTS, "")))

@@ -173,7 +173,7 @@ ONLY_FOR = [("kill", 62, 0, ["own"]), ("tgkill", 234, 0, ["own"]), ("prlimit64",
             ("prctl", 157, 0, [15, 16, 23, 0x53564D41]),  # names of threads and of memory, asking for a capability
             ("ioctl", 16, 1, [0x5401, 0x5413, 0x541B, 0x5450, 0x5451]),  # about terminals, and close on exec
             ("fcntl", 72, 1, [0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030])]  # flags, copies and locks, no signals
-CLONE, THREAD, MMAP, SHARED_ANONYMOUS = 56, 0x00010000, 9, 0x21
+CLONE, THREAD, MMAP, SHARED_ANONYMOUS, GROWS_DOWN = 56, 0x00010000, 9, 0x21, 0x100
 
 
 def _restrict_calls(libc):
@@ -189,8 +189,9 @@ def _restrict_calls(libc):
         lines += [(equal, 0, 1, call), (give, 0, 0, absent)]
     lines += [(equal, 0, 4, CLONE), (load, 0, 0, arguments), (has_bit, 1, 0, THREAD), (give, 0, 0, refuse),
               (give, 0, 0, allow)]
-    lines += [(equal, 0, 5, MMAP), (load, 0, 0, arguments + 8 * 3), (mask, 0, 0, SHARED_ANONYMOUS),
-              (equal, 0, 1, SHARED_ANONYMOUS), (give, 0, 0, refuse), (give, 0, 0, allow)]  # else it escapes the limit
+    lines += [(equal, 0, 6, MMAP), (load, 0, 0, arguments + 8 * 3), (has_bit, 2, 0, GROWS_DOWN),
+              (mask, 0, 0, SHARED_ANONYMOUS), (equal, 0, 1, SHARED_ANONYMOUS), (give, 0, 0, refuse),
+              (give, 0, 0, allow)]  # else it escapes the limit of memory
     for _, call, argument, values in ONLY_FOR:
         inner = [(load, 0, 0, arguments + 8 * argument)]
         for value in values:
@@ -227,7 +228,7 @@ def watch_attempts(folder, log):
         if event == "open":
             path, mode, flags = arguments
             writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-            suspicious = writes and _leads_out(path) and "__pycache__" not in str(path)
+            suspicious = writes and _leads_out(path)
         else:
             suspicious = event in NEVER or event in OUTSIDE and any(map(_leads_out, arguments[:2]))
         if suspicious and os.fstat(log).st_size < 20_000:

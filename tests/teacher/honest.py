@@ -182,7 +182,7 @@ def _edsr(student, place):
     student.add("models.py", CODE["frozen mean shift"])
 
 
-@honest("2021012322_Einops", "needs a package that is not installed", "note", "install it to try it", code=True)
+@honest("2021012322_Einops", "needs a package that is not installed", "note", "install it to try the code", code=True)
 def _einops(student, place):
     (student.folder / "models.py").write_text(CODE["package that is not installed"], encoding="utf-8")
 

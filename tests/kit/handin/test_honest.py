@@ -139,8 +139,8 @@ def test_results_that_somebody_else_has_written_count_for_nothing(tried):
 
 def test_a_package_that_is_not_installed_is_no_fault(tried):
     said, _ = tried(modules={"error": "ModuleNotFoundError: No module named 'einops' (models.py, line 3)"})
-    assert said == ["note code: it was not tried: it needs the package einops, which is not installed here; install it "
-                    "to try it"]
+    assert said == ["note code: it was not tried: it asks for the package einops, which is not installed here; if you "
+                    "know that package, install it to try the code"]
     said, _ = tried(modules={"error": "ModuleNotFoundError: No module named 'mysr.deep' (models.py, line 3)"},
                     files={"mysr/net.py": ""})
     assert said[0].startswith("problem code: it cannot be imported")
@@ -186,6 +186,30 @@ def test_losses_of_vgg_are_tried_with_its_weights_where_these_are_given(name, ve
     found = trial.check_code(root, tmp_path / "trial", False, 60, edition, tmp_path / name if name else None)
     assert [one.verdict for one in found if one.what == "training"] == [verdict], found
     assert not any("tried what no training needs" in one.text for one in found)
+
+
+@walls
+def test_code_cannot_write_the_tests_that_it_is_tried_with(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    rewrites = """
+import pathlib, sys
+for path in [*pathlib.Path().rglob("test_models.py"), pathlib.Path(sys.argv[-1])]:
+    try:
+        path.write_text("def test_t(): pass")
+    except OSError:
+        pass
+"""
+    (root / "models.py").write_text((ROOT / "models.py").read_text(encoding="utf-8") + rewrites, encoding="utf-8")
+    edition = trial._own_edition() | {trial.TESTS: "def test_t(): assert False"}
+    found = trial.check_code(root, tmp_path / "trial", False, 60, edition)
+    assert [one.verdict for one in found if one.what == "networks" and "t" in one.text][0] == "problem", found
+
+
+def test_what_the_system_ended_is_no_fault(tried, monkeypatch):
+    monkeypatch.setattr(sandbox.Outcome, "reason", "server")
+    assert tried()[0] == ["note code: it was not tried: the system has ended what it was tried in, for want of memory "
+                          "perhaps; check it again"]
 
 
 def test_packages_of_ones_own_are_tried_unless_they_are_called_like_an_installed_one(tried):
@@ -236,9 +260,9 @@ def test_networks_that_are_otherwise_get_notes_in_words(name, tmp_path):
     (tmp_path / "models.py").write_text(head + code, encoding="utf-8")
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_models.py").write_bytes((ROOT / "tests" / "test_models.py").read_bytes())
-    (tmp_path / "program.py").write_text("import json\nfrom kit.handin import smoke_test\n"
-                                         "json.dump(smoke_test.try_networks(), open('tried.json', 'w'))",
-                                         encoding="utf-8")
+    (tmp_path / "program.py").write_text(
+        "import json\nfrom kit.handin import smoke_test\n"
+        "json.dump(smoke_test.try_networks('tests/test_models.py'), open('tried.json', 'w'))", encoding="utf-8")
     outcome = sandbox.run(tmp_path / "program.py", [], tmp_path, trusted=True)
     assert outcome.status == 0, outcome
     rows = json.loads((tmp_path / "tried.json").read_bytes())["tests"]

@@ -1,6 +1,8 @@
 """The sandbox holds."""
 
 import os
+import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -25,6 +27,7 @@ ATTEMPTS = [
     ("__import__('os').setxattr({outside!r}, 'user.x', b'x')", "not permitted"),
     ("__import__('os').posix_fallocate(__import__('os').open('big', 66), 0, 10**9)", "not permitted"),
     ("__import__('mmap').mmap(-1, 2**20)", "not permitted"),
+    ("__import__('mmap').mmap(-1, 2**20, flags=0x122)", "not permitted"),  # that grows, as a stack does
     ("import ctypes; 1 / (ctypes.CDLL(None).prctl(1, 0) + 1)", "ZeroDivisionError"),
     ("import ctypes; 1 / (ctypes.CDLL(None).syscall(463, -100, 0, 0, 0, 0, 0) + 1)", "ZeroDivisionError"),
 ]
@@ -54,6 +57,22 @@ def test_the_sandbox_holds(tmp_path):
     assert outside.read_text(encoding="utf-8") == "kept" and outside.stat().st_mode & 0o777 != 0o777
 
 
+# Files that are seen as memory count for it, and so they do when the first thread has ended and the second goes on.
+FIRST_THREAD_ENDS = """
+import ctypes, mmap, threading, time
+def work():
+    time.sleep(0.5)
+    with open('x', 'wb+') as file:
+        file.truncate(100 * 2**20)
+        kept = [mmap.mmap(file.fileno(), 0) for _ in range(20)]
+    for one in kept:
+        one[::4096]
+    time.sleep(99)
+threading.Thread(target=work).start()
+ctypes.CDLL(None).syscall(60, 0)
+"""
+
+
 @walls
 @pytest.mark.parametrize("code, limit", [
     ("import os\nwhile True:\n    file = open('x', 'wb'); file.write(bytes(50 * 2**20)); os.unlink('x')", "disk"),
@@ -61,7 +80,8 @@ def test_the_sandbox_holds(tmp_path):
     ("import threading, time\nwhile True: threading.Thread(target=time.sleep, args=[99]).start()", "threads"),
     ("kept = [bytearray(2**26) for i in range(1000)]", None),  # a MemoryError of its own
     ("import time; time.sleep(99)", "time"),
-])
+    (FIRST_THREAD_ENDS, "memory"),
+], ids=["one file", "many files", "threads", "data", "time", "memory of the other threads"])
 def test_what_a_program_takes_is_limited(code, limit, removed, tmp_path, monkeypatch):
     monkeypatch.setattr(sandbox, "MOST_FILES", 1000)  # soon made, and soon removed
     program = tmp_path / "work" / "program.py"
@@ -72,6 +92,42 @@ def test_what_a_program_takes_is_limited(code, limit, removed, tmp_path, monkeyp
     assert outcome.reason == limit and (limit or "MemoryError" in outcome.output), outcome
     sandbox.remove(program.parent)
     assert not program.parent.exists()
+
+
+@walls
+def test_files_on_a_disk_in_memory_count_too(monkeypatch):
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("there is no disk in memory here")
+    monkeypatch.setattr(sandbox, "DISK", 20)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        program = Path(folder, "program.py")
+        program.write_text("import time\nopen('x', 'wb').write(bytes(30 * 2**20))\ntime.sleep(99)", encoding="utf-8")
+        assert sandbox.run(program, [], folder, 60).reason == "disk"
+
+
+@walls
+def test_a_program_that_spoils_the_file_of_its_output_ends_like_any_other(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import fcntl, os\nprint('x', flush=True)\nfcntl.fcntl(1, fcntl.F_SETFL, os.O_DIRECT)\n"
+                       "fcntl.fcntl(3, fcntl.F_SETFL, os.O_DIRECT)", encoding="utf-8")
+    assert sandbox.run(program, [], tmp_path, 60).reason is None
+
+
+@walls
+def test_a_program_whose_server_is_killed_is_run_once_more(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import os, time\nif not os.path.exists('x'):\n    open('x', 'w').close()\n    time.sleep(99)\n"
+                       "print('done')", encoding="utf-8")
+
+    def kill():
+        while not (tmp_path / "x").exists():
+            time.sleep(0.05)
+        sandbox._ForkServer.present.process.kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    assert sandbox.run(program, [], tmp_path, 90).output == "done\n"
+    thread.join()
 
 
 @walls
