@@ -53,6 +53,11 @@ def progress_bar(iterable=None, description="", show=True, **options):
     return tqdm(iterable, description, file=sys.stdout, mininterval=0.5, disable=not show, **options)
 
 
+def printable(text):
+    """A text without what could steer a terminal: names of files, and what stands in these, can be anything."""
+    return "".join(letter if letter.isprintable() else "�" for letter in str(text))
+
+
 class Parser(argparse.ArgumentParser):
     """A parser of command lines that asks "did you mean …"."""
 

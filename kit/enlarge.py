@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 from kit.compute.device import Machine
-from kit.console import Parser, did_you_mean, progress_bar
+from kit.console import Parser, did_you_mean, printable, progress_bar
 from kit.evaluation.generators import load_generator
 from kit.files import KIT, NoRoom, full_disk_told, remove_left_over, require_writable, result_names
 from kit.language import tr
@@ -57,7 +57,7 @@ def main(arguments=None, prog="python -m kit enlarge"):
         left_out = enlarge_all(options.what, options.out, enlarge, options.format, options.quality,
                                how=[_digest(weights), options.precision, options.self_ensemble])
     except (ValueError, OSError) as error:
-        sys.exit(f"{parser.prog}: error: {error}")
+        sys.exit(f"{parser.prog}: error: {printable(error)}")
     except KeyboardInterrupt:
         sys.exit(tr("stopped; what is done is kept, and the same command goes on from there"))
     sys.exit(1 if left_out else 0)
@@ -82,20 +82,20 @@ def enlarge_all(what, out, enlarge, kind="png", quality=92, how=(), progress=Tru
                 waiting.append((path, target, size_of(path)))
         except (ValueError, OSError) as error:
             left_out.append((path, _reason(path, error)))
-            print(_plain(f"{path}: {left_out[-1][1]}"))
+            print(printable(f"{path}: {left_out[-1][1]}"))
     if done := len(jobs) - len(waiting) - len(left_out):
         print(tr("{count} are done already", count=done))
     made = 0
     with progress_bar(None, tr("enlarging"), progress, total=sum(w * h for *_, (w, h) in waiting), unit="px",
                       unit_scale=True) as bar:
         for path, target, size in waiting:
-            bar.set_postfix_str(_plain(path.name[:30]))
+            bar.set_postfix_str(printable(path.name[:30]))
             try:
                 _require_possible(size, enlarge.scale, kind)
                 with redirect_stdout(StringIO()) as told:  # (it would stand in the middle of the bar)
                     photograph = read_photograph(path)
-                if told.getvalue():
-                    bar.write(_plain(told.getvalue().rstrip()), file=sys.stdout)
+                for line in told.getvalue().splitlines():
+                    bar.write(printable(line), file=sys.stdout)
                 photograph = enlarge_photograph(photograph, enlarge)
                 with journal.making(path, target):
                     save_photograph(target, photograph, kind, quality)
@@ -104,9 +104,9 @@ def enlarge_all(what, out, enlarge, kind="png", quality=92, how=(), progress=Tru
                 raise
             except (ValueError, OSError, MemoryError, RuntimeError) as error:  # (the network's own, of a size, say)
                 left_out.append((path, _reason(path, error)))
-                bar.write(_plain(f"{path}: {left_out[-1][1]}"), file=sys.stdout)
+                bar.write(printable(f"{path}: {left_out[-1][1]}"), file=sys.stdout)
             bar.update(size[0] * size[1])
-    print(tr("{count} enlarged, in {folder}", count=made, folder=_plain(out))
+    print(tr("{count} enlarged, in {folder}", count=made, folder=printable(out))
           + (tr("; {count} could not be, see above", count=len(left_out)) if left_out else ""))
     return left_out
 
@@ -114,11 +114,6 @@ def enlarge_all(what, out, enlarge, kind="png", quality=92, how=(), progress=Tru
 def _reason(path, error):
     """What an error says of a picture, in a line, without its name."""
     return (str(error).splitlines() or [tr("memory ran out")])[0].removeprefix(f"{path}: ")
-
-
-def _plain(text):
-    """A text without what would command a terminal: names of files may have anything in them."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in str(text))
 
 
 def _require_possible(size, scale, kind):

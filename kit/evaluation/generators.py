@@ -12,6 +12,7 @@ from torch import nn
 from kit.compute.device import Machine, layout_for
 from kit.compute.inference import reason_of, tried_sizes
 from kit.compute.layers import placed, shapes_of
+from kit.console import printable
 from kit.evaluation.formats import misfit, network_for, stored
 from kit.evaluation.measure import evaluate, mean_scores
 from kit.language import tr
@@ -41,7 +42,7 @@ def _built(path, device):
         if not ours:
             generator, scale = network_for(weights, make_generator)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {printable(error)[:500]}") from error
     if generator is None:
         generator, scale = _with_weights(path, weights, cfg), cfg.scale
     generator = placed(generator, device, layout_for(device)).eval()
@@ -73,9 +74,10 @@ def _with_weights(path, weights, cfg):
         generator = make_generator(cfg)
         nn.Module.load_state_dict(generator, weights)  # (a network may have another of its own)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: its weights do not fit your models.py with the settings in it, or the "
-                         f"paper's where there are none ({reason_of(error)}); models.make_generator must build the "
-                         f"network that they are of") from error
+        reason = printable(reason_of(error))[:500]
+        raise ValueError(f"{path}: its weights do not fit your models.py with the settings in it, or the paper's where "
+                         f"there are none ({reason}); models.make_generator must build the network that they are "
+                         f"of") from error
     return generator
 
 

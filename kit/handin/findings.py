@@ -3,7 +3,7 @@
 import re
 from collections import namedtuple
 
-from kit.console import Table
+from kit.console import Table, printable
 from kit.language import tr
 
 # What a trial says where code asks for weights that would have to be downloaded.
@@ -31,4 +31,4 @@ def as_dict(findings, scores):
 
 def sanitize(text):
     """A text from a stranger without what could steer a terminal or cannot be written to a file."""
-    return "".join(letter if letter.isprintable() else "�" for letter in re.sub(r"\x1b\[[\d;]*m", "", str(text)))
+    return printable(re.sub(r"\x1b\[[\d;]*m", "", str(text)))

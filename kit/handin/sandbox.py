@@ -83,16 +83,20 @@ def _run(program, arguments, folder, seconds, megabytes, trusted, readable):
     font_list = _font_list(home) if missing else str(home)  # (in a fork matplotlib has read it already)
     environment = {**_environment(font_list), "HOME": str(home), "TMPDIR": str(home), "TORCH_HOME": str(home)}
     word = secrets.token_hex(32)
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as attempts:  # without names that it could reach
+    reading, writing = os.pipe()  # for attempts: what is in a pipe cannot be taken back
+    with tempfile.TemporaryFile() as output, open(reading, "rb") as attempts, open(writing, "wb") as told_by:
         told = [str(folder), str(seconds), str(megabytes), "open" if missing else "walled"]
         rest = [os.pathsep.join(map(os.path.abspath, readable)), str(program), *arguments]
         if missing:
-            descriptors = [attempts.fileno()] if os.name == "posix" else []
+            descriptors = [told_by.fileno()] if os.name == "posix" else []
             process = subprocess.Popen([*PYTHON, *told, str(*descriptors or [-1]), *rest], cwd=folder, env=environment,
                                        stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
                                        start_new_session=True, pass_fds=descriptors)
         else:
-            process = _Fork([*told, str(walls.ATTEMPTS), *rest], folder, environment, output, attempts)
+            try:
+                process = _Fork([*told, str(walls.ATTEMPTS), *rest], folder, environment, output, told_by)
+            except _ServerDied:
+                return Outcome(None, "server", "", [], 0, word)
         begun = time.monotonic()
         try:
             with suppress(BrokenPipeError), process.stdin:
@@ -104,7 +108,11 @@ def _run(program, arguments, folder, seconds, megabytes, trusted, readable):
             process.wait()
         if reason is None and getattr(process, "lost", False):
             reason = "server"
-        tried = sorted(set(_end_of(attempts, 20_000).splitlines()))[:20]
+        told_by.close()
+        if os.name == "posix":
+            os.set_blocking(reading, False)
+        tried = (attempts.read(2**16) or b"").decode(errors="replace").replace("\0", "")
+        tried = sorted(set(tried.splitlines()))[:20]
         return Outcome(process.returncode, reason, _end_of(output, 4000), tried, time.monotonic() - begun, word)
 
 
@@ -113,6 +121,10 @@ def _environment(font_list):
     return {"PATH": os.defpath, "MPLBACKEND": "agg", "LANG": "C.UTF-8", "MPLCONFIGDIR": font_list,
             "OMP_NUM_THREADS": str(THREADS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             **{name: os.environ[name] for name in ("SYSTEMROOT", "PATHEXT") if name in os.environ}}
+
+
+class _ServerDied(Exception):
+    """The process that all others are forked from has ended."""
 
 
 class _ForkServer:
@@ -139,13 +151,14 @@ class _ForkServer:
             return cls.present
 
     def ask(self, request, descriptors=()):
-        """(answer, its descriptors); raises OSError where the server has died, killed for the memory of others, say."""
-        with self.asking:
+        """(answer, its descriptors); raises _ServerDied where it has, killed for the memory of others, say."""
+        answer = b""
+        with self.asking, suppress(ConnectionError):
             socket.send_fds(self.socket, [json.dumps(request).encode()], descriptors)
             answer, given, _, _ = socket.recv_fds(self.socket, 64, 1)
         if not answer:
             self.process.wait()
-            raise OSError("the process from which programs are started in the sandbox has died")
+            raise _ServerDied
         return int(answer), given
 
 
@@ -167,7 +180,7 @@ class _Fork:
             os.close(self.ends)
             try:
                 self.returncode, _ = self.server.ask({"ended": self.pid})
-            except OSError:
+            except _ServerDied:
                 self.returncode, self.lost = -signal.SIGKILL, True  # it has died with its server
         return self.returncode
 
@@ -248,7 +261,7 @@ def _watch(process, folder, end, megabytes):
             return "disk"
         if time.monotonic() > looked + 1:
             looked = time.monotonic()
-            if _crowded(folder):
+            if _crowded(folder, _deleted_blocks(process.pid)):
                 return "disk"
         time.sleep(0.05)
     return None
@@ -261,15 +274,27 @@ def _threads_of(pid):
         return []
 
 
-def _crowded(folder):
-    """Whether a folder has more in it than MOST_FILES, than DISK, or what cannot be looked into."""
-    count, blocks, places = 0, 0, [folder]
+def _deleted_blocks(pid):
+    """The blocks of files that a process has deleted and keeps open."""
+    blocks = 0
+    with suppress(OSError):  # it has ended
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                about = os.stat(f"/proc/{pid}/fd/{number}")
+                blocks += about.st_blocks if stat.S_ISREG(about.st_mode) and not about.st_nlink else 0
+    return blocks
+
+
+def _crowded(folder, blocks=0):
+    """Whether a folder has more in it than MOST_FILES, than DISK with other `blocks`, or what cannot be looked into."""
+    count, places = 0, [folder]
     while places:
         try:
             with os.scandir(places.pop()) as entries:
                 for entry in entries:
-                    count += 1  # (and in memory, if it is a disk in memory: no figure of the process counts that)
-                    blocks += getattr(entry.stat(follow_symlinks=False), "st_blocks", 0)
+                    count += 1
+                    with suppress(FileNotFoundError):  # (on a disk in memory no figure of the process has its blocks)
+                        blocks += getattr(entry.stat(follow_symlinks=False), "st_blocks", 0)
                     if count > MOST_FILES or blocks * 512 > DISK * 2**20:
                         return True
                     if entry.is_dir(follow_symlinks=False):
@@ -284,7 +309,8 @@ def _crowded(folder):
 def _figures(pid, name):
     """The numbers in a file that the kernel keeps about a process; none where this cannot be asked."""
     try:
-        lines = Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8").splitlines()
+        # (Its name is the program's own, in whatever encoding.)
+        lines = Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8", errors="replace").splitlines()
         return {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines)
                 if rest.split() and rest.split()[0].isdigit()}
     except (OSError, ValueError):

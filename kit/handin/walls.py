@@ -18,7 +18,7 @@ import tempfile
 
 DISK = 500  # megabytes that may be written, a fifth of it to one file
 THREADS = 1  # that computes: several programs are tried side by side
-ATTEMPTS = 3  # the descriptor of the file of what a program tries, in a forked process
+ATTEMPTS = 3  # the descriptor of the pipe for what a program tries, in a forked process
 # Imported before the program: no file of its folder can stand in for one of them, and what they do is no attempt.
 # (torch._dynamo is what PyTorch's optimizers import when the first is made.)
 LIBRARIES = ["numpy", "torch", "matplotlib.pyplot", "skimage.metrics", "skimage.data", "pytest", "tqdm", "easydict",
@@ -173,7 +173,7 @@ ONLY_FOR = [("kill", 62, 0, ["own"]), ("tgkill", 234, 0, ["own"]), ("prlimit64",
             ("prctl", 157, 0, [15, 16, 23, 0x53564D41]),  # names of threads and of memory, asking for a capability
             ("ioctl", 16, 1, [0x5401, 0x5413, 0x541B, 0x5450, 0x5451]),  # about terminals, and close on exec
             ("fcntl", 72, 1, [0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030])]  # flags, copies and locks, no signals
-CLONE, THREAD, MMAP, SHARED_ANONYMOUS, GROWS_DOWN = 56, 0x00010000, 9, 0x21, 0x100
+CLONE, THREAD, SAME_FILES, MMAP, SHARED_ANONYMOUS, GROWS_DOWN = 56, 0x00010000, 0x400, 9, 0x21, 0x100
 
 
 def _restrict_calls(libc):
@@ -187,8 +187,8 @@ def _restrict_calls(libc):
         lines += [(equal, 0, 1, call), (give, 0, 0, allow)]
     for call in ABSENT.values():
         lines += [(equal, 0, 1, call), (give, 0, 0, absent)]
-    lines += [(equal, 0, 4, CLONE), (load, 0, 0, arguments), (has_bit, 1, 0, THREAD), (give, 0, 0, refuse),
-              (give, 0, 0, allow)]
+    lines += [(equal, 0, 5, CLONE), (load, 0, 0, arguments), (has_bit, 0, 1, THREAD), (has_bit, 1, 0, SAME_FILES),
+              (give, 0, 0, refuse), (give, 0, 0, allow)]  # (open files of its own would not be counted)
     lines += [(equal, 0, 6, MMAP), (load, 0, 0, arguments + 8 * 3), (has_bit, 2, 0, GROWS_DOWN),
               (mask, 0, 0, SHARED_ANONYMOUS), (equal, 0, 1, SHARED_ANONYMOUS), (give, 0, 0, refuse),
               (give, 0, 0, allow)]  # else it escapes the limit of memory
@@ -222,17 +222,19 @@ OUTSIDE = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.
 
 def watch_attempts(folder, log):
     """Write down what is tried that would reach outside `folder`: a hint for the reader, for it fails in any case."""
-    inside = os.path.realpath(folder) + os.sep
+    inside, left = os.path.realpath(folder) + os.sep, 20_000  # bytes, less than a pipe holds
 
     def note(event, arguments):
+        nonlocal left
         if event == "open":
             path, mode, flags = arguments
             writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             suspicious = writes and _leads_out(path)
         else:
             suspicious = event in NEVER or event in OUTSIDE and any(map(_leads_out, arguments[:2]))
-        if suspicious and os.fstat(log).st_size < 20_000:
-            os.write(log, f"{event} {' '.join(map(str, arguments[:2]))}"[:200].replace("\n", " ").encode() + b"\n")
+        if suspicious and left > 0:
+            line = f"{event} {' '.join(map(str, arguments[:2]))}"[:200].replace("\n", " ").encode() + b"\n"
+            left -= os.write(log, line)
 
     def _leads_out(path):
         if not isinstance(path, (str, bytes, os.PathLike)) or not path:

@@ -1,7 +1,6 @@
 """Checkpoints: saved whole or not at all, and loaded without running code from them."""
 
 import json
-import pickletools
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,10 +10,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 
+from kit.console import printable
 from kit.files import write_whole
+from kit.runs.pickles import check_pickle
 
 SAFETENSORS = ".safetensors"
-LONGEST = 1000  # letters of a weight's name
+LONGEST = 300  # letters of a weight's name
 TIGHTEST = 100  # how many times smaller than weights their file may be: far more than any compression makes of them
 BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how files of PyTorch before 1.6 begin
 
@@ -57,7 +58,7 @@ def read_checkpoint(path):
     try:
         return _plain({SAFETENSORS: _load_safetensors, ".npz": _load_npz}.get(path.suffix.lower(), _load_torch)(path))
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = printable((str(error).splitlines() or [type(error).__name__])[0][:300])
         if any(word in str(error) for word in ("weights_only", "Unsupported", "allow_pickle")):
             raise ValueError(f"{path}: refused, because it holds more than tensors and plain values; loading "
                              f"it could run code. Use a checkpoint that this kit saved, or have the program that wrote "
@@ -83,33 +84,28 @@ def save_generator(path, weights, settings, **notes):
 
 def _load_torch(path):
     """What torch.save wrote; where that is a zip file, its bytes are compared with the CRCs that it has."""
-    if zipfile.is_zipfile(path):
+    with open(path, "rb") as file:
+        begin = file.read(len(BEFORE_ZIP))
+        if begin == BEFORE_ZIP:
+            for _ in range(4):  # the version, the system, the content, and where its storages are
+                check_pickle(file)
+        elif not begin.startswith(b"PK\3\4"):  # (by which PyTorch tells, too)
+            raise ValueError("it is cut off, or not a file that torch.save wrote")
+    if begin != BEFORE_ZIP:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise ValueError("it is compressed, which torch.save never does")
             if sum(entry.file_size for entry in entries) > path.stat().st_size:
                 raise ValueError("its parts lie on each other, as torch.save never puts them")
-            for entry in entries:
-                if entry.filename.endswith(".pkl"):
-                    with archive.open(entry) as file:
-                        _refuse_bytearrays(file)
+            pickles = [entry for entry in entries if entry.filename.lower().endswith("data.pkl")]
+            if len(pickles) != 1 or not pickles[0].filename.endswith("/data.pkl"):
+                raise ValueError("it has not one data.pkl, as what torch.save wrote")
+            with archive.open(pickles[0]) as file:
+                check_pickle(file)
             if damaged := archive.testzip():
                 raise ValueError(f"its part {damaged} is damaged")
-    else:
-        with open(path, "rb") as file:
-            if file.read(len(BEFORE_ZIP)) != BEFORE_ZIP:
-                raise ValueError("it is cut off, or not a file that torch.save wrote")
-            for _ in range(3):  # the version, the system, the content
-                _refuse_bytearrays(file)
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _refuse_bytearrays(file):
-    """Raise ValueError for a pickle with a bytearray, which PyTorch would let ask for any amount of memory."""
-    for _, value, _ in pickletools.genops(file):
-        if isinstance(value, str) and value.split(" ")[-1] == "bytearray":
-            raise ValueError("it has a bytearray, which is neither weights nor a plain value")
 
 
 def _plain(content, known=None):
@@ -139,20 +135,22 @@ def check_weights(path, weights):
     """Raise ValueError for anything but a state dict of finite numbers."""
     if not isinstance(weights, dict) or not weights:
         raise ValueError(f"{path}: not a checkpoint of this kit (its generator has no weights)")
+    scanned, most = 0, TIGHTEST * Path(path).stat().st_size
     for name, value in weights.items():
         if not isinstance(name, str) or len(name) > LONGEST or not isinstance(value, torch.Tensor):
             raise ValueError(f"{path}: not a checkpoint of this kit (its weight {str(name)[:LONGEST]!r} is no tensor "
                              f"with a name)")
         if (value.is_complex() or value.layout != torch.strided or value.is_quantized or value.is_meta
                 or value.is_nested):
-            raise ValueError(f"{path}: its weight {name} is of the kind {value.dtype}, {value.layout}, not of plain "
-                             f"numbers")
-        stored = value.untyped_storage().nbytes()
-        if value.numel() * value.element_size() > stored or stored > TIGHTEST * Path(path).stat().st_size:
-            raise ValueError(f"{path}: its weight {name} claims to have {value.numel()} values, of which the file does "
-                             f"not hold all")
+            raise ValueError(f"{path}: its weight {printable(name)} is of the kind {value.dtype}, {value.layout}, not "
+                             f"of plain numbers")
+        size, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+        scanned += size
+        if size > stored or max(scanned, stored) > most:
+            raise ValueError(f"{path}: its weight {printable(name)} claims to have {value.numel()} values, of which "
+                             f"the file does not hold all")
         if value.is_floating_point() and value.isnan().any():  # (a mask may have infinities)
-            raise ValueError(f"{path}: its weight {name} has values that are no numbers")
+            raise ValueError(f"{path}: its weight {printable(name)} has values that are no numbers")
 
 
 def _load_safetensors(path):

@@ -97,7 +97,8 @@ def generator_settings(values):
     """
     if not isinstance(values, dict):
         raise ValueError(f"not settings of a generator, but {type(values).__name__}")
-    for name, value in values.items():  # before they are copied: lists of lists can be endless
+    for name in SECTIONS["generator"].keys() & values.keys():  # before they are copied: lists of lists can be endless
+        value = values[name]
         if not isinstance(value, (str, int, float, type(None))):
             raise ValueError(f"{name} must be a number or a text, not {type(value).__name__}")
     cfg = settings("paper", **{name: value for name, value in values.items() if name in SECTIONS["generator"]})

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from kit.compute.inference import reason_of
 from kit.compute.layers import copy_of, use_fast_layers
 from kit.compute.learner import Learner, load_optimizer
+from kit.console import printable
 from kit.evaluation.formats import fill, misfit, recognised, stored
 from kit.language import N_
 from kit.settings.recipes import generator_settings
@@ -162,7 +163,7 @@ class Networks:
             else:
                 fill(self.generator, known)
         except ValueError as error:
-            raise ValueError(f"start_from: {path}: {error}") from error
+            raise ValueError(f"start_from: {path}: {printable(error)[:500]}") from error
         self._begin_average()
         updates = content.get("updates") if ours else 0
         return updates if type(updates) is int else 0

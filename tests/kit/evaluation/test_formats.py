@@ -177,7 +177,7 @@ class Payload:
     ("a.pth", {"conv_first.weight": torch.zeros(1, 3, 3, 3), "upconv1.weight": torch.zeros(10_000, 1, 3, 3)},
      "it looks like BasicSR's MSRResNet, but enlarges ×100"),
     ("a.pth", {"block8.0\n.weight": torch.zeros(4, 4, 3, 3)}, "it looks like leftthomas/SRGAN of 2018's, but"),
-    ("a.pth", {"block8.0.weight": torch.zeros(4, device="meta")}, "not of plain numbers"),
+    ("a.pth", {"block8.0.weight": torch.zeros(4, dtype=torch.complex64)}, "holds more than tensors"),
     ("a.pth", {"epoch": 3}, "holds no weights of a generator that the kit finds"),
     ("a.pth", {"state_dict": {"block8.0.weight": torch.tensor([float("nan")])}}, "values that are no numbers"),
 ])

@@ -57,6 +57,20 @@ def test_the_sandbox_holds(tmp_path):
     assert outside.read_text(encoding="utf-8") == "kept" and outside.stat().st_mode & 0o777 != 0o777
 
 
+# A name that is no text hides nothing; nor does memory that is only read after it was written.
+UNDER_ANOTHER_NAME = """
+import ctypes, mmap, time
+libc = ctypes.CDLL(None)
+libc.prctl(15, b"\\xff\\xfe")
+kept = []
+for _ in range(40):
+    kept.append(mmap.mmap(-1, 50 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(kept[-1]))
+    ctypes.memset(address, 1, 50 * 2**20)
+    libc.mprotect(ctypes.c_void_p(address), 50 * 2**20, 1)
+time.sleep(99)
+"""
+
 # Files that are seen as memory count for it, and so they do when the first thread has ended and the second goes on.
 FIRST_THREAD_ENDS = """
 import ctypes, mmap, threading, time
@@ -81,7 +95,8 @@ ctypes.CDLL(None).syscall(60, 0)
     ("kept = [bytearray(2**26) for i in range(1000)]", None),  # a MemoryError of its own
     ("import time; time.sleep(99)", "time"),
     (FIRST_THREAD_ENDS, "memory"),
-], ids=["one file", "many files", "threads", "data", "time", "memory of the other threads"])
+    (UNDER_ANOTHER_NAME, "memory"),
+], ids=["one file", "many files", "threads", "data", "time", "memory of the other threads", "under another name"])
 def test_what_a_program_takes_is_limited(code, limit, removed, tmp_path, monkeypatch):
     monkeypatch.setattr(sandbox, "MOST_FILES", 1000)  # soon made, and soon removed
     program = tmp_path / "work" / "program.py"
@@ -95,13 +110,15 @@ def test_what_a_program_takes_is_limited(code, limit, removed, tmp_path, monkeyp
 
 
 @walls
-def test_files_on_a_disk_in_memory_count_too(monkeypatch):
+@pytest.mark.parametrize("after", ["", "; os.unlink('x')"])
+def test_files_on_a_disk_in_memory_count_too(monkeypatch, after):
     if not os.access("/dev/shm", os.W_OK):
         pytest.skip("there is no disk in memory here")
     monkeypatch.setattr(sandbox, "DISK", 20)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         program = Path(folder, "program.py")
-        program.write_text("import time\nopen('x', 'wb').write(bytes(30 * 2**20))\ntime.sleep(99)", encoding="utf-8")
+        program.write_text(f"import os, time\nfile = open('x', 'wb'){after}; file.write(bytes(30 * 2**20))\n"
+                           "time.sleep(99)", encoding="utf-8")
         assert sandbox.run(program, [], folder, 60).reason == "disk"
 
 
@@ -111,6 +128,31 @@ def test_a_program_that_spoils_the_file_of_its_output_ends_like_any_other(tmp_pa
     program.write_text("import fcntl, os\nprint('x', flush=True)\nfcntl.fcntl(1, fcntl.F_SETFL, os.O_DIRECT)\n"
                        "fcntl.fcntl(3, fcntl.F_SETFL, os.O_DIRECT)", encoding="utf-8")
     assert sandbox.run(program, [], tmp_path, 60).reason is None
+
+
+@walls
+def test_what_a_program_has_tried_cannot_be_taken_back(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import os\ntry: os.kill(1, 9)\nexcept OSError: pass\ntry: os.ftruncate(3, 0)\n"
+                       "except OSError: pass", encoding="utf-8")
+    assert sandbox.run(program, [], tmp_path, 60).attempts == ["os.kill 1 9"]
+
+
+@walls
+def test_a_server_that_dies_before_a_program_starts_is_started_again(tmp_path, monkeypatch):
+    program = tmp_path / "program.py"
+    program.write_text("print('done')", encoding="utf-8")
+    sandbox.run(program, [], tmp_path, 60)
+    server = sandbox._ForkServer.present
+    usual = sandbox._ForkServer.running.__func__
+
+    def running(cls):
+        monkeypatch.setattr(sandbox._ForkServer, "running", classmethod(usual))
+        server.process.kill()  # after it was looked at
+        return server
+
+    monkeypatch.setattr(sandbox._ForkServer, "running", classmethod(running))
+    assert sandbox.run(program, [], tmp_path, 60).output == "done\n"
 
 
 @walls

@@ -1,5 +1,6 @@
 """Checkpoints: saved whole, loaded without running code."""
 
+import codecs
 import copy
 import math
 import pickle
@@ -119,6 +120,13 @@ def test_a_checkpoint_cannot_ask_for_more_than_it_brings(tmp_path):
         "dictionaries": dict(generator_settings={"channels": 4, "tanh": doubled(lambda x: {1: x, 2: x})}),
         "names": dict(generator={"net." * 80_000 + name: value for name, value in good.items()}),
         "array": dict(note=Reduced(bytearray, 2**40)),
+        "key": dict(note=Reduced(OrderedDict, entries=[(doubled(lambda x: (x, x)), 1)])),
+        "set": dict(note={1, 2}),
+        "call": dict(note=Reduced(OrderedDict, [[doubled(lambda x: (x, x)), 1]])),
+        "tensor of lists": dict(note=Reduced(torch.FloatTensor, doubled(lambda x: [x, x]))),
+        "text": dict(note=Reduced(codecs.encode, "x" * 10**6, "punycode")),
+        "attributes": dict(generator={**good, "last.0.bias": with_attributes(good["last.0.bias"])}),
+        "views": dict(generator={f"{number}": good["first.0.weight"] for number in range(100_000)}),
         "storage": dict(generator={**good, "last.0.bias": Reduced(torch.Tensor, 2**34)}),
         "infinite": dict(generator={**good, "last.0.bias": torch.full((3,), math.inf)}),
     }
@@ -131,13 +139,19 @@ def test_a_checkpoint_cannot_ask_for_more_than_it_brings(tmp_path):
 
 
 class Reduced:
-    """Pickled, this is what a function makes of some values, with attributes of its own."""
+    """Pickled, this is what a function makes of some values, with attributes of its own, and entries."""
 
-    def __init__(self, function, *values, **own):
-        self.function, self.values, self.own = function, values, own
+    def __init__(self, function, *values, entries=(), **own):
+        self.function, self.values, self.own, self.entries = function, values, own, entries
 
     def __reduce__(self):
-        return self.function, self.values, self.own or None
+        return self.function, self.values, self.own or None, None, iter(self.entries)
+
+
+def with_attributes(tensor):
+    tensor = torch.nn.Parameter(tensor)
+    tensor.isnan = 1
+    return tensor
 
 
 def doubled(twice, count=60):
@@ -150,7 +164,7 @@ def doubled(twice, count=60):
 
 def test_dictionaries_with_methods_of_their_own_are_read_as_dictionaries(tmp_path):
     good = models.Generator(channels=4, blocks=1).state_dict()
-    odd = Reduced(OrderedDict, [list(pair) for pair in good.items()], items=1, keys=2, get=3, values=4)
+    odd = Reduced(OrderedDict, entries=good.items(), items=1, keys=2, get=3, values=4)
     hostile(tmp_path / "odd.pt", generator=odd)
     made = load_generator(tmp_path / "odd.pt").state_dict()
     assert all(torch.equal(value, good[name]) for name, value in made.items())
@@ -172,6 +186,25 @@ def test_parts_that_lie_on_each_other_are_refused(tmp_path):
             archive.filelist.append(copy.copy(archive.filelist[1]))
             archive.filelist[-1].filename = f"g/data/{number}"
     refused(lambda: load_generator(tmp_path / "g.pt"), tmp_path, "g.pt", "lie on each other")
+
+
+@pytest.mark.parametrize("how", ["capitals", "two", "after the old format"])
+def test_no_pickle_is_passed_over(tmp_path, how):
+    """What is looked through is what PyTorch reads."""
+    hostile(tmp_path / "bomb.pt", note=Reduced(bytearray, 2**33))
+    with zipfile.ZipFile(tmp_path / "bomb.pt") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    if how == "after the old format":
+        torch.save({"note": Reduced(bytearray, 2**33)}, tmp_path / "g.pt", _use_new_zipfile_serialization=False)
+        with zipfile.ZipFile(tmp_path / "g.pt", "a") as archive:
+            archive.writestr("g/data.pkl", pickle.dumps({}, 2))
+    else:
+        with zipfile.ZipFile(tmp_path / "g.pt", "w") as archive:
+            for part, content in parts.items():
+                archive.writestr(part.replace("data.pkl", "DATA.PKL"), content)
+            if how == "two":
+                archive.writestr("bomb/data.pkl", pickle.dumps({}, 2))
+    refused(lambda: load_generator(tmp_path / "g.pt"), tmp_path, "g.pt: ")
 
 
 def test_a_checkpoint_that_inflates_is_refused(tmp_path):
