@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import os
 import sys
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
 from kit.compute.device import Machine
 from kit.console import Parser, did_you_mean, printable, progress_bar
 from kit.evaluation.generators import load_generator
-from kit.files import KIT, NoRoom, full_disk_told, remove_left_over, require_writable, result_names
+from kit.files import KIT, NoRoom, full_disk_told, remove_left_over, require_writable, result_names, waiting_lock
 from kit.language import tr
 from kit.photographs import ENDINGS, LARGEST, enlarge_photograph, read_photograph, save_photograph
 from kit.picture_files import SUFFIXES, UNREADABLE, size_of
@@ -71,19 +73,27 @@ def enlarge_all(what, out, enlarge, kind="png", quality=92, how=(), progress=Tru
     picture and where results would overwrite pictures, FileNotFoundError for what is not there, and OSError for a
     folder that cannot be written to and a full disk.
     """
-    jobs = jobs_of(what, Path(out), ENDINGS[kind])
+    jobs, left_out = jobs_of(what, Path(out), ENDINGS[kind])
     require_writable(out)  # before minutes are spent
+    with waiting_lock(Path(out) / ".enlarged.lock", tr("enlarging"), progress):
+        return _enlarge_jobs(jobs, left_out, out, enlarge, kind, quality, how, progress)
+
+
+def _enlarge_jobs(jobs, left_out, out, enlarge, kind, quality, how, progress):
     for folder in {target.parent for _, target in jobs}:
         remove_left_over(folder, hours=1)
-    journal, waiting, left_out = Journal(out, [kind, kind == "png" or quality, *how]), [], []
+    journal, waiting, done = Journal(out, [kind, kind == "png" or quality, *how]), [], 0
     for path, target in jobs:
         try:
-            if not journal.has(path, target):
+            if journal.has(path, target):
+                done += 1
+            else:
                 waiting.append((path, target, size_of(path)))
         except (ValueError, OSError) as error:
             left_out.append((path, _reason(path, error)))
-            print(printable(f"{path}: {left_out[-1][1]}"))
-    if done := len(jobs) - len(waiting) - len(left_out):
+    for path, reason in left_out:
+        print(printable(f"{path}: {reason}"))
+    if done:
         print(tr("{count} are done already", count=done))
     made = 0
     with progress_bar(None, tr("enlarging"), progress, total=sum(w * h for *_, (w, h) in waiting), unit="px",
@@ -93,16 +103,14 @@ def enlarge_all(what, out, enlarge, kind="png", quality=92, how=(), progress=Tru
             try:
                 _require_possible(size, enlarge.scale, kind)
                 with redirect_stdout(StringIO()) as told:  # (it would stand in the middle of the bar)
-                    photograph = read_photograph(path)
+                    photograph = enlarge_photograph(read_photograph(path), enlarge)
+                    save_photograph(target, photograph, kind, quality, partial(journal.note, path, target))
                 for line in told.getvalue().splitlines():
                     bar.write(printable(line), file=sys.stdout)
-                photograph = enlarge_photograph(photograph, enlarge)
-                with journal.making(path, target):
-                    save_photograph(target, photograph, kind, quality)
                 made += 1
             except NoRoom:
                 raise
-            except (ValueError, OSError, MemoryError, RuntimeError) as error:  # (the network's own, of a size, say)
+            except Exception as error:  # whatever it is, the others are enlarged
                 left_out.append((path, _reason(path, error)))
                 bar.write(printable(f"{path}: {left_out[-1][1]}"), file=sys.stdout)
             bar.update(size[0] * size[1])
@@ -113,7 +121,8 @@ def enlarge_all(what, out, enlarge, kind="png", quality=92, how=(), progress=Tru
 
 def _reason(path, error):
     """What an error says of a picture, in a line, without its name."""
-    return (str(error).splitlines() or [tr("memory ran out")])[0].removeprefix(f"{path}: ")
+    text = str(error).removeprefix(f"{path}: ")
+    return (text.splitlines() or [tr("memory ran out") if isinstance(error, MemoryError) else type(error).__name__])[0]
 
 
 def _require_possible(size, scale, kind):
@@ -131,49 +140,50 @@ def _require_possible(size, scale, kind):
 class Journal:
     """What the results in a folder were made of, and how: which of them are done, and which are somebody else's.
 
-    A file of lines, one before a result is written, and one after it.
+    A file of lines, one for each result that was ever written there, added before the result has its name. What is not
+    just as such a line says has been made, or changed, by somebody else.
     """
 
     def __init__(self, folder, how):
-        self.folder, self.file, self.results = Path(folder), Path(folder) / ".enlarged.jsonl", {}
+        self.folder, self.file, self.lines = Path(folder), Path(folder) / ".enlarged.jsonl", {}
         self.how = hashlib.sha256(json.dumps(how).encode()).hexdigest()
-        self._digests = {}
-        with suppress(FileNotFoundError):
-            for line in self.file.read_text(encoding="utf-8", errors="replace").splitlines():
-                with suppress(ValueError, TypeError, KeyError):  # a line that was cut off
-                    entry = json.loads(line)
-                    self.results[entry["result"]] = entry
+        try:
+            self._add("")  # before minutes are spent
+            text = self.file.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise OSError(f"{self.file}: cannot be read and written ({error.strerror}); move it, or choose another "
+                          f"--out") from error
+        for line in text.splitlines():
+            with suppress(ValueError, TypeError, KeyError, RecursionError):  # one that was cut off
+                entry = json.loads(line)
+                self.lines[entry["result"], entry["made"]] = entry
 
     def has(self, path, target):
         """Whether a result is there that was made of just this picture, in this way.
 
         Raises FileExistsError for a result's place that something else has.
         """
-        digest = self._digests[path] = _digest(path)
         if not (target.exists() or target.is_symlink()):
+            _digest(path)  # raises for what is no file
             return False
-        known = self.results.get(self._name(target), {})
-        same_picture = known.get("digest") == digest
+        known = target.is_file() and self.lines.get((self._name(target), _digest(target)))
         if not known:
-            raise FileExistsError(f"{target} is there already, and this command has not made it; move it, or choose "
+            raise FileExistsError(f"{target} is there already, and not as this command has made it; move it, or choose "
                                   f"another --out")
-        if known.get("done") and not same_picture and known.get("picture") != str(path.resolve()):
+        same_picture = known.get("digest") == _digest(path)
+        if not same_picture and known.get("picture") != os.path.realpath(path):
             raise FileExistsError(f"{target} is there already, made of {known.get('picture')}; move it, or choose "
                                   f"another --out")
-        return bool(known.get("done")) and same_picture and known.get("how") == self.how
+        return same_picture and known.get("how") == self.how
 
-    @contextmanager
-    def making(self, path, target):
-        """A context in which a result is written."""
-        entry = {"result": self._name(target), "picture": str(path.resolve()), "digest": self._digests[path],
-                 "how": self.how}
-        self._write({**entry, "done": False})
-        yield
-        self._write({**entry, "done": True})
+    def note(self, path, target, written):
+        """Note what a result that is `written`, and has not its name yet, was made of."""
+        self._add("\n" + json.dumps({"result": self._name(target), "made": _digest(written), "how": self.how,
+                                     "picture": os.path.realpath(path), "digest": _digest(path)}))
 
-    def _write(self, entry):
+    def _add(self, text):
         with full_disk_told(self.file), open(self.file, "a", encoding="utf-8") as file:
-            file.write("\n" + json.dumps(entry))  # (the line before may have been cut off)
+            file.write(text)  # (in a line of its own, for the last one may have been cut off)
 
     def _name(self, target):
         return target.relative_to(self.folder).as_posix()
@@ -191,34 +201,39 @@ def _digest(path):
 
 
 def jobs_of(what, out, ending):
-    """(picture, where its result goes) of files and folders; hidden files, and what is in `out`, do not count.
+    """[(picture, where its result goes)] of files and folders, and [(folder, reason)] of those that cannot be read.
 
-    Of several folders each has one of its name in `out`. Raises what `enlarge_all` raises of pictures.
+    Hidden files, and what is in `out`, do not count. Of several folders each has one of its name in `out`. Raises what
+    `enlarge_all` raises of pictures.
     """
-    named = [_as_named(name) for name in what]
-    found, done = {}, out.resolve()  # the picture as it is on disk → as it is named, and as its result is to be
+    named, unread = [_as_named(name) for name in what], []
+    found, done = {}, Path(os.path.realpath(out))  # the picture as it is on disk → as it is named, its result's name
     several = sum(path.is_dir() for path in named) > 1
     for path in named:
         if path.is_dir():
-            for file in sorted(file for file in path.rglob("*") if _may_be_picture(file)):
-                place = file.relative_to(path)
-                if done not in file.resolve().parents and not any(part.startswith(".") for part in place.parts):
-                    place = Path(path.resolve().name, place) if several else place
-                    found.setdefault(file.resolve(), (file, place))
+            def tell(error):
+                unread.append((Path(error.filename), error.strerror))
+
+            files = [Path(folder, name) for folder, _, names in os.walk(path, onerror=tell) for name in names]
+            for file in sorted(filter(_may_be_picture, files)):
+                place, real = file.relative_to(path), Path(os.path.realpath(file))
+                if done not in real.parents and not any(part.startswith(".") for part in place.parts):
+                    found.setdefault(real, (file, Path(path.resolve().name, place) if several else place))
         else:
-            found.setdefault(path.resolve(), (path, Path(path.name)))
-    if not found:
-        raise ValueError(f"there is no picture in {', '.join(map(str, what))}")
-    pictures, places = zip(*found.values())
+            found.setdefault(Path(os.path.realpath(path)), (path, Path(path.name)))
+    if not found and not unread:
+        raise ValueError(f"there is no picture in {', '.join(map(str, what))} (what is in {out}, where results go, "
+                         f"does not count)")
+    pictures, places = zip(*found.values()) if found else ((), ())
     jobs, taken = [(path, out / name) for path, name in zip(pictures, result_names(places, ending))], {}
     for path, target in jobs:
         other = taken.setdefault(str(target).lower(), path)
         if other != path:
             raise ValueError(f"{other} and {path} would both become {target}; enlarge them one after the other, with "
                              f"another --out")
-        if target.resolve() == path.resolve():
+        if os.path.realpath(target) == os.path.realpath(path):
             raise ValueError(f"{target}: the picture itself would be overwritten; choose another --out")
-    return jobs
+    return jobs, unread
 
 
 def _as_named(name):

@@ -75,6 +75,8 @@ def remove_left_over(folder, hours=0):
     """Remove what programs that were killed while they wrote files left in a folder, so many hours ago at least."""
     for path in Path(folder).glob(f".*{TEMPORARY}"):
         with suppress(OSError):
+            if not re.fullmatch(rf"\.[0-9a-f]{{16}}{re.escape(TEMPORARY)}", path.name):
+                continue  # another program's
             if path.stat().st_mtime <= time.time() - 3600 * hours:
                 remove(path)
 

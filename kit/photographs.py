@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from imresize import imresize
 from kit.files import write_whole
 from kit.language import tr
-from kit.picture_files import FORMATS, as_srgb, open_picture, pixels, split_alpha
+from kit.picture_files import FORMATS, as_srgb, open_picture, pixels, split_alpha, texts_of
 from utils import to_rgb
 
 # `picture` is uint8 H×W×3 or H×W, `alpha` uint8 H×W or None, `exif` bytes, `text` a dict of str → str, `dpi` (across,
@@ -21,6 +21,8 @@ Photograph = namedtuple("Photograph", "picture alpha exif text dpi")
 
 ENDINGS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 LARGEST = {"jpeg": 65500, "webp": 16383}  # pixels a side that their libraries write
+
+MOST_EXIF = 65_000  # bytes in a JPEG
 
 # Tags of EXIF that say how the file stored its pixels: sizes, the orientation, places in a TIFF, profiles, thumbnails.
 OF_THE_FILE = {*range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), 301, *range(317, 333),
@@ -45,6 +47,7 @@ def read_photograph(path):
 def _exif_of(path):
     try:
         with Image.open(path, formats=FORMATS) as image:  # again, for a TIFF's is not in its copies
+            texts_of(image)
             exif = image.getexif()
             parts = {tag: exif.get_ifd(tag) for tag in (EXIF, GPS) if tag in exif}
         for tag in OF_THE_FILE & set(exif):
@@ -63,7 +66,7 @@ def _exif_of(path):
 def _dpi_of(image):
     with suppress(KeyError, TypeError, ValueError, ZeroDivisionError):
         across, down = map(float, image.info["dpi"])
-        if 1 <= min(across, down) <= max(across, down) < 2**15:
+        if 1 < min(across, down) <= max(across, down) < 2**15:
             return across, down
 
 
@@ -89,12 +92,17 @@ def without_holes(picture, alpha):
     return np.ascontiguousarray(picture[tuple(nearest)])
 
 
-def save_photograph(path, photograph, kind="png", quality=92):
+def save_photograph(path, photograph, kind="png", quality=92, written=lambda temporary: None):
     """Write a photograph as "png", "jpeg" or "webp" (of this `quality`), whole or not at all.
 
-    JPEG knows no transparency: there it stands on white.
+    JPEG knows no transparency: there it stands on white; nor has it room for any amount of EXIF, which is told. What is
+    `written` is called with the whole file before that has its name.
     """
     picture, alpha, exif, text, dpi = photograph
+    if kind == "jpeg" and len(exif) > MOST_EXIF:
+        print(tr("{path}: its EXIF cannot be taken over ({error})", path=path,
+                 error=f"{len(exif)} > {MOST_EXIF} bytes"))
+        exif = b""
     options = {**({"exif": exif} if exif else {}), **({"dpi": dpi} if dpi else {})}  # (WebP has no dots per inch)
     if kind == "jpeg" and alpha is not None:
         seen = (alpha / 255)[..., None]
@@ -114,3 +122,4 @@ def save_photograph(path, photograph, kind="png", quality=92):
         options |= {"quality": quality}
     with write_whole(path) as temporary:
         image.save(temporary, format=kind.upper(), **options)
+        written(temporary)

@@ -46,7 +46,7 @@ def open_picture(path, stored=False):
                 image.load()
                 if sixteen and not stored:
                     _round_to_8_bits(image, path)
-                text = dict(getattr(image, "text", {}))  # of PNG, which a copy has not
+                text = texts_of(image)  # which a copy has not
                 image = ImageOps.exif_transpose(image)
                 # (where XMP says how to turn it, that is taken out of the copy's)
                 image.info["text"] = {key: image.info.get(key, value) for key, value in text.items()}
@@ -55,6 +55,15 @@ def open_picture(path, stored=False):
     if frames > 1:
         raise ValueError(f"{path}: has {frames} frames; save the one you mean as PNG")
     return image
+
+
+def texts_of(image):
+    """The texts of a PNG as Pillow has opened it, {} for others; none stays where Pillow takes it for something."""
+    texts = dict(getattr(image, "text", {}))
+    for key in texts.keys() & {"transparency", "icc_profile", "dpi", "xmp", "gamma"}:
+        if isinstance(image.info.get(key), str):
+            del image.info[key]
+    return texts
 
 
 def _round_to_8_bits(image, path):
@@ -107,6 +116,10 @@ def as_srgb(image, path):
     bit for bit. A profile that cannot be used is named and ignored.
     """
     profile = image.info.get("icc_profile")
+    if profile and image.mode.startswith("I;16"):
+        image = Image.fromarray(pixels(image, path))
+    elif profile and image.mode in ("P", "YCbCr"):
+        image = image.convert("RGB")
     if not profile or image.mode not in ("L", "RGB", "CMYK"):
         return image
     try:
@@ -138,6 +151,9 @@ def split_alpha(image):
     """Pillow's image without alpha, grey if it is grey; and its alpha, uint8 H×W, or None where all is opaque."""
     if not image.has_transparency_data:
         return image, None
+    if image.mode.startswith("I;16"):  # which `convert` would clip
+        alpha = np.where(np.asarray(image) == image.info.pop("transparency"), 0, 255).astype(np.uint8)
+        return image, None if alpha.min() == 255 else alpha
     whole, profile = image.convert("RGBA"), image.info.get("icc_profile")
     alpha = np.array(whole.getchannel("A"))
     image = whole.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")

@@ -4,6 +4,8 @@ import errno
 import os
 import re
 import struct
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import utils
 from helpers import display_p3, png_of_16_bits, save_generator
 from imresize import imresize
 from kit import enlarge
-from kit.files import full_disk_told
+from kit.files import full_disk_told, locked
 from kit.photographs import read_photograph, without_holes
 
 PLAIN = ["photo.jpg", "turned.jpg", "p3.png", "text.png", "deep.png", "grey.png", "scan.tif", "web.webp",
@@ -73,8 +75,8 @@ def run(*arguments):
 
 
 def results_in(folder):
-    """The names of the results in a folder, without the journal."""
-    return sorted(path.name for path in folder.iterdir() if path.name != ".enlarged.jsonl")
+    """The names of the results in a folder, without the journal and its lock."""
+    return sorted(path.name for path in folder.iterdir() if path.name not in (".enlarged.jsonl", ".enlarged.lock"))
 
 
 def test_a_folder_of_all_kinds(folder, weights, generator, tmp_path, capsys):
@@ -209,10 +211,12 @@ def test_a_full_disk_ends_it_and_a_name_too_long_leaves_one_picture_out(folder, 
 def test_what_a_killed_program_left_is_removed(folder, weights, tmp_path):
     (tmp_path / "out").mkdir()
     left = tmp_path / "out" / ".0123456789abcdef.part"
-    left.write_bytes(b"half a picture")
-    os.utime(left, (0, 0))
+    other = tmp_path / "out" / ".thesis.part"
+    for file in (left, other):
+        file.write_bytes(b"half a picture")
+        os.utime(file, (0, 0))
     run(folder / "text.png", "--weights", weights, "--out", tmp_path / "out")
-    assert not left.exists() and results_in(tmp_path / "out") == ["text.png"]
+    assert not left.exists() and results_in(tmp_path / "out") == [".thesis.part", "text.png"]
 
 
 def test_what_is_said_of_a_picture_stands_in_its_own_line(folder, weights, tmp_path, capsys):
@@ -286,23 +290,67 @@ def test_no_result_takes_the_place_of_another_picture_s_or_of_somebody_else_s(we
     assert "1 are done already" in capsys.readouterr().out
     (out / ".enlarged.jsonl").unlink()
     assert run(tmp_path / "first", "--weights", weights, "--out", out) == 1
-    assert "this command has not made it" in capsys.readouterr().out
+    assert "not as this command has made it" in capsys.readouterr().out
     assert (out / "IMG_1.png").read_bytes() == first and results_in(out) == ["IMG_1.png"]
 
 
-def test_killed_between_a_result_and_its_last_line_it_goes_on(folder, weights, tmp_path, capsys):
+def test_killed_between_the_journal_and_a_result_it_goes_on(folder, weights, tmp_path, capsys, monkeypatch):
     out, journal = tmp_path / "out", tmp_path / "out" / ".enlarged.jsonl"
-    assert run(folder / "text.png", "--weights", weights, "--out", out) == 0
-    lines = journal.read_text(encoding="utf-8").splitlines()
-    for left in (lines[:-1], [*lines[:-1], lines[-1][:30]], ["no JSON", "[]", *lines[:-1], '{"result": []}']):
-        journal.write_text("\n".join(left), encoding="utf-8")
-        assert run(folder / "text.png", "--weights", weights, "--out", out) == 0
+    usual = os.replace
+
+    def killed(*names):
+        raise KeyboardInterrupt
+
+    for wish in ((), ("--self-ensemble",)):  # the first result, and one in the place of another
+        monkeypatch.setattr(os, "replace", killed)
+        assert "goes on from there" in run(folder / "text.png", "--weights", weights, "--out", out, *wish)
+        monkeypatch.setattr(os, "replace", usual)
+        assert run(folder / "text.png", "--weights", weights, "--out", out, *wish) == 0
         assert "1 enlarged" in capsys.readouterr().out
-        assert run(folder / "text.png", "--weights", weights, "--out", out) == 0
-        assert "1 are done already" in capsys.readouterr().out
+    with open(journal, "a", encoding="utf-8") as file:
+        file.write("\nno JSON\n[]\n" + "[" * 100_000 + '\n{"result": []}\n{"result": "text.png", "ma')
+    assert run(folder / "text.png", "--weights", weights, "--out", out, "--self-ensemble") == 0
+    assert "1 are done already" in capsys.readouterr().out
+    journal.unlink()
+    journal.mkdir()
+    assert "cannot be read and written" in run(folder / "text.png", "--weights", weights, "--out", out)
+
+
+def test_a_result_that_was_changed_by_hand_or_is_damaged_is_told_and_kept(weights, tmp_path, photograph, capsys):
+    picture, result = tmp_path / "a.png", tmp_path / "out" / "a.png"
+    for changed in (photograph[:20, :20], b"damaged"):
+        utils.save_picture(picture, photograph[:8, :9])
+        assert run(picture, "--weights", weights, "--out", result.parent) == 0
+        if isinstance(changed, bytes):
+            result.write_bytes(changed)
+        else:
+            utils.save_picture(result, np.ascontiguousarray(changed))
+        mine = result.read_bytes()
+        for wish in ((), ("--self-ensemble",)):
+            assert run(picture, "--weights", weights, "--out", result.parent, *wish) == 1
+            assert "is there already, and not as this command has made it" in capsys.readouterr().out
+        utils.save_picture(picture, photograph[8:16, :9])
+        assert run(picture, "--weights", weights, "--out", result.parent) == 1 and result.read_bytes() == mine
+        result.unlink()
+
+
+def test_one_program_at_a_time_writes_into_a_folder(folder, weights, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out" / ".enlarged.lock", 1):
+        thread = threading.Thread(target=run, args=(folder / "text.png", "--weights", weights, "--out",
+                                                    tmp_path / "out"))
+        thread.start()
+        while "waiting for it" not in (told := capsys.readouterr().out):
+            time.sleep(0.05)
+        assert "another program is enlarging" in told and not results_in(tmp_path / "out")
+    thread.join()
+    assert results_in(tmp_path / "out") == ["text.png"]
 
 
 def test_one_picture_s_trouble_is_not_the_others_(folder, weights, tmp_path, monkeypatch, capsys):
+    (folder / "loop.png").symlink_to("loop.png")
+    assert run(folder, "--weights", weights, "--out", tmp_path / "first") == 1
+    assert "loop.png: there is no such file" in capsys.readouterr().out
     files = [folder / "odd.jpg", folder / "~odd.png", folder / "\x1b[2Jodd.png"]
     Image.open(folder / "photo.jpg").save(files[0], exif=ODD_EXIF)
     for file in files[1:]:

@@ -128,13 +128,14 @@ def test_names_that_not_every_system_takes(name, portable):
 
 
 def test_what_killed_programs_left_is_removed_after_a_while(tmp_path):
-    for name, hours in [(".0123.part", 2), (".4567.part", 0), ("mine.part", 2)]:
+    for name, hours in [(".0123456789abcdef.part", 2), (".0123456789abcde0.part", 0), ("mine.part", 2),
+                        (".mine.part", 2)]:
         (tmp_path / name).write_bytes(b"half")
         os.utime(tmp_path / name, (os.stat(tmp_path / name).st_mtime - 3600 * hours,) * 2)
     remove_left_over(tmp_path, hours=1)
-    assert sorted(os.listdir(tmp_path)) == [".4567.part", "mine.part"]
+    assert sorted(os.listdir(tmp_path)) == [".0123456789abcde0.part", ".mine.part", "mine.part"]
     remove_left_over(tmp_path)
-    assert os.listdir(tmp_path) == ["mine.part"]
+    assert sorted(os.listdir(tmp_path)) == [".mine.part", "mine.part"]
 
 
 def test_archives_that_cannot_be_read_say_why(tmp_path):

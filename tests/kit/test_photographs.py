@@ -1,11 +1,14 @@
 """People's photographs, read and written with what belongs to them."""
 
+import struct
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image, PngImagePlugin
 
 import utils
+from helpers import display_p3
 from kit.photographs import read_photograph, save_photograph
 
 TURNED = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" xmp:Rating="4"/></x:xmpmeta>'
@@ -63,3 +66,65 @@ def test_a_tiff_is_read_alone_whatever_other_files_it_speaks_of(tmp_path, photog
             <Channel ID="Channel:0" SamplesPerPixel="3"/><TiffData IFD="0" FirstC="0">
             <UUID FileName="other.tif">urn:uuid:1</UUID></TiffData></Pixels></Image></OME>''', metadata=None)
     assert np.array_equal(utils.read_picture(tmp_path / "mine.tif"), np.round(values / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["P", "YCbCr", "I;16"])
+def test_colours_of_a_profile_whatever_the_mode(tmp_path, photograph, mode):
+    """As the same picture in RGB or 8 bits."""
+    path = tmp_path / "a.tif"
+    if mode == "I;16":
+        profile = linear_grey()
+        image, plain = Image.fromarray(photograph[:24, :32, 0].astype(np.uint16) * 257), photograph[:24, :32, 0]
+    else:
+        profile = display_p3()
+        image = Image.fromarray(photograph[:24, :32]).convert(mode)
+        plain = np.asarray(image.convert("RGB"))
+    image.save(path, icc_profile=profile)
+    Image.fromarray(plain).save(tmp_path / "b.png", icc_profile=profile)
+    read, wanted = utils.read_picture(path), utils.read_picture(tmp_path / "b.png")
+    assert np.abs(read.astype(int) - wanted).max() <= 1 and np.abs(wanted.astype(int) - plain).max() > 3
+
+
+def linear_grey():
+    """An ICC profile of grey with gamma 1, as ICC.1:2004 lays it out."""
+    tags = {b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D), b"kTRC": b"curv" + bytes(8)}
+    table, data, place = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for name, content in tags.items():
+        table += name + struct.pack(">2I", place + len(data), len(content))
+        data += content
+    head = struct.pack(">I4sI4s4s4s", place + len(data), bytes(4), 0x02100000, b"mntr", b"GRAY", b"XYZ ")
+    head += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)
+    return head + bytes(128 - len(head)) + table + data
+
+
+def test_grey_of_16_bits_with_a_colour_that_is_transparent(tmp_path):
+    values = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=int(values[3, 4]))
+    made = read_photograph(tmp_path / "a.png")
+    assert np.array_equal(made.picture, np.round(values / 257))
+    assert np.array_equal(made.alpha == 0, values == values[3, 4])
+
+
+@pytest.mark.parametrize("key", ["transparency", "dpi", "icc_profile", "xmp"])
+def test_texts_of_a_png_are_texts_whatever_they_are_called(tmp_path, photograph, key, capsys):
+    text = PngImagePlugin.PngInfo()
+    text.add_text(key, "72")
+    Image.fromarray(photograph[:8, :9]).save(tmp_path / "a.png", pnginfo=text)
+    made = read_photograph(tmp_path / "a.png")
+    assert np.array_equal(made.picture, photograph[:8, :9]) and made.alpha is None and made.dpi is None
+    save_photograph(tmp_path / "b.png", made)
+    assert read_photograph(tmp_path / "b.png").text == {key: "72"} and not capsys.readouterr().out
+
+
+def test_exif_that_a_jpeg_has_no_room_for_is_told(tmp_path, photograph, capsys):
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 70_000
+    Image.fromarray(photograph[:8, :9]).save(tmp_path / "a.png", exif=exif)
+    save_photograph(tmp_path / "b.jpg", read_photograph(tmp_path / "a.png"), "jpeg")
+    assert "b.jpg: its EXIF cannot be taken over" in capsys.readouterr().out
+    assert read_photograph(tmp_path / "b.jpg").picture.shape == (8, 9, 3)
+
+
+def test_a_tiff_without_a_resolution_gets_none(tmp_path, photograph):
+    Image.fromarray(photograph[:8, :9]).save(tmp_path / "a.tif")
+    assert read_photograph(tmp_path / "a.tif").dpi is None
