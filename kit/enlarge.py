@@ -145,7 +145,8 @@ class Journal:
     """
 
     def __init__(self, folder, how):
-        self.folder, self.file, self.lines = Path(folder), Path(folder) / ".enlarged.jsonl", {}
+        self.folder, self.file = Path(folder), Path(folder) / ".enlarged.jsonl"
+        self.lines, self._digests = {}, {}
         self.how = hashlib.sha256(json.dumps(how).encode()).hexdigest()
         try:
             self._add("")  # before minutes are spent
@@ -163,23 +164,23 @@ class Journal:
 
         Raises FileExistsError for a result's place that something else has.
         """
+        digest = self._digests[path] = _digest(path)
         if not (target.exists() or target.is_symlink()):
-            _digest(path)  # raises for what is no file
             return False
         known = target.is_file() and self.lines.get((self._name(target), _digest(target)))
         if not known:
             raise FileExistsError(f"{target} is there already, and not as this command has made it; move it, or choose "
                                   f"another --out")
-        same_picture = known.get("digest") == _digest(path)
+        same_picture = known.get("digest") == digest
         if not same_picture and known.get("picture") != os.path.realpath(path):
             raise FileExistsError(f"{target} is there already, made of {known.get('picture')}; move it, or choose "
                                   f"another --out")
         return same_picture and known.get("how") == self.how
 
     def note(self, path, target, written):
-        """Note what a result that is `written`, and has not its name yet, was made of."""
+        """Note what a result that is `written`, and has not its name yet, was made of: the picture that `has` saw."""
         self._add("\n" + json.dumps({"result": self._name(target), "made": _digest(written), "how": self.how,
-                                     "picture": os.path.realpath(path), "digest": _digest(path)}))
+                                     "picture": os.path.realpath(path), "digest": self._digests[path]}))
 
     def _add(self, text):
         with full_disk_told(self.file), open(self.file, "a", encoding="utf-8") as file:
