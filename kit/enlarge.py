@@ -202,18 +202,19 @@ def _digest(path):
 
 
 def jobs_of(what, out, ending):
-    """[(picture, where its result goes)] of files and folders, and [(folder, reason)] of those that cannot be read.
+    """[(picture, where its result goes)] of files and folders, and [(path, reason)] of what is left out.
 
-    Hidden files, and what is in `out`, do not count. Of several folders each has one of its name in `out`. Raises what
-    `enlarge_all` raises of pictures.
+    Left out are folders that cannot be read, and pictures whose result would have the place of another's. Hidden files,
+    and what is in `out`, do not count. Of several folders each has one of its name in `out`. Raises what `enlarge_all`
+    raises of pictures.
     """
-    named, unread = [_as_named(name) for name in what], []
+    named, left_out = [_as_named(name) for name in what], []
     found, done = {}, Path(os.path.realpath(out))  # the picture as it is on disk → as it is named, its result's name
     several = sum(path.is_dir() for path in named) > 1
     for path in named:
         if path.is_dir():
             def tell(error):
-                unread.append((Path(error.filename), error.strerror))
+                left_out.append((Path(error.filename), error.strerror))
 
             files = [Path(folder, name) for folder, _, names in os.walk(path, onerror=tell) for name in names]
             for file in sorted(filter(_may_be_picture, files)):
@@ -222,19 +223,20 @@ def jobs_of(what, out, ending):
                     found.setdefault(real, (file, Path(path.resolve().name, place) if several else place))
         else:
             found.setdefault(Path(os.path.realpath(path)), (path, Path(path.name)))
-    if not found and not unread:
+    if not found and not left_out:
         raise ValueError(f"there is no picture in {', '.join(map(str, what))} (what is in {out}, where results go, "
                          f"does not count)")
     pictures, places = zip(*found.values()) if found else ((), ())
-    jobs, taken = [(path, out / name) for path, name in zip(pictures, result_names(places, ending))], {}
-    for path, target in jobs:
-        other = taken.setdefault(str(target).lower(), path)
-        if other != path:
-            raise ValueError(f"{other} and {path} would both become {target}; enlarge them one after the other, with "
-                             f"another --out")
+    jobs, taken = {}, {}
+    for path, target in zip(pictures, (out / name for name in result_names(places, ending))):
+        other = taken.setdefault(str(target).lower(), path)  # (there are systems that know one case only)
+        if other == path:
+            jobs[path] = target
+        else:
+            left_out.append((path, f"would become {target}, as {other} does; enlarge it with another --out"))
         if os.path.realpath(target) == os.path.realpath(path):
             raise ValueError(f"{target}: the picture itself would be overwritten; choose another --out")
-    return jobs, unread
+    return list(jobs.items()), left_out
 
 
 def _as_named(name):

@@ -234,7 +234,8 @@ def test_results_within_the_folder_are_not_enlarged_again_however_it_is_named(fo
     assert len(list((folder / "out").rglob("*.png"))) == len(PLAIN + WITH_HOLES)
 
 
-def test_pictures_of_one_name_from_several_folders_do_not_take_each_other_s_place(photograph, weights, tmp_path):
+def test_pictures_of_one_name_from_several_folders_do_not_take_each_other_s_place(photograph, weights, tmp_path,
+                                                                                   capsys):
     days = [tmp_path / "monday", tmp_path / "tuesday"]
     for number, day in enumerate(days):
         utils.save_picture(day / "IMG_1.png", photograph[:8, 10 * number : 10 * number + 9])
@@ -242,8 +243,10 @@ def test_pictures_of_one_name_from_several_folders_do_not_take_each_other_s_plac
     made = [utils.read_picture(tmp_path / "out" / day.name / "IMG_1.png") for day in days]
     assert not np.array_equal(*made) and len(list((tmp_path / "out").rglob("*.png"))) == 2
     files = [day / "IMG_1.png" for day in days]
-    told = run(*files, "--weights", weights, "--out", tmp_path / "other")
-    assert f"{files[0]} and {files[1]} would both become" in told and not (tmp_path / "other").exists()
+    capsys.readouterr()
+    assert run(*files, "--weights", weights, "--out", tmp_path / "other") == 1
+    assert f"{files[1]}: would become" in (told := capsys.readouterr().out) and f"as {files[0]} does" in told
+    assert len(results_in(tmp_path / "other")) == 1
 
 
 def test_a_result_is_made_again_when_its_picture_or_what_is_asked_for_has_changed(folder, weights, generator, tmp_path,
