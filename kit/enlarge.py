@@ -233,7 +233,8 @@ def jobs_of(what, out, ending):
         if other == path:
             jobs[path] = target
         else:
-            left_out.append((path, f"would become {target}, as {other} does; enlarge it with another --out"))
+            left_out.append((path, tr("would become {target}, as {other} does; enlarge it with another --out",
+                                      target=target, other=other)))
         if os.path.realpath(target) == os.path.realpath(path):
             raise ValueError(f"{target}: the picture itself would be overwritten; choose another --out")
     return list(jobs.items()), left_out
