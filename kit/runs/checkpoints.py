@@ -1,6 +1,7 @@
 """Checkpoints: saved whole or not at all, and loaded without running code from them."""
 
 import json
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -83,29 +84,34 @@ def save_generator(path, weights, settings, **notes):
 
 
 def _load_torch(path):
-    """What torch.save wrote; where that is a zip file, its bytes are compared with the CRCs that it has."""
+    """What torch.save wrote, looked through before."""
     with open(path, "rb") as file:
         begin = file.read(len(BEFORE_ZIP))
-        if begin == BEFORE_ZIP:
+        if begin.startswith(b"PK\3\4"):  # (by which PyTorch tells, too)
+            _check_archive(file)
+        elif begin == BEFORE_ZIP:
             for _ in range(4):  # the version, the system, the content, and where its storages are
                 check_pickle(file)
-        elif not begin.startswith(b"PK\3\4"):  # (by which PyTorch tells, too)
+        else:
             raise ValueError("it is cut off, or not a file that torch.save wrote")
-    if begin != BEFORE_ZIP:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise ValueError("it is compressed, which torch.save never does")
-            if sum(entry.file_size for entry in entries) > path.stat().st_size:
-                raise ValueError("its parts lie on each other, as torch.save never puts them")
-            pickles = [entry for entry in entries if entry.filename.lower().endswith("data.pkl")]
-            if len(pickles) != 1 or not pickles[0].filename.endswith("/data.pkl"):
-                raise ValueError("it has not one data.pkl, as what torch.save wrote")
-            with archive.open(pickles[0]) as file:
-                check_pickle(file)
-            if damaged := archive.testzip():
-                raise ValueError(f"its part {damaged} is damaged")
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_archive(file):
+    """Raise ValueError for a zip file that torch.save cannot have written, or whose bytes are not those of its CRCs."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("it is compressed, which torch.save never does")
+        if sum(entry.file_size for entry in entries) > file.seek(0, os.SEEK_END):
+            raise ValueError("its parts lie on each other, as torch.save never puts them")
+        pickles = [entry for entry in entries if entry.filename.lower().endswith("data.pkl")]
+        if len(pickles) != 1 or not pickles[0].filename.endswith("/data.pkl"):
+            raise ValueError("it has not one data.pkl, as what torch.save wrote")
+        with archive.open(pickles[0]) as content:
+            check_pickle(content)
+        if damaged := archive.testzip():
+            raise ValueError(f"its part {damaged} is damaged")
 
 
 def _plain(content, known=None):

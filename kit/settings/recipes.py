@@ -97,12 +97,11 @@ def generator_settings(values):
     """
     if not isinstance(values, dict):
         raise ValueError(f"not settings of a generator, but {type(values).__name__}")
-    for name in SECTIONS["generator"].keys() & values.keys():  # before they are copied: lists of lists can be endless
-        value = values[name]
+    values = {name: values[name] for name in SECTIONS["generator"] if name in values}
+    for name, value in values.items():  # before they are copied: lists of lists can be endless
         if not isinstance(value, (str, int, float, type(None))):
             raise ValueError(f"{name} must be a number or a text, not {type(value).__name__}")
-    cfg = settings("paper", **{name: value for name, value in values.items() if name in SECTIONS["generator"]})
-    return EasyDict(section(cfg, "generator"))
+    return EasyDict(section(settings("paper", **values), "generator"))
 
 
 def recipe_table(recipes=("paper", "celeba", "paddle", "paperspace")):

@@ -57,6 +57,13 @@ def test_the_sandbox_holds(tmp_path):
     assert outside.read_text(encoding="utf-8") == "kept" and outside.stat().st_mode & 0o777 != 0o777
 
 
+def outcome_of(code, folder, seconds=60, **options):
+    """What comes of a program of this text in a folder."""
+    program = Path(folder, "program.py")
+    program.write_text(code, encoding="utf-8")
+    return sandbox.run(program, [], folder, seconds, **options)
+
+
 # A name that is no text hides nothing; nor does memory that is only read after it was written.
 UNDER_ANOTHER_NAME = """
 import ctypes, mmap, time
@@ -116,33 +123,26 @@ def test_files_on_a_disk_in_memory_count_too(monkeypatch, after):
         pytest.skip("there is no disk in memory here")
     monkeypatch.setattr(sandbox, "DISK", 20)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        program = Path(folder, "program.py")
-        program.write_text(f"import os, time\nfile = open('x', 'wb'){after}; file.write(bytes(30 * 2**20))\n"
-                           "time.sleep(99)", encoding="utf-8")
-        assert sandbox.run(program, [], folder, 60).reason == "disk"
+        code = f"import os, time\nfile = open('x', 'wb'){after}; file.write(bytes(30 * 2**20))\ntime.sleep(99)"
+        assert outcome_of(code, folder).reason == "disk"
 
 
 @walls
 def test_a_program_that_spoils_the_file_of_its_output_ends_like_any_other(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text("import fcntl, os\nprint('x', flush=True)\nfcntl.fcntl(1, fcntl.F_SETFL, os.O_DIRECT)\n"
-                       "fcntl.fcntl(3, fcntl.F_SETFL, os.O_DIRECT)", encoding="utf-8")
-    assert sandbox.run(program, [], tmp_path, 60).reason is None
+    code = ("import fcntl, os\nprint('x', flush=True)\nfcntl.fcntl(1, fcntl.F_SETFL, os.O_DIRECT)\n"
+            "fcntl.fcntl(3, fcntl.F_SETFL, os.O_DIRECT)")
+    assert outcome_of(code, tmp_path).reason is None
 
 
 @walls
 def test_what_a_program_has_tried_cannot_be_taken_back(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text("import os\ntry: os.kill(1, 9)\nexcept OSError: pass\ntry: os.ftruncate(3, 0)\n"
-                       "except OSError: pass", encoding="utf-8")
-    assert sandbox.run(program, [], tmp_path, 60).attempts == ["os.kill 1 9"]
+    code = "import os\ntry: os.kill(1, 9)\nexcept OSError: pass\ntry: os.ftruncate(3, 0)\nexcept OSError: pass"
+    assert outcome_of(code, tmp_path).attempts == ["os.kill 1 9"]
 
 
 @walls
 def test_a_server_that_dies_before_a_program_starts_is_started_again(tmp_path, monkeypatch):
-    program = tmp_path / "program.py"
-    program.write_text("print('done')", encoding="utf-8")
-    sandbox.run(program, [], tmp_path, 60)
+    outcome_of("print('done')", tmp_path)
     server = sandbox._ForkServer.present
     usual = sandbox._ForkServer.running.__func__
 
@@ -152,14 +152,13 @@ def test_a_server_that_dies_before_a_program_starts_is_started_again(tmp_path, m
         return server
 
     monkeypatch.setattr(sandbox._ForkServer, "running", classmethod(running))
-    assert sandbox.run(program, [], tmp_path, 60).output == "done\n"
+    assert outcome_of("print('done')", tmp_path).output == "done\n"
 
 
 @walls
 def test_a_program_whose_server_is_killed_is_run_once_more(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text("import os, time\nif not os.path.exists('x'):\n    open('x', 'w').close()\n    time.sleep(99)\n"
-                       "print('done')", encoding="utf-8")
+    code = ("import os, time\nif not os.path.exists('x'):\n    open('x', 'w').close()\n    time.sleep(99)\n"
+            "print('done')")
 
     def kill():
         while not (tmp_path / "x").exists():
@@ -168,7 +167,7 @@ def test_a_program_whose_server_is_killed_is_run_once_more(tmp_path):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    assert sandbox.run(program, [], tmp_path, 90).output == "done\n"
+    assert outcome_of(code, tmp_path, 90).output == "done\n"
     thread.join()
 
 

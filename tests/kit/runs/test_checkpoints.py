@@ -2,6 +2,7 @@
 
 import codecs
 import copy
+import io
 import math
 import pickle
 import random
@@ -20,6 +21,7 @@ import utils
 from helpers import equal, refused, save_generator, train, weights
 from kit import runs
 from kit.evaluation.generators import load_generator
+from kit.runs.pickles import check_pickle
 
 
 def test_a_generator_survives_saving(tmp_path, generator, photograph):
@@ -205,6 +207,12 @@ def test_no_pickle_is_passed_over(tmp_path, how):
             if how == "two":
                 archive.writestr("bomb/data.pkl", pickle.dumps({}, 2))
     refused(lambda: load_generator(tmp_path / "g.pt"), tmp_path, "g.pt: ")
+
+
+def test_a_pickle_that_takes_more_than_there_is_is_refused():
+    for content in (b"\x80\x02K\x01s.", b"\x80\x02K\x01(\x86."):  # at all, and since the last mark
+        with pytest.raises(ValueError, match="takes more than there is"):
+            check_pickle(io.BytesIO(content))
 
 
 def test_a_checkpoint_that_inflates_is_refused(tmp_path):
