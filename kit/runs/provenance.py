@@ -43,17 +43,12 @@ KIT_CODE = {
 
 def trained_by(phase, cfg, extras):
     """What the epochs of a phase hang on, but for their number: a dictionary from what a user sets to its value."""
-    parameters = phase.parameters
-    settings = [name for name in parameters if name in cfg]
-    if "discriminator" in parameters:
-        settings.append("discriminator_rate")
-        if cfg.discriminator == "features":
-            settings += ["vgg_normalise", "vgg_size"]
-    settings += [name for extra in parameters if extra in extras for name in extras[extra].settings]
-    own = {f"{name} of the epoch function": repr(parameter.default) for name, parameter in parameters.items()
+    own = {f"{name} of the epoch function": repr(parameter.default) for name, parameter in phase.parameters.items()
            if name not in cfg and parameter.default is not parameter.empty}
+    values = phase.settings(cfg)
     return {named(phase, "lr", cfg): phase.learning_rate, named(phase, "schedule", cfg): phase.schedule_text,
-            "the epoch function": phase.function.__name__, **own, **{name: cfg[name] for name in EVERYWHERE + settings}}
+            "the epoch function": phase.function.__name__, **own,
+            **{name: values[name] for name in EVERYWHERE + phase.hangs_on(cfg, extras)}}
 
 
 def named(phase, what, cfg):
@@ -76,7 +71,7 @@ def segment(phase, epoch, cfg, extras, makers):
     except (OSError, TypeError):  # typed into a terminal
         source = ""
     return {"phase": phase.name, "first_epoch": epoch, "planned_epochs": phase.epochs,
-            "trained_by": trained_by(phase, cfg, extras), "settings": dict(cfg), "source": source,
+            "trained_by": trained_by(phase, cfg, extras), "settings": dict(phase.settings(cfg)), "source": source,
             "code": code(phase, extras, makers)}
 
 

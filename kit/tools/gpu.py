@@ -145,7 +145,7 @@ def check_no_waits(device, recipe="demo", **changes):
         for phase in trainer.phases:
             if phase.asks_for("discriminator") and trainer.discriminator is None:
                 trainer.networks.add_discriminator()
-            arguments = phase.arguments(trainer.cfg, {**trainer._made, **trainer.networks.learners(phase)})
+            arguments = phase.arguments(trainer.cfg, {**trainer._made.of(phase), **trainer.networks.learners(phase)})
             try:
                 state = RunState(trainer.phases, 24, trainer.machine)
                 for number, losses in enumerate(phase.losses(arguments, trainer._batches(0, 24))):

@@ -4,11 +4,12 @@ import inspect
 import math
 import re
 from collections import namedtuple
+from types import MappingProxyType
 
 from kit.console import did_you_mean
 from kit.files import is_portable
 from kit.language import tr
-from kit.settings.schema import SCHEDULE
+from kit.settings.schema import SCHEDULE, checked, fixed
 
 # What an epoch function can ask for beside networks, batches and settings: `make(cfg, machine)`, and the names of
 # the settings that it hangs on.
@@ -22,12 +23,14 @@ RESERVED = {"last", "last_epoch", "input", "original"}
 OPTIMIZERS = {"g_optimizer": "generator", "d_optimizer": "discriminator"}
 
 
-class Phase(namedtuple("Phase", "name epoch epochs learning_rate schedule", defaults=["constant"])):
+class Phase(namedtuple("Phase", "name epoch epochs learning_rate schedule changes",
+                       defaults=["constant", MappingProxyType({})])):
     """A part of a run: its name, its epoch function, how many epochs, the learning rate and its course.
 
     The epoch function goes once through its batches, makes an update for each, and yields its losses; see `solver.py`.
     It gets what it asks for by the names of its parameters. The course of the learning rate is a name, see `scheduled`,
-    or a function of one's own: how much of the phase is done, 0…1 → factor.
+    or a function of one's own: how much of the phase is done, 0…1 → factor. `changes` are settings, of those that its
+    updates hang on, that are others here than in the rest of the run: {"adversarial_weight": 1e-2}.
     """
 
     @property
@@ -51,8 +54,22 @@ class Phase(namedtuple("Phase", "name epoch epochs learning_rate schedule", defa
         """Whether something is needed: that the phase has epochs, and that they ask for it."""
         return self.epochs > 0 and name in self.parameters
 
+    def settings(self, cfg):
+        """The settings of its run, with what it changes."""
+        return type(cfg)({**cfg, **self.changes})
+
+    def hangs_on(self, cfg, extras):
+        """The names of the settings that its updates hang on, beside those that all updates of all phases do."""
+        names = [name for name in self.parameters if name in cfg]
+        if "discriminator" in self.parameters:
+            names.append("discriminator_rate")
+            if cfg.discriminator == "features":
+                names += ["vgg_normalise", "vgg_size"]
+        return names + [name for extra in self.parameters if extra in extras for name in extras[extra].settings]
+
     def arguments(self, cfg, offered):
         """What the epoch function is called with, but for its batches: of what is `offered`, and of the settings."""
+        cfg = self.settings(cfg)
         return {name: offered[name] if name in offered else cfg[name]
                 for name in self.parameters if name in offered or name in cfg}
 
@@ -65,6 +82,29 @@ class Phase(namedtuple("Phase", "name epoch epochs learning_rate schedule", defa
         return steps
 
 
+class Made:
+    """What epoch functions ask for beside networks, batches and settings; made once for phases of equal settings.
+
+    That of `phases` is made at once, so that what cannot be made is told before they are trained.
+    """
+
+    def __init__(self, extras, cfg, machine, phases):
+        self.extras, self.cfg, self.machine, self._made = extras, cfg, machine, {}
+        for phase in phases:
+            self.of(phase)
+
+    def of(self, phase):
+        """What the epoch function of a phase asks for: name → what was made. Raises what making it raises."""
+        cfg, found = phase.settings(self.cfg), {}
+        for name in self.extras.keys() & phase.parameters.keys():
+            extra = self.extras[name]
+            key = (name, *(cfg[setting] for setting in extra.settings))
+            if key not in self._made:
+                self._made[key] = extra.make(cfg, self.machine)
+            found[name] = self._made[key]
+        return found
+
+
 def find_phase(phases, name):
     """The phase of this name. Raises ValueError when there is none."""
     names = [phase.name for phase in phases]
@@ -75,9 +115,9 @@ def find_phase(phases, name):
 
 
 def check_phases(phases, cfg, extras):
-    """Raise ValueError for a phase whose name, schedule or epoch function cannot work.
+    """Raise ValueError for a phase whose name, schedule, epoch function or changes cannot work.
 
-    `extras` are the names of what epoch functions can ask for beside networks, batches and settings.
+    `extras` is what epoch functions can ask for beside networks, batches and settings: name → Extra.
     """
     if not all(isinstance(phase, Phase) and callable(phase.epoch) for phase in phases):
         raise ValueError("phases must be a list of solver.Phase(name, function, epochs, learning_rate)")
@@ -101,6 +141,20 @@ def check_phases(phases, cfg, extras):
             if name not in known and name not in cfg and parameter.default is parameter.empty:
                 raise ValueError(f"phase {phase.name!r}: its epoch function asks for {name!r}; it can have "
                                  f"{', '.join(known)}, and every setting")
+        _check_changes(phase, cfg, extras)
+
+
+def _check_changes(phase, cfg, extras):
+    """Raise ValueError for changes of a phase that have no meaning, or that its updates would not notice."""
+    can = [name for name in dict.fromkeys(phase.hangs_on(cfg, extras)) if name not in fixed(cfg)]
+    try:
+        for name in phase.changes:
+            if name not in can:
+                raise ValueError(f"{name!r} cannot be changed in it{did_you_mean(name, can)}; its updates hang on "
+                                 f"{', '.join(can) or 'no setting'}")
+        checked(phase.settings(cfg))
+    except ValueError as error:
+        raise ValueError(f"phase {phase.name!r}: {error}") from error
 
 
 def _is_course(schedule):

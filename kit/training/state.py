@@ -88,9 +88,9 @@ class RunState:
         later = any(later.epochs for later in self.phases[self.phases.index(phase) + 1 :])
         return "finished" if self.epoch >= phase.epochs and not later else "stopped"
 
-    def needs(self, name):
-        """Whether something is asked for by a phase that still has to be trained."""
-        return any(phase.asks_for(name) for phase, epochs in self.ahead() if epochs > 0)
+    def waiting(self):
+        """The phases that still have to be trained, the present one among them."""
+        return [phase for phase, epochs in self.ahead() if epochs > 0]
 
     def learning_rate(self, phase):
         """The learning rate of the next update."""

@@ -22,7 +22,7 @@ from kit.training.epoch import batches_on, explained, updates
 from kit.training.keeping import Keeper
 from kit.training.networks import Networks
 from kit.training.pace import Pace
-from kit.training.phases import check_phases, find_phase, settle_precision
+from kit.training.phases import Made, check_phases, find_phase, settle_precision
 from kit.training.resume import beginning_told, open_saved, restore
 from kit.training.state import RunState
 from kit.training.validation import digest_of, enlarger, low_resolutions, validate, validation_set
@@ -82,8 +82,7 @@ class Trainer:
             self.state.initial_updates = self.networks.start_from(cfg.start_from)
         self.keeper = Keeper(self.run, self.cfg, saved["record"] if saved else [], forked, self.machine.rank == 0)
         self.keeper.check_room(self.generator, sum(phase.epochs for phase in self.phases) - len(self.history))
-        self._made = {name: extra.make(self.cfg, self.machine) for name, extra in self.extras.items()
-                      if self.state.needs(name)}
+        self._made = Made(self.extras, self.cfg, self.machine, self.state.waiting())
         self._say(tr("run {folder!r}: {how}, on {device} in {precision}", folder=str(self.run.folder),
                      how=beginning_told(saved, forked, self.state), device=self.machine.device,
                      precision=self.machine.precision))
@@ -131,11 +130,10 @@ class Trainer:
         """What the phases that are not done will take on this machine, in minutes, as a table: found by a few updates
         of each with copies of the networks.
         """
-        updates = max(updates, self.cfg.penalty_every)  # the slower ones as often as they come
-
         def seconds(phase):
-            arguments = phase.arguments(self.cfg, {**self._made, **self.networks.copies(phase)})
-            return seconds_per_update(phase, arguments, self._batches(0, updates + 1), updates)
+            count = max(updates, phase.settings(self.cfg).penalty_every)  # the slower ones as often as they come
+            arguments = phase.arguments(self.cfg, {**self._made.of(phase), **self.networks.copies(phase)})
+            return seconds_per_update(phase, arguments, self._batches(0, count + 1), count)
 
         make = partial(enlarger, self.generator, self.machine)
         validating = seconds_to_validate(make, self.valid_set, self.cfg.valid_pictures)
@@ -185,7 +183,7 @@ class Trainer:
         """Train a phase, with the run's folder locked, and leave it in order however that ends."""
         if on_epoch and self.history:
             on_epoch(self.history)
-        arguments = phase.arguments(self.cfg, {**self._made, **self.networks.learners(phase)})
+        arguments = phase.arguments(self.cfg, {**self._made.of(phase), **self.networks.learners(phase)})
         first = self.machine.rank == 0
         with self.run.locked() if first else nullcontext(), interruption(self.progress) as self._interrupted, \
                 Display(self.run, phase, self.state, self.progress, first) as display, self.pace.phase():
@@ -229,7 +227,8 @@ class Trainer:
         """Make the updates of the present epoch that are not made yet; yields the losses of each."""
         state = self.state
         rest = self._batches(state.steps, state.steps_per_epoch - state.step)
-        return self.pace.paced(updates(phase, arguments, rest, state, self.cfg.discriminator_rate, self._say), state)
+        rate = phase.settings(self.cfg).discriminator_rate
+        return self.pace.paced(updates(phase, arguments, rest, state, rate, self._say), state)
 
     def _keep_watch(self, phase, display):
         """After an update: show the losses from time to time; save when it is time to, or the user stops it."""

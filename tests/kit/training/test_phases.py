@@ -1,5 +1,6 @@
 """Phases, the kit's and one's own."""
 
+import json
 import time
 from pathlib import Path
 
@@ -108,6 +109,61 @@ def test_phases_go_in_order_and_are_not_gone_back_to(small_settings, capsys):
     again = solver.Trainer(cfg)  # without one's own phases: nothing is lost, and what is there is said
     assert len(again.train_adversarially()) == 5
     assert "adversarial is over: finetuning has begun" in capsys.readouterr().out
+
+
+def changing_phases(**changes):
+    return [solver.Phase("one", solver.alternating_epoch, 1, 1e-3),
+            solver.Phase("two", solver.alternating_epoch, 2, 1e-3, "one_cycle", changes)]
+
+
+CHANGES = dict(content_loss="0.5 mse + lr_consistency", adversarial_weight=0.1, discriminator_rate=3)
+
+
+def test_a_phase_with_other_settings_is_trained_by_them(small_settings):
+    """As one of a run of these settings is, whose first phase has those of the rest here."""
+    trainer = solver.Trainer(small_settings, changing_phases(**CHANGES), progress=False)
+    trainer.train()
+    before = {name: small_settings[name] for name in CHANGES}
+    one, two = changing_phases()
+    other = solver.Trainer(EasyDict(small_settings, name="other", **CHANGES), [one._replace(changes=before), two],
+                           progress=False)
+    other.train()
+    plain = solver.Trainer(EasyDict(small_settings, name="plain"), changing_phases(), progress=False)
+    plain.train()
+    mine, same, another = ([*t.generator.state_dict().values(), *t.discriminator.state_dict().values()]
+                           for t in (trainer, other, plain))
+    assert all(map(torch.equal, mine, same)) and not all(map(torch.equal, mine, another))
+
+    recorded = json.loads((trainer.run.folder / "settings.json").read_text(encoding="utf-8"))
+    assert [segment["trained_by"]["adversarial_weight"] for segment in recorded] == [before["adversarial_weight"], 0.1]
+    assert [segment["settings"]["content_loss"] for segment in recorded] == [before["content_loss"],
+                                                                            CHANGES["content_loss"]]
+    assert len(trainer.cost(1).cells) == 2
+    solver.Trainer(small_settings, changing_phases(**CHANGES), progress=False)
+    with pytest.raises(ValueError, match="its two was trained with discriminator_rate = 3, not 2"):
+        solver.Trainer(small_settings, changing_phases(**{**CHANGES, "discriminator_rate": 2}), progress=False)
+
+
+def test_what_phases_of_equal_settings_ask_for_is_made_once(small_settings, monkeypatch):
+    made = []
+    extra = solver.EXTRAS["content_loss"]
+    monkeypatch.setitem(solver.EXTRAS, "content_loss", extra._replace(
+        make=lambda cfg, machine: made.append(cfg.content_loss) or extra.make(cfg, machine)))
+    phases = [*changing_phases(adversarial_weight=1e-2),
+              changing_phases(content_loss="2 mse")[1]._replace(name="three")]
+    solver.Trainer(small_settings, phases, progress=False)
+    assert made == [small_settings.content_loss, "2 mse"]
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"adversarial_wieght": 1}, "phase 'two': 'adversarial_wieght' cannot be changed in it .did you mean 'adversarial_weight'"),
+    ({"crop": 32}, "phase 'two': 'crop' cannot be changed in it; its updates hang on content_loss, adv"),
+    ({"discriminator_rate": -1}, "phase 'two': discriminator_rate must be a number above 0, not -1"),
+    ({"content_loss": "mes"}, "phase 'two': content_loss must be 'mse', "),
+])
+def test_a_phase_can_only_change_what_its_updates_hang_on(small_settings, changes, message):
+    with pytest.raises(ValueError, match=message):
+        solver.Trainer(small_settings, changing_phases(**changes), progress=False)
 
 
 def mute_epoch(generator, batches):
