@@ -50,15 +50,25 @@ def threads_as_before():
 @pytest.fixture(scope="session")
 def vgg19_weights(tmp_path_factory):
     """A file in the format of torchvision's VGG19 weights, with other numbers in it, and its network."""
-    from torchvision.models import vgg19
+    return _vgg_weights("vgg19", tmp_path_factory.mktemp("vgg"))
+
+
+@pytest.fixture(scope="session")
+def vgg16_weights(tmp_path_factory):
+    """The same of VGG16."""
+    return _vgg_weights("vgg16", tmp_path_factory.mktemp("vgg"))
+
+
+def _vgg_weights(name, folder):
+    import torchvision.models
 
     torch.manual_seed(3)
     with torch.device("meta"):
-        network = vgg19()
+        network = getattr(torchvision.models, name)()
     features = network.features.to_empty(device="cpu").eval()
     for value in features.parameters():
         nn.init.kaiming_normal_(value) if value.dim() > 1 else nn.init.zeros_(value)
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"  # without the classifier, which is six times as large
+    path = folder / f"{name}.pth"  # without the classifier, which is six times as large
     torch.save({f"features.{name}": value for name, value in features.state_dict().items()}, path)
     return str(path), features
 

@@ -27,7 +27,7 @@ SENTENCE = re.compile(r"[.!?。！？](?=\s|$|[^\x00-\x7f])")
 # What stays as it is in the middle of Chinese: code, links, formulas, numbers, names.
 KEPT = re.compile(r"`[^`]*`|```.*?```|https?://\S+|\$[^$]*\$|\([^()]*\)\[|“[^”]*”|apt install \S+", re.DOTALL)
 CODE = {"models.py", "solver.py", "tests/test_models.py"}
-TOOLS = {"benchmark.py", "benchmark_threads.py", "compare_recipes.py", "gpu.py"}  # which students do not have
+TOOLS = {"benchmark.py", "benchmark_threads.py", "compare_recipes.py", "gpu.py", "reference.py"}  # students lack these
 TRANSLATED = sorted(path for path in [*ROOT.glob("*.py"), *(ROOT / "kit").rglob("*.py")] if path.name not in TOOLS)
 
 

@@ -1,17 +1,23 @@
 """The tools: comparing recipes, the benchmark, running notebooks."""
 
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+import datasets
 import solver
+import utils
 from helpers import SYSTEMS, changed, copy_kit
+from imresize import imresize
 from kit import runs
+from kit.evaluation.generators import load_generator
 
 
 def test_the_comparison_of_the_recipes(small_lists, tmp_path):
@@ -26,6 +32,42 @@ def test_the_comparison_of_the_recipes(small_lists, tmp_path):
     assert files == ["curves.png", "pictures.png", "scores.csv", "table.txt"]
     for recipe in SYSTEMS:  # the same number of updates for all
         assert runs.read_history(f"compare_{recipe}", tmp_path / "runs")[-1]["updates"] == 20
+
+
+def test_the_reference_is_trained_from_nothing_by_one_command(small_lists, photograph, tmp_path, vgg16_weights):
+    from kit.tools import reference
+
+    for i in range(3):
+        utils.save_picture(tmp_path / "pictures" / f"{i}.png", photograph[40 * i : 40 * i + 98, 100:200])
+    small = dict(valid_list=str(small_lists / "valid.csv"), updates_per_epoch=2, channels=4, blocks=1, crop=32,
+                 batch_size=2, discriminator_channels=2, discriminator_dense=4, device="cpu",
+                 threads=torch.get_num_threads())
+
+    def train():
+        reference.train_reference(tmp_path / "pictures", vgg16_weights[0], tmp_path / "out", tmp_path / "runs", 1,
+                                  **small)
+        return {path: path.read_bytes() for path in [*tmp_path.glob("runs/*/history.csv"),
+                                                     *tmp_path.glob("out/*.safetensors")]}
+
+    first = train()
+    assert sorted(path.name for path in first) == ["history.csv"] * 5 + ["srgan.safetensors", "srresnet.safetensors"]
+    assert train() == first  # what is done is not done again
+    srgan = load_generator(tmp_path / "out" / "srgan.safetensors")
+    last = [runs.load_checkpoint(tmp_path / f"runs/reference_features/checkpoints/{phase}_001.pt")["generator"]
+            for phase in ("consistent", "fine")]
+    for name, value in srgan.state_dict().items():
+        if value.is_floating_point():
+            assert torch.allclose(value, (last[0][name] + last[1][name]) / 2, rtol=1e-3, atol=1e-6)
+    recorded = json.loads((tmp_path / "runs" / "reference_pixels" / "settings.json").read_text(encoding="utf-8"))
+    assert [segment["trained_by"]["discriminator_rate"] for segment in recorded] == [1, 1, 2]
+    assert [segment["trained_by"]["content_loss"][:3] for segment in recorded] == ["0.5", "0.1", "0.1"]
+    for pair in datasets.TestDataset(tmp_path / "out" / "lists" / "taught" / "train.csv"):
+        original, halfway = (utils.read_picture(tmp_path / folder / name) for folder, name in
+                             [("pictures", f"{int(pair.name)}.png"), ("out/halfway", f"{pair.name}.png")])
+        original = original[:96, :100]
+        assert np.array_equal(pair.lr, imresize(original, 1 / 4))
+        assert np.abs((original.astype(int) + pair.hr) / 2 - halfway).max() <= 0.5
+        assert utils.psnr(pair.hr, original) < 40  # it was taught by a network, not by the truth
 
 
 def test_the_benchmark_trains_both_the_plain_way_and_the_kits(monkeypatch, vgg19_weights):

@@ -156,7 +156,7 @@ def test_what_phases_of_equal_settings_ask_for_is_made_once(small_settings, monk
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"adversarial_wieght": 1}, "phase 'two': 'adversarial_wieght' cannot be changed in it .did you mean 'adversarial_weight'"),
+    ({"adversarial_wieght": 1}, "'adversarial_wieght' cannot be changed in it .did you mean 'adversarial_weight'"),
     ({"crop": 32}, "phase 'two': 'crop' cannot be changed in it; its updates hang on content_loss, adv"),
     ({"discriminator_rate": -1}, "phase 'two': discriminator_rate must be a number above 0, not -1"),
     ({"content_loss": "mes"}, "phase 'two': content_loss must be 'mse', "),

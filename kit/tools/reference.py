@@ -1,0 +1,151 @@
+"""Train the reference generators from nothing, in the way that led to those in `weights/`.
+
+    python -m kit.tools.reference FOLDER --vgg_weights vgg16-397923af.pth
+
+FOLDER has the training pictures. The same command goes on where it was stopped. It takes a day on two CPU cores.
+weights/README.md says what these generators get to, what they were trained on, and why so.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+import create_data_lists
+import solver
+from datasets import TestDataset
+from kit.console import Parser, progress_bar
+from kit.evaluation.generators import load_generator
+from kit.runs.checkpoints import load_checkpoint, save_generator
+from solver import Phase
+from utils import Enlarger, save_picture, to_rgb
+
+AVERAGED = 9  # of the last epochs, for SRGAN
+COMMON = dict(valid_list="data/lists/demo_test.csv", content_loss="mse", ema_decay=0.999, updates_per_epoch=500,
+              keep_checkpoints=AVERAGED)
+
+# Three cycles, each from the average of the weights in the one before.
+WARM_UP = [
+    Phase("first", solver.warmup_epoch, 52, 1e-3, "one_cycle"),
+    Phase("second", solver.warmup_epoch, 40, 6e-4, "one_cycle"),
+    Phase("third", solver.warmup_epoch, 60, 5e-4, "one_cycle"),
+]
+# Towards the mean of the truth and the self-ensemble of what came out, then towards the latter alone.
+HALFWAY = [Phase("halfway", solver.warmup_epoch, 4, 2e-4, "one_cycle")]
+TAUGHT = [Phase("taught", solver.warmup_epoch, 8, 4e-4, "one_cycle")]
+
+# Adversarial training from the third cycle's end, with a discriminator of pixels, then with one of features.
+ADVERSARIAL = dict(ema_decay=0.998, updates_per_epoch=250, batch_size=8, adversarial_weight=3e-3)
+BLURRED, SHARP = "0.5 mse + 0.006 vgg53", "0.1 mse + 0.006 vgg53"
+PIXELS = [
+    Phase("blurred", solver.alternating_epoch, 6, 1e-4, changes=dict(content_loss=BLURRED)),
+    Phase("sharper", solver.alternating_epoch, 7, 1e-4, changes=dict(content_loss=SHARP)),
+    Phase("keener", solver.alternating_epoch, 2, 1e-4,
+          changes=dict(content_loss=SHARP, adversarial_weight=5e-3, discriminator_rate=2)),
+]
+CONSISTENT = dict(content_loss="0.1 mse + lr_consistency + 0.006 vgg53", adversarial_weight=1e-2,
+                  discriminator_rate=0.25)
+FEATURES = [
+    Phase("features", solver.alternating_epoch, 2, 1e-4,
+          changes=dict(content_loss=SHARP, adversarial_weight=5e-3, discriminator_rate=2)),
+    Phase("heavier", solver.alternating_epoch, 4, 1e-4,
+          changes=dict(content_loss=SHARP, adversarial_weight=1e-2, discriminator_rate=2)),
+    Phase("consistent", solver.alternating_epoch, 7, 1e-4, changes=CONSISTENT),
+    Phase("fine", solver.alternating_epoch, 3, 3e-5, changes=CONSISTENT),
+]
+
+
+def average(checkpoints, path):
+    """Save the mean of the weights of several checkpoints of one generator."""
+    contents = [load_checkpoint(checkpoint) for checkpoint in checkpoints]
+    weights = {name: torch.stack([content["generator"][name].double() for content in contents]).mean(0).to(value.dtype)
+               if value.is_floating_point() else value for name, value in contents[-1]["generator"].items()}
+    save_generator(path, weights, contents[-1]["generator_settings"])
+
+
+def teach(teacher, train_list, out):
+    """Enlarge the low resolution of all pictures of a list with a generator's self-ensemble.
+
+    The results go to the folder `taught` in `out`, their means with the pictures themselves to `halfway`, and the low
+    resolution to `lr`. What is there stays.
+    """
+    enlarge, pictures = Enlarger(teacher, self_ensemble=True), TestDataset(train_list)
+    for i in progress_bar(range(len(pictures)), "self-ensemble"):
+        name = f"{i:05d}.png"  # numbered, for in several folders there may be pictures of one name
+        if (out / "taught" / name).is_file():  # the last to be written
+            continue
+        pair = pictures[i]
+        hr, lr = to_rgb(pair.hr), to_rgb(pair.lr)
+        sr = enlarge(lr)
+        save_picture(out / "lr" / name, lr)
+        save_picture(out / "halfway" / name, ((hr.astype(int) + sr + 1) // 2).astype("uint8"))
+        save_picture(out / "taught" / name, sr)
+
+
+def train_reference(folder, vgg_weights=None, out="results/reference", runs="runs", epochs=None, **changes):
+    """Train `srresnet.safetensors`, and with a file of VGG16's weights `srgan.safetensors`, into the folder `out`.
+
+    `epochs` is the most that a phase has, to try it all; `changes` are settings that all runs get.
+
+    Raises ValueError, OSError and FloatingPointError as making lists and training does.
+    """
+    out = Path(out)
+
+    def trained(name, phases, train_list, start_from=None, **more):
+        """A run, trained to its end."""
+        cfg = solver.settings("paper", **{
+            **COMMON, "name": f"reference_{name}", "runs": str(runs), "train_list": str(train_list),
+            "start_from": start_from and str(start_from), **more, **changes})
+        trainer = solver.Trainer(cfg, [phase._replace(epochs=min(phase.epochs, epochs or phase.epochs))
+                                       for phase in phases])
+        trainer.train()
+        return trainer.run
+
+    def listed(name, pictures):
+        """The list of a folder of pictures, or of two, of high and low resolution; made once, for a run hangs on it."""
+        path = out / "lists" / name / "train.csv"
+        if not path.is_file():
+            create_data_lists.create_data_lists(pictures, out=path.parent)
+        return path
+
+    if not Path({**COMMON, **changes}["valid_list"]).is_file():
+        create_data_lists.create_demo_lists()
+    pictures = listed("pictures", folder)
+    warm = trained("warmup", WARM_UP, pictures)
+    average([warm.checkpoint("second"), warm.checkpoint("third")], out / "teacher.pt")
+    teach(load_generator(out / "teacher.pt"), pictures, out)
+    halfway = trained("halfway", HALFWAY, listed("halfway", (out / "halfway", out / "lr")), out / "teacher.pt")
+    taught = trained("taught", TAUGHT, listed("taught", (out / "taught", out / "lr")), halfway.checkpoint("halfway"),
+                     seed=1)
+    average([taught.checkpoint("taught")], out / "srresnet.safetensors")
+    if not vgg_weights:
+        print("SRGAN is left out: its losses need torchvision's vgg16-397923af.pth, see --vgg_weights")
+        return
+    adversarial = {**ADVERSARIAL, "vgg_weights": str(vgg_weights)}
+    pixels = trained("pixels", PIXELS, pictures, warm.checkpoint("third"), discriminator_halving_kernel=4,
+                     **adversarial)
+    features = trained("features", FEATURES, pictures, pixels.checkpoint("keener"), discriminator="features",
+                       **adversarial)
+    last = [path for phase in ("consistent", "fine")
+            for path in sorted(features.folder.glob(f"checkpoints/{phase}_[0-9]*.pt"))][-AVERAGED:]
+    average(last, out / "srgan.safetensors")
+
+
+def main(arguments=None):
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", help="folder with the training pictures")
+    parser.add_argument("--out", default="results/reference", help="folder for the results (default: %(default)s)")
+    parser.add_argument("--vgg_weights", metavar="FILE", help="torchvision's weights of VGG16, for SRGAN's losses")
+    parser.add_argument("--epochs", type=int, help="train no phase longer than this, to try it all")
+    options = parser.parse_args(arguments)
+    try:
+        train_reference(options.folder, options.vgg_weights, options.out, epochs=options.epochs)
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(f"reference: error: {error}")
+    except KeyboardInterrupt as stopped:
+        sys.exit(str(stopped))
+    print(f"\nthe generators are in {options.out}")
+
+
+if __name__ == "__main__":
+    main()
