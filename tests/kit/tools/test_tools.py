@@ -46,13 +46,16 @@ def test_the_reference_is_trained_from_nothing_by_one_command(small_lists, photo
     def train():
         reference.train_reference(tmp_path / "pictures", vgg16_weights[0], tmp_path / "out", tmp_path / "runs", 1,
                                   **small)
-        return {path: path.read_bytes() for path in [*tmp_path.glob("runs/*/history.csv"),
-                                                     *tmp_path.glob("out/*.safetensors")]}
+        return ({path: path.read_bytes() for path in tmp_path.glob("runs/*/history.csv")},
+                [load_generator(tmp_path / "out" / f"{name}.safetensors") for name in ("srresnet", "srgan")])
 
-    first = train()
-    assert sorted(path.name for path in first) == ["history.csv"] * 5 + ["srgan.safetensors", "srresnet.safetensors"]
-    assert train() == first  # what is done is not done again
-    srgan = load_generator(tmp_path / "out" / "srgan.safetensors")
+    histories, first = train()
+    again, second = train()  # what is done is not done again
+    assert len(histories) == 5 and again == histories
+    for one, other in zip(first, second):
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    srresnet, srgan = first
+    assert not torch.equal(srresnet.last[0].weight, srgan.last[0].weight)
     last = [runs.load_checkpoint(tmp_path / f"runs/reference_features/checkpoints/{phase}_001.pt")["generator"]
             for phase in ("consistent", "fine")]
     for name, value in srgan.state_dict().items():
