@@ -13,14 +13,16 @@ import torch
 
 import create_data_lists
 import solver
-from datasets import TestDataset
+from datasets import TestDataset, named_pairs
+from kit import plots
 from kit.console import Parser, progress_bar
 from kit.evaluation.generators import load_generator
 from kit.runs.checkpoints import load_checkpoint, save_generator
 from solver import Phase
-from utils import Enlarger, save_picture, to_rgb
+from utils import Enlarger, bicubic, save_picture, to_rgb
 
 AVERAGED = 9  # of the last epochs, for SRGAN
+PHOTOGRAPHS = ["astronaut", "camera", "chelsea", "coffee", "motorcycle_left"]
 COMMON = dict(valid_list="data/lists/demo_test.csv", content_loss="mse", ema_decay=0.999, updates_per_epoch=500,
               keep_checkpoints=AVERAGED)
 
@@ -82,10 +84,20 @@ def teach(teacher, train_list, out):
         save_picture(out / "taught" / name, sr)
 
 
+def draw_details(generators, path):
+    """Save details of photographs of scikit-image, enlarged by generators (name → generator): the README's picture."""
+    lists = [report.csv_file for report in create_data_lists.create_demo_lists(progress=False)]
+    enlargers = {"bicubic": bicubic, **{name: Enlarger(generator) for name, generator in generators.items()}}
+    rows = {pair.name: {"low resolution": pair.lr, **{name: enlarge(pair.lr) for name, enlarge in enlargers.items()},
+                        "original": pair.hr} for pair in named_pairs(lists, PHOTOGRAPHS)}
+    plots.save_figure(plots.plot_rows(rows), path, dpi=70)
+
+
 def train_reference(folder, vgg_weights=None, out="results/reference", runs="runs", epochs=None, **changes):
     """Train `srresnet.safetensors`, and with a file of VGG16's weights `srgan.safetensors`, into the folder `out`.
 
-    `epochs` is the most that a phase has, to try it all; `changes` are settings that all runs get.
+    Beside them `details.png` shows what they do. `epochs` is the most that a phase has, to try it all; `changes` are
+    settings that all runs get.
 
     Raises ValueError, OSError and FloatingPointError as making lists and training does.
     """
@@ -108,8 +120,7 @@ def train_reference(folder, vgg_weights=None, out="results/reference", runs="run
             create_data_lists.create_data_lists(pictures, out=path.parent)
         return path
 
-    if not Path({**COMMON, **changes}["valid_list"]).is_file():
-        create_data_lists.create_demo_lists()
+    create_data_lists.create_demo_lists(progress=False)
     pictures = listed("pictures", folder)
     warm = trained("warmup", WARM_UP, pictures)
     average([warm.checkpoint("second"), warm.checkpoint("third")], out / "teacher.pt")
@@ -117,18 +128,20 @@ def train_reference(folder, vgg_weights=None, out="results/reference", runs="run
     halfway = trained("halfway", HALFWAY, listed("halfway", (out / "halfway", out / "lr")), out / "teacher.pt")
     taught = trained("taught", TAUGHT, listed("taught", (out / "taught", out / "lr")), halfway.checkpoint("halfway"),
                      seed=1)
-    average([taught.checkpoint("taught")], out / "srresnet.safetensors")
-    if not vgg_weights:
+    results = {"SRResNet": out / "srresnet.safetensors"}
+    average([taught.checkpoint("taught")], results["SRResNet"])
+    if vgg_weights:
+        results["SRGAN"], adversarial = out / "srgan.safetensors", {**ADVERSARIAL, "vgg_weights": str(vgg_weights)}
+        pixels = trained("pixels", PIXELS, pictures, warm.checkpoint("third"), discriminator_halving_kernel=4,
+                         **adversarial)
+        features = trained("features", FEATURES, pictures, pixels.checkpoint("keener"), discriminator="features",
+                           **adversarial)
+        last = [path for phase in ("consistent", "fine")
+                for path in sorted(features.folder.glob(f"checkpoints/{phase}_[0-9]*.pt"))][-AVERAGED:]
+        average(last, results["SRGAN"])
+    else:
         print("SRGAN is left out: its losses need torchvision's vgg16-397923af.pth, see --vgg_weights")
-        return
-    adversarial = {**ADVERSARIAL, "vgg_weights": str(vgg_weights)}
-    pixels = trained("pixels", PIXELS, pictures, warm.checkpoint("third"), discriminator_halving_kernel=4,
-                     **adversarial)
-    features = trained("features", FEATURES, pictures, pixels.checkpoint("keener"), discriminator="features",
-                       **adversarial)
-    last = [path for phase in ("consistent", "fine")
-            for path in sorted(features.folder.glob(f"checkpoints/{phase}_[0-9]*.pt"))][-AVERAGED:]
-    average(last, out / "srgan.safetensors")
+    draw_details({name: load_generator(path) for name, path in results.items()}, out / "details.png")
 
 
 def main(arguments=None):

@@ -34,9 +34,10 @@ def test_the_comparison_of_the_recipes(small_lists, tmp_path):
         assert runs.read_history(f"compare_{recipe}", tmp_path / "runs")[-1]["updates"] == 20
 
 
-def test_the_reference_is_trained_from_nothing_by_one_command(small_lists, photograph, tmp_path, vgg16_weights):
+def test_one_command_trains_the_reference_from_nothing(small_lists, photograph, tmp_path, vgg16_weights, monkeypatch):
     from kit.tools import reference
 
+    monkeypatch.chdir(tmp_path)  # the lists of the demo are made there
     for i in range(3):
         utils.save_picture(tmp_path / "pictures" / f"{i}.png", photograph[40 * i : 40 * i + 98, 100:200])
     small = dict(valid_list=str(small_lists / "valid.csv"), updates_per_epoch=2, channels=4, blocks=1, crop=32,
@@ -54,6 +55,7 @@ def test_the_reference_is_trained_from_nothing_by_one_command(small_lists, photo
     assert len(histories) == 5 and again == histories
     for one, other in zip(first, second):
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    assert utils.read_picture(tmp_path / "out" / "details.png").shape[:2] == (1050, 1050)
     srresnet, srgan = first
     assert not torch.equal(srresnet.last[0].weight, srgan.last[0].weight)
     last = [runs.load_checkpoint(tmp_path / f"runs/reference_features/checkpoints/{phase}_001.pt")["generator"]
