@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from imresize import imresize
 from kit.files import write_whole
 from kit.language import tr
-from kit.picture_files import FORMATS, as_srgb, open_picture, pixels, split_alpha, texts_of
+from kit.picture_files import FORMATS, ON_ITS_SIDE, as_srgb, open_picture, orientation_of, pixels, split_alpha, texts_of
 from utils import to_rgb
 
 # `picture` is uint8 H×W×3 or H×W, `alpha` uint8 H×W or None, `exif` bytes, `text` a dict of str → str, `dpi` (across,
@@ -28,6 +28,7 @@ MOST_EXIF = 65_000  # bytes in a JPEG
 OF_THE_FILE = {*range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), 301, *range(317, 333),
                *range(338, 348), *range(512, 533), 700, 33723, 34377, 34675, 37724}
 EXIF, GPS = 0x8769, 0x8825
+ACROSS, DOWN = 282, 283  # pixels for an inch or a centimetre
 COLOUR_SPACE, WIDTH, HEIGHT, INTEROPERABILITY = 0xA001, 0xA002, 0xA003, 0xA005
 
 
@@ -49,6 +50,8 @@ def _exif_of(path):
         with Image.open(path, formats=FORMATS) as image:  # again, for a TIFF's is not in its copies
             texts_of(image)
             exif = image.getexif()
+            if orientation_of(image) in ON_ITS_SIDE and ACROSS in exif and DOWN in exif:
+                exif[ACROSS], exif[DOWN] = exif[DOWN], exif[ACROSS]
             parts = {tag: exif.get_ifd(tag) for tag in (EXIF, GPS) if tag in exif}
         for tag in OF_THE_FILE & set(exif):
             del exif[tag]

@@ -19,6 +19,8 @@ SUFFIXES = {ending for ending, name in Image.registered_extensions().items() if 
 UNREADABLE = {".heic": "an HEIC photograph", ".heif": "an HEIF photograph"} | (
     {} if "AVIF" in FORMATS else {".avif": "an AVIF picture"})
 
+ON_ITS_SIDE = range(5, 9)  # the orientations of EXIF in which width and height change places
+
 # Pillow refuses twice as many pixels. Its own limit is a defence of servers, and half of what a photograph of a
 # telephone has when it is enlarged.
 Image.MAX_IMAGE_PIXELS = 2**29
@@ -41,20 +43,33 @@ def open_picture(path, stored=False):
         with Image.open(path, formats=FORMATS) as image:
             # The second picture of a telephone's MPO is the same again, for another screen.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            sixteen = image.mode in ("RGB", "RGBA") and any(";16" in str(tile) for tile in image.tile)
+            raw = " ".join(str(tile[3]) for tile in image.tile)  # how the pixels are stored
+            sixteen = image.mode in ("RGB", "RGBA") and ";16" in raw
             if frames == 1:
                 image.load()
                 if sixteen and not stored:
                     _round_to_8_bits(image, path)
                 text = texts_of(image)  # which a copy has not
+                if image.format == "PNG" and isinstance(image.info.get("transparency"), int):
+                    # The grey value that is transparent, as it is stored, where Pillow compares it with 8 bits.
+                    image.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(raw, 1)
+                if orientation_of(image) in ON_ITS_SIDE and "dpi" in image.info:
+                    image.info["dpi"] = image.info["dpi"][::-1]
                 image = ImageOps.exif_transpose(image)
                 # (where XMP says how to turn it, that is taken out of the copy's)
                 image.info["text"] = {key: image.info.get(key, value) for key, value in text.items()}
+                if raw.startswith("LA;16"):  # grey, which Pillow reads as RGBA
+                    image = image.convert("LA")
     except Exception as error:  # Pillow raises a dozen different ones for damaged files
         raise ValueError(f"{path}: not a readable picture ({error})") from error
     if frames > 1:
         raise ValueError(f"{path}: has {frames} frames; save the one you mean as PNG")
     return image
+
+
+def orientation_of(image):
+    """How an image of Pillow's is to be turned, by EXIF's numbers 1 to 8 (wherever it says so)."""
+    return image.getexif().get(0x0112, 1)
 
 
 def texts_of(image):
@@ -63,6 +78,8 @@ def texts_of(image):
     for key in texts.keys() & {"transparency", "icc_profile", "dpi", "xmp", "gamma"}:
         if isinstance(image.info.get(key), str):
             del image.info[key]
+    if "exif" in texts and not image.info.get("exif", b"").startswith(b"Exif\0\0"):
+        del image.info["exif"]  # (bytes, which Pillow makes of this text alone)
     return texts
 
 

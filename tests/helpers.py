@@ -171,13 +171,15 @@ def shorten_the_sheet(folder):
                "updates_per_epoch=1, warmup_epochs=1")
 
 
-def png_by_hand(path, width, height, bits, data=b""):
-    """Write an RGB picture as PNG of what Pillow cannot write."""
+def png_by_hand(path, width, height, bits, data=b"", colour=2, transparent=None):
+    """Write a picture as PNG of what Pillow cannot write; the colour 2 is RGB, 0 grey, 4 grey with alpha."""
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    alpha = b"" if transparent is None else chunk(b"tRNS", struct.pack(">H", transparent))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + alpha + chunk(b"IDAT", data)
+                     + chunk(b"IEND", b""))
 
 
 def png_of_16_bits(path, values):

@@ -1,6 +1,7 @@
 """People's photographs, read and written with what belongs to them."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 import utils
-from helpers import display_p3
+from helpers import display_p3, png_by_hand
 from kit.photographs import read_photograph, save_photograph
 
 TURNED = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" xmp:Rating="4"/></x:xmpmeta>'
@@ -54,6 +55,40 @@ def test_what_xmp_says_of_turning_is_not_said_of_the_turned_picture(tmp_path, ph
     assert first.picture.shape == again.picture.shape == (32, 24, 3)
     assert np.array_equal(first.picture, again.picture)
     assert again.text["Title"] == "an eye" and 'Rating="4"' in again.text["XML:com.adobe.xmp"]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_grey_of_a_png_of_few_bits(tmp_path, bits):
+    values = np.arange(8) % 2**bits
+    row = np.packbits(np.unpackbits(values.astype(np.uint8)[:, None], axis=1)[:, 8 - bits :].ravel()).tobytes()
+    png_by_hand(tmp_path / "a.png", 8, 3, bits, zlib.compress(3 * (b"\0" + row)), colour=0, transparent=1)
+    read = read_photograph(tmp_path / "a.png")
+    assert np.array_equal(read.picture, [values * 255 // (2**bits - 1)] * 3)
+    assert np.array_equal(read.alpha, [np.where(values == 1, 0, 255)] * 3)
+
+
+def test_a_grey_png_of_16_bits_with_transparency_stays_grey(tmp_path):
+    values = np.stack([np.arange(8) * 8192 + 77, np.full(8, 32896)], axis=1).astype(">u2")
+    png_by_hand(tmp_path / "a.png", 8, 3, 16, zlib.compress(3 * (b"\0" + values.tobytes())), colour=4)
+    read = read_photograph(tmp_path / "a.png")
+    assert np.array_equal(read.picture, [np.arange(8) * 32] * 3) and (read.alpha == 128).all()
+
+
+def test_a_text_of_a_png_that_is_called_exif_is_a_text(tmp_path, photograph):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("exif", "no EXIF")
+    Image.fromarray(photograph[:24, :32]).save(tmp_path / "a.png", pnginfo=text)
+    read = read_photograph(tmp_path / "a.png")
+    assert read.text == {"exif": "no EXIF"} and np.array_equal(read.picture, photograph[:24, :32])
+
+
+def test_dots_per_inch_turn_with_the_picture(tmp_path, photograph):
+    exif = Image.Exif()
+    exif[0x0112], exif[282], exif[283] = 6, 300.0, 150.0
+    Image.fromarray(photograph[:24, :32]).save(tmp_path / "a.jpg", exif=exif, dpi=(300, 150))
+    with written(tmp_path / "b.png", read_photograph(tmp_path / "a.jpg"), "png") as image:
+        assert image.size == (24, 32) and image.info["dpi"] == pytest.approx((150, 300), abs=0.1)
+        assert (image.getexif()[282], image.getexif()[283]) == (150, 300)
 
 
 def test_a_tiff_is_read_alone_whatever_other_files_it_speaks_of(tmp_path, photograph):
