@@ -32,9 +32,12 @@ WARM_UP = [
     Phase("second", solver.warmup_epoch, 40, 6e-4, "one_cycle"),
     Phase("third", solver.warmup_epoch, 60, 5e-4, "one_cycle"),
 ]
-# Towards the mean of the truth and the self-ensemble of what came out, then towards the latter alone.
+# Towards the mean of the truth and the self-ensemble of what came out, then towards the latter alone; and from there
+# two ways further, one with patches in which fewer pixels are near a border.
 HALFWAY = [Phase("halfway", solver.warmup_epoch, 4, 2e-4, "one_cycle")]
 TAUGHT = [Phase("taught", solver.warmup_epoch, 8, 4e-4, "one_cycle")]
+AGAIN = [Phase("again", solver.warmup_epoch, 6, 5e-4, "one_cycle")]
+LARGE, LARGE_PATCHES = [Phase("large", solver.warmup_epoch, 6, 4e-4, "one_cycle")], dict(crop=192, batch_size=4)
 
 # Adversarial training from the third cycle's end, with a discriminator of pixels, then with one of features.
 ADVERSARIAL = dict(ema_decay=0.998, updates_per_epoch=250, batch_size=8, adversarial_weight=3e-3)
@@ -113,11 +116,11 @@ def train_reference(folder, vgg_weights=None, out="results/reference", runs="run
         trainer.train()
         return trainer.run
 
-    def listed(name, pictures):
+    def listed(name, pictures, crop=96):
         """The list of a folder of pictures, or of two, of high and low resolution; made once, for a run hangs on it."""
         path = out / "lists" / name / "train.csv"
         if not path.is_file():
-            create_data_lists.create_data_lists(pictures, out=path.parent)
+            create_data_lists.create_data_lists(pictures, out=path.parent, crop=crop)
         return path
 
     create_data_lists.create_demo_lists(progress=False)
@@ -126,10 +129,13 @@ def train_reference(folder, vgg_weights=None, out="results/reference", runs="run
     average([warm.checkpoint("second"), warm.checkpoint("third")], out / "teacher.pt")
     teach(load_generator(out / "teacher.pt"), pictures, out)
     halfway = trained("halfway", HALFWAY, listed("halfway", (out / "halfway", out / "lr")), out / "teacher.pt")
-    taught = trained("taught", TAUGHT, listed("taught", (out / "taught", out / "lr")), halfway.checkpoint("halfway"),
-                     seed=1)
+    targets = listed("taught", (out / "taught", out / "lr"))
+    taught = trained("taught", TAUGHT, targets, halfway.checkpoint("halfway"), seed=1).checkpoint("taught")
+    again = trained("again", AGAIN, targets, taught, seed=2)
+    targets = listed("large", (out / "taught", out / "lr"), changes.get("crop", LARGE_PATCHES["crop"]))
+    large = trained("large", LARGE, targets, taught, seed=2, **LARGE_PATCHES)
     results = {"SRResNet": out / "srresnet.safetensors"}
-    average([taught.checkpoint("taught")], results["SRResNet"])
+    average([taught, again.checkpoint("again"), large.checkpoint("large")], results["SRResNet"])
     if vgg_weights:
         results["SRGAN"], adversarial = out / "srgan.safetensors", {**ADVERSARIAL, "vgg_weights": str(vgg_weights)}
         pixels = trained("pixels", PIXELS, pictures, warm.checkpoint("third"), discriminator_halving_kernel=4,

@@ -4,7 +4,6 @@ import inspect
 import math
 import re
 from collections import namedtuple
-from types import MappingProxyType
 
 from kit.console import did_you_mean
 from kit.files import is_portable
@@ -23,8 +22,7 @@ RESERVED = {"last", "last_epoch", "input", "original"}
 OPTIMIZERS = {"g_optimizer": "generator", "d_optimizer": "discriminator"}
 
 
-class Phase(namedtuple("Phase", "name epoch epochs learning_rate schedule changes",
-                       defaults=["constant", MappingProxyType({})])):
+class Phase(namedtuple("Phase", "name epoch epochs learning_rate schedule changes", defaults=["constant", None])):
     """A part of a run: its name, its epoch function, how many epochs, the learning rate and its course.
 
     The epoch function goes once through its batches, makes an update for each, and yields its losses; see `solver.py`.
@@ -56,7 +54,7 @@ class Phase(namedtuple("Phase", "name epoch epochs learning_rate schedule change
 
     def settings(self, cfg):
         """The settings of its run, with what it changes."""
-        return type(cfg)({**cfg, **self.changes})
+        return type(cfg)({**cfg, **(self.changes or {})})
 
     def hangs_on(self, cfg, extras):
         """The names of the settings that its updates hang on, beside those that all updates of all phases do."""
@@ -148,7 +146,7 @@ def _check_changes(phase, cfg, extras):
     """Raise ValueError for changes of a phase that have no meaning, or that its updates would not notice."""
     can = [name for name in dict.fromkeys(phase.hangs_on(cfg, extras)) if name not in fixed(cfg)]
     try:
-        for name in phase.changes:
+        for name in phase.changes or ():
             if name not in can:
                 raise ValueError(f"{name!r} cannot be changed in it{did_you_mean(name, can)}; its updates hang on "
                                  f"{', '.join(can) or 'no setting'}")
