@@ -94,8 +94,9 @@ class Made:
     def of(self, phase):
         """What the epoch function of a phase asks for: name → what was made. Raises what making it raises."""
         cfg, found = phase.settings(self.cfg), {}
-        for name in self.extras.keys() & phase.parameters.keys():
-            extra = self.extras[name]
+        for name, extra in self.extras.items():
+            if name not in phase.parameters:
+                continue
             key = (name, *(cfg[setting] for setting in extra.settings))
             if key not in self._made:
                 self._made[key] = extra.make(cfg, self.machine)
