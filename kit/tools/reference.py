@@ -2,8 +2,8 @@
 
     python -m kit.tools.reference FOLDER --vgg_weights vgg16-397923af.pth
 
-FOLDER has the training pictures. The same command goes on where it was stopped. It takes a day on two CPU cores.
-weights/README.md says what these generators get to, what they were trained on, and why so.
+FOLDER has the training pictures. The same command goes on where it was stopped. It takes some twelve hours on two CPU
+cores. weights/README.md says what these generators get to, what they were trained on, and why so.
 """
 
 import sys
@@ -32,12 +32,9 @@ WARM_UP = [
     Phase("second", solver.warmup_epoch, 40, 6e-4, "one_cycle"),
     Phase("third", solver.warmup_epoch, 60, 5e-4, "one_cycle"),
 ]
-# Towards the mean of the truth and the self-ensemble of what came out, then towards the latter alone; and from there
-# two ways further, one with patches in which fewer pixels are near a border.
+# Towards the mean of the truth and the self-ensemble of what came out, then towards the latter alone.
 HALFWAY = [Phase("halfway", solver.warmup_epoch, 4, 2e-4, "one_cycle")]
 TAUGHT = [Phase("taught", solver.warmup_epoch, 8, 4e-4, "one_cycle")]
-AGAIN = [Phase("again", solver.warmup_epoch, 6, 5e-4, "one_cycle")]
-LARGE, LARGE_PATCHES = [Phase("large", solver.warmup_epoch, 6, 4e-4, "one_cycle")], dict(crop=192, batch_size=4)
 
 # Adversarial training from the third cycle's end, with a discriminator of pixels, then with one of features.
 ADVERSARIAL = dict(ema_decay=0.998, updates_per_epoch=250, batch_size=8, adversarial_weight=3e-3)
@@ -71,8 +68,8 @@ def average(checkpoints, path):
 def teach(teacher, train_list, out):
     """Enlarge the low resolution of all pictures of a list with a generator's self-ensemble.
 
-    The results go to the folder `taught` in `out`, their means with the pictures themselves to `halfway`, and the low
-    resolution to `lr`. What is there stays.
+    The results go to the folder `taught` in `out`, their means with the pictures themselves to `halfway`. What is there
+    stays.
     """
     enlarge, pictures = Enlarger(teacher, self_ensemble=True), TestDataset(train_list)
     for i in progress_bar(range(len(pictures)), "self-ensemble"):
@@ -80,9 +77,7 @@ def teach(teacher, train_list, out):
         if (out / "taught" / name).is_file():  # the last to be written
             continue
         pair = pictures[i]
-        hr, lr = to_rgb(pair.hr), to_rgb(pair.lr)
-        sr = enlarge(lr)
-        save_picture(out / "lr" / name, lr)
+        hr, sr = to_rgb(pair.hr), enlarge(to_rgb(pair.lr))
         save_picture(out / "halfway" / name, ((hr.astype(int) + sr + 1) // 2).astype("uint8"))
         save_picture(out / "taught" / name, sr)
 
@@ -116,11 +111,11 @@ def train_reference(folder, vgg_weights=None, out="results/reference", runs="run
         trainer.train()
         return trainer.run
 
-    def listed(name, pictures, crop=96):
-        """The list of a folder of pictures, or of two, of high and low resolution; made once, for a run hangs on it."""
+    def listed(name, pictures):
+        """The list of the pictures in a folder; made once, for a run hangs on it."""
         path = out / "lists" / name / "train.csv"
         if not path.is_file():
-            create_data_lists.create_data_lists(pictures, out=path.parent, crop=crop)
+            create_data_lists.create_data_lists(pictures, out=path.parent)
         return path
 
     create_data_lists.create_demo_lists(progress=False)
@@ -128,14 +123,10 @@ def train_reference(folder, vgg_weights=None, out="results/reference", runs="run
     warm = trained("warmup", WARM_UP, pictures)
     average([warm.checkpoint("second"), warm.checkpoint("third")], out / "teacher.pt")
     teach(load_generator(out / "teacher.pt"), pictures, out)
-    halfway = trained("halfway", HALFWAY, listed("halfway", (out / "halfway", out / "lr")), out / "teacher.pt")
-    targets = listed("taught", (out / "taught", out / "lr"))
-    taught = trained("taught", TAUGHT, targets, halfway.checkpoint("halfway"), seed=1).checkpoint("taught")
-    again = trained("again", AGAIN, targets, taught, seed=2)
-    targets = listed("large", (out / "taught", out / "lr"), changes.get("crop", LARGE_PATCHES["crop"]))
-    large = trained("large", LARGE, targets, taught, seed=2, **LARGE_PATCHES)
+    halfway = trained("halfway", HALFWAY, listed("halfway", out / "halfway"), out / "teacher.pt")
+    taught = trained("taught", TAUGHT, listed("taught", out / "taught"), halfway.checkpoint("halfway"), seed=1)
     results = {"SRResNet": out / "srresnet.safetensors"}
-    average([taught, again.checkpoint("again"), large.checkpoint("large")], results["SRResNet"])
+    average([taught.checkpoint("taught")], results["SRResNet"])
     if vgg_weights:
         results["SRGAN"], adversarial = out / "srgan.safetensors", {**ADVERSARIAL, "vgg_weights": str(vgg_weights)}
         pixels = trained("pixels", PIXELS, pictures, warm.checkpoint("third"), discriminator_halving_kernel=4,
