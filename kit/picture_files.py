@@ -75,11 +75,11 @@ def orientation_of(image):
 def texts_of(image):
     """The texts of a PNG as Pillow has opened it, {} for others; none stays where Pillow takes it for something."""
     texts = dict(getattr(image, "text", {}))
-    for key in texts.keys() & {"transparency", "icc_profile", "dpi", "xmp", "gamma"}:
-        if isinstance(image.info.get(key), str):
+    for key in texts.keys() & {"transparency", "icc_profile", "dpi", "xmp", "gamma", "exif"}:
+        value = image.info.get(key)
+        # (of a plain text called exif Pillow makes bytes)
+        if isinstance(value, str) or key == "exif" and value and not value.startswith(b"Exif\0\0"):
             del image.info[key]
-    if "exif" in texts and not image.info.get("exif", b"").startswith(b"Exif\0\0"):
-        del image.info["exif"]  # (bytes, which Pillow makes of this text alone)
     return texts
 
 

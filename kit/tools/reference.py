@@ -39,19 +39,17 @@ TAUGHT = [Phase("taught", solver.warmup_epoch, 8, 4e-4, "one_cycle")]
 # Adversarial training from the third cycle's end, with a discriminator of pixels, then with one of features.
 ADVERSARIAL = dict(ema_decay=0.998, updates_per_epoch=250, batch_size=8, adversarial_weight=3e-3)
 BLURRED, SHARP = "0.5 mse + 0.006 vgg53", "0.1 mse + 0.006 vgg53"
+KEEN = dict(content_loss=SHARP, adversarial_weight=5e-3, discriminator_rate=2)
 PIXELS = [
     Phase("blurred", solver.alternating_epoch, 6, 1e-4, changes=dict(content_loss=BLURRED)),
     Phase("sharper", solver.alternating_epoch, 7, 1e-4, changes=dict(content_loss=SHARP)),
-    Phase("keener", solver.alternating_epoch, 2, 1e-4,
-          changes=dict(content_loss=SHARP, adversarial_weight=5e-3, discriminator_rate=2)),
+    Phase("keener", solver.alternating_epoch, 2, 1e-4, changes=KEEN),
 ]
 CONSISTENT = dict(content_loss="0.1 mse + lr_consistency + 0.006 vgg53", adversarial_weight=1e-2,
                   discriminator_rate=0.25)
 FEATURES = [
-    Phase("features", solver.alternating_epoch, 2, 1e-4,
-          changes=dict(content_loss=SHARP, adversarial_weight=5e-3, discriminator_rate=2)),
-    Phase("heavier", solver.alternating_epoch, 4, 1e-4,
-          changes=dict(content_loss=SHARP, adversarial_weight=1e-2, discriminator_rate=2)),
+    Phase("features", solver.alternating_epoch, 2, 1e-4, changes=KEEN),
+    Phase("heavier", solver.alternating_epoch, 4, 1e-4, changes={**KEEN, "adversarial_weight": 1e-2}),
     Phase("consistent", solver.alternating_epoch, 7, 1e-4, changes=CONSISTENT),
     Phase("fine", solver.alternating_epoch, 3, 3e-5, changes=CONSISTENT),
 ]

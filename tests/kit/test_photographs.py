@@ -74,9 +74,10 @@ def test_a_grey_png_of_16_bits_with_transparency_stays_grey(tmp_path):
     assert np.array_equal(read.picture, [np.arange(8) * 32] * 3) and (read.alpha == 128).all()
 
 
-def test_a_text_of_a_png_that_is_called_exif_is_a_text(tmp_path, photograph):
+@pytest.mark.parametrize("kind", ["add_text", "add_itxt"])
+def test_a_text_of_a_png_that_is_called_exif_is_a_text(tmp_path, photograph, kind):
     text = PngImagePlugin.PngInfo()
-    text.add_text("exif", "no EXIF")
+    getattr(text, kind)("exif", "no EXIF")
     Image.fromarray(photograph[:24, :32]).save(tmp_path / "a.png", pnginfo=text)
     read = read_photograph(tmp_path / "a.png")
     assert read.text == {"exif": "no EXIF"} and np.array_equal(read.picture, photograph[:24, :32])
