@@ -14,7 +14,8 @@ from kit.runs.history import read_history
 
 # The paper's discriminator, without what the demo does against failing, and pictures of the weights as they are.
 UNPROTECTED = dict(discriminator_detail=False, discriminator_halving_kernel=3, discriminator_batch_norm=True,
-                   discriminator_rate=1, gradient_penalty=0, content_loss="mse", updates="alternating", ema_decay=0)
+                   discriminator_rate=1, gradient_penalty=0, content_loss="mse", updates="alternating", ema_decay=0,
+                   adam_beta2=0.999)
 
 # Five ways to fail, by settings of an adversarial phase that starts from a warm-up.
 FAILURES = {
