@@ -47,7 +47,7 @@ def set_up(quality=90):
 def _as_jpeg(figure, quality):
     if not figure.get_layout_engine():
         return print_figure(figure, "jpeg", bbox_inches="tight", pil_kwargs={"quality": quality})
-    # With a layout of its own a figure has no margins to cut off: drawn once, not thrice, to find and to leave them.
+    # With a layout of its own a figure has no margins to cut off; so it is drawn once: print_figure does so twice.
     canvas, jpeg = FigureCanvasAgg(figure), BytesIO()
     canvas.draw()
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(jpeg, "jpeg", quality=quality)
