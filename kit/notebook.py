@@ -48,8 +48,9 @@ def _as_jpeg(figure, quality):
     if not figure.get_layout_engine():
         return print_figure(figure, "jpeg", bbox_inches="tight", pil_kwargs={"quality": quality})
     # With a layout of its own a figure has no margins to cut off; so it is drawn once: print_figure does so twice.
-    canvas, jpeg = FigureCanvasAgg(figure), BytesIO()
+    usual, canvas, jpeg = figure.canvas, FigureCanvasAgg(figure), BytesIO()
     canvas.draw()
+    figure.set_canvas(usual)  # which may be one to be drawn on, of another backend
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(jpeg, "jpeg", quality=quality)
     return jpeg.getvalue()
 

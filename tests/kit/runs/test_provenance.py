@@ -17,9 +17,9 @@ from kit.runs.checkpoints import save_checkpoint
 
 def test_a_change_that_touches_trained_epochs_asks_for_a_new_name(small_settings):
     train(small_settings)
-    rate, weight = small_settings.warmup_lr, small_settings.adversarial_weight
+    weight = small_settings.adversarial_weight
     for changes, words in [
-        (dict(warmup_lr=1e-3), f"its warmup was trained with warmup_lr = {rate}, not 0.001.*cfg.name = \"small_2\"$"),
+        (dict(warmup_lr=1e-3), "its warmup was trained with warmup_lr = 0.002, not 0.001.*cfg.name = \"small_2\"$"),
         (dict(warmup_schedule="constant"), "warmup_schedule = 'one_cycle', not 'constant'"),
         (dict(ema_decay=0.5), "its warmup was trained with ema_decay"),
         (dict(adversarial_weight=0.1), f"its adversarial was trained with adversarial_weight = {weight}, not 0.1.*"
@@ -34,7 +34,7 @@ def test_a_change_that_touches_trained_epochs_asks_for_a_new_name(small_settings
     ]:
         with pytest.raises(ValueError, match=words):
             solver.Trainer(changed(small_settings, **changes), progress=False)
-    assert [s["settings"]["warmup_lr"] for s in segments(small_settings)] == [small_settings.warmup_lr] * 2
+    assert [s["settings"]["warmup_lr"] for s in segments(small_settings)] == [0.002] * 2
     train(small_settings, device="cpu", save_minutes=3, sample_pictures=1)  # none of these touches what is trained
 
 
@@ -57,8 +57,7 @@ def test_a_fork_keeps_what_is_valid_and_ends_as_if_trained_from_the_beginning(sm
     assert [row["phase"] for row in longer.history] == ["warmup"] * 3 + ["adversarial"] * 2
     with pytest.raises(ValueError, match="fork_of: there is no run 'smal' .*did you mean 'small'"):
         solver.Trainer(changed(small_settings, name="x", fork_of="smal"), progress=False)
-    rate = small_settings.warmup_lr
-    for changes, words in [(dict(warmup_lr=1e-3), f"anew: its warmup was trained with warmup_lr = {rate}, not 0.001"),
+    for changes, words in [(dict(warmup_lr=1e-3), "anew: its warmup was trained with warmup_lr = 0.002, not 0.001"),
                            (dict(channels=8), "anew: it was begun with channels = 4, not 8")]:
         solver.Trainer(changed(small_settings, name="x", fork_of="small", **changes))
         assert words in capsys.readouterr().out

@@ -119,7 +119,7 @@ def test_a_phase_must_ask_for_the_network_of_an_optimizer(small_settings):
 
 def test_betas_are_settings_and_what_epochs_hang_on(small_settings):
     usual, other = train(small_settings), train(small_settings, name="other", adam_beta1=0.5)
-    assert other.networks.optimizers["generator"].param_groups[0]["betas"] == (0.5, small_settings.adam_beta2)
+    assert other.networks.optimizers["generator"].param_groups[0]["betas"] == (0.5, 0.999)
     assert not same_generator(usual, other)
     with pytest.raises(ValueError, match="adam_beta1 = 0.9, not 0.5"):
         solver.Trainer(changed(small_settings, adam_beta1=0.5, adversarial_epochs=3), progress=False)
