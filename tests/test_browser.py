@@ -24,7 +24,7 @@ CELLS = {
             "notebook.set_up()\ncfg = solver.settings('demo', name='one',"
             " train_list='lists/train.csv', valid_list='lists/valid.csv', crop=32, batch_size=4, channels=8, blocks=1,"
             " patches_per_picture=200, discriminator_channels=4, discriminator_dense=8, warmup_epochs=6,"
-            " adversarial_epochs=2, device='cpu')\ncfg",
+            " warmup_lr=2e-3, adversarial_epochs=2, device='cpu')\ncfg",
     "make": "trainer = solver.Trainer(cfg)\ntrainer.cost()",
     "warm up": "history = trainer.warm_up(on_epoch=plots.LiveCurve(cfg.name))",
     "last": "print('the last ' + 'cell')",
