@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from imresize import imresize
-from kit.compute.device import free_memory, has_bf16, is_out_of_memory
+from kit.compute.device import free_memory, freed_memory_kept, has_bf16, is_out_of_memory
 from kit.compute.inference import QuickCopy, receptive_field, spans
 from kit.compute.threads import quickest_now, threads
 from kit.console import progress_bar
@@ -264,7 +264,7 @@ class Enlarger:
         side = self._side(*picture.shape[:2])
         while True:
             try:
-                with self._threads():
+                with self._threads(), freed_memory_kept():
                     return self._enlarge(picture, side)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or side <= self._smallest():

@@ -54,16 +54,30 @@ def _address_space():
         return 0
 
 
-def keep_freed_memory():
-    """Let this process keep the memory of tensors up to 32 MB for its next ones, where the C library is glibc.
+@contextmanager
+def freed_memory_kept():
+    """A context in which memory that is freed is kept for the next tensors, where the C library is glibc.
 
-    Else much of it goes back to the system at once, and comes back page by page, each of them cleared first: that
-    takes longer than many a layer's arithmetic. (PyTorch does the same with the memory of GPUs.)
+    Else that of large ones goes back to the system at once, and comes back page by page, each of them cleared first:
+    that takes longer than many a layer's arithmetic. (PyTorch does the same with the memory of GPUs.) After it all goes
+    back that is more than half a gigabyte.
     """
-    with suppress(OSError, TypeError, AttributeError):  # other systems and libraries
+    library = None
+    with suppress(OSError, TypeError):  # not on Windows
         library = ctypes.CDLL(None)
-        library.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD of malloc.h: what is larger comes and goes as ever
-        library.mallopt(-1, 2**29)  # M_TRIM_THRESHOLD: so much may lie unused at the end
+    if not hasattr(library, "malloc_trim"):
+        yield
+        return
+    trim_threshold, mmap_threshold, mmap_max = -1, -3, -4  # as malloc.h numbers them
+    library.mallopt(mmap_max, 0)  # no block gets pages of its own, which are gone with it
+    library.mallopt(trim_threshold, 2**31 - 1)
+    try:
+        yield
+    finally:
+        library.mallopt(mmap_max, 65536)  # the usual number; and the largest block without, which glibc finds itself,
+        library.mallopt(mmap_threshold, 2**25)  # but no longer once something was set
+        library.mallopt(trim_threshold, 2**29 + 2**26)  # above what stays now, else that would go with the next block
+        library.malloc_trim(ctypes.c_size_t(2**29))
 
 
 def is_out_of_memory(error):
@@ -201,10 +215,10 @@ class Machine:
     @contextmanager
     def tuned(self):
         """A context for batches that are all of one size: cuDNN tries out how to convolve quickest, memory is kept."""
-        keep_freed_memory()
         usual, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
         try:
-            yield
+            with freed_memory_kept():
+                yield
         finally:
             torch.backends.cudnn.benchmark = usual
 

@@ -6,6 +6,8 @@ from itertools import chain
 import torch
 from torch import nn
 
+PART = 2**20  # so many numbers of a layer's output are summed up at once
+
 
 def copy_of(network):
     """A deep copy of a network, also of one that keeps results of its forward pass, as weight_norm's older form does.
@@ -114,8 +116,10 @@ class _SlopeForAll(torch.autograd.Function):
             return gradient * torch.where(x > 0, 1, slope), (gradient * below).sum().to(slope.dtype).view_as(slope)
         of_x = torch.ops.aten.leaky_relu_backward(gradient, x, slope.item(), False)
         last = (0, *range(2, x.dim()), 1)  # channels last: flat without a copy, as training lays them out
-        # (in fp32, for which there is a quick product on every processor, and whose sum is not rounded to 8 bits)
-        of_slope = torch.dot(*(t.permute(last).reshape(-1).float() for t in (gradient, x.clamp(max=0))))
+        # In fp32, for which there is a quick product on every processor, and whose sum is not rounded to 8 bits; a part
+        # after the other, so that the copies stay in the cache.
+        parts = zip(*(t.permute(last).reshape(-1).split(PART) for t in (gradient, x)))
+        of_slope = sum(torch.dot(g.float(), below.clamp(max=0).float()) for g, below in parts)
         return of_x, of_slope.to(slope.dtype).view_as(slope)
 
 

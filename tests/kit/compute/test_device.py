@@ -1,5 +1,6 @@
 """Devices, number formats and memory."""
 
+import platform
 import sys
 
 import pytest
@@ -49,9 +50,30 @@ def test_where_the_c_library_has_no_such_switch_memory_comes_and_goes_as_ever(mo
     def missing(name):
         raise TypeError("there is none")
 
-    monkeypatch.setattr("ctypes.CDLL", missing)
-    with Machine("cpu").tuned():
-        pass
+    for library in (missing, lambda name: object()):
+        monkeypatch.setattr("ctypes.CDLL", library)
+        with Machine("cpu").tuned():
+            pass
+
+
+KEPT = """
+import os, torch
+from kit.compute.device import freed_memory_kept
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+with freed_memory_kept():
+    tensors = [torch.ones(2**24) for _ in range(16)]  # 64 MB each
+    full = held()
+    del tensors
+    kept = held()
+print(full, kept, held())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc for it")
+def test_freed_memory_is_kept_while_it_is_computed_and_most_of_it_goes_back_then():
+    full, kept, after = map(float, python("-c", KEPT).stdout.split())
+    assert kept > full - 100 and after < full - 400
 
 
 THREADS = r"""

@@ -1,9 +1,10 @@
 """Quicker layers give the same."""
 
+import pytest
 import torch
 from torch import nn
 
-from kit.compute.layers import FastPixelShuffle, FastPReLU, ThinConv2d, use_fast_layers
+from kit.compute.layers import PART, FastPixelShuffle, FastPReLU, ThinConv2d, use_fast_layers
 
 
 def test_quick_layers_change_neither_names_nor_results():
@@ -51,7 +52,8 @@ def test_the_gradient_of_a_quick_layer_can_itself_be_differentiated():
         torch.testing.assert_close(mine, wanted)
 
 
-def test_the_gradient_of_a_slope_is_not_rounded_to_the_few_bits_of_what_it_is_summed_of():
+@pytest.mark.parametrize("count", [257, PART + 257])
+def test_the_gradient_of_a_slope_is_not_rounded_to_the_few_bits_of_what_it_is_summed_of(count):
     layer = use_fast_layers(nn.Sequential(nn.PReLU()))
-    layer(torch.full((1, 1, 1, 257), -1.0).bfloat16()).float().sum().backward()
-    assert layer[0].weight.grad.item() == -257  # in bf16 256 comes before 258
+    layer(torch.full((1, 1, 1, count), -1.0).bfloat16()).float().sum().backward()
+    assert layer[0].weight.grad.item() == -count  # in bf16 256 comes before 258
