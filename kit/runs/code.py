@@ -11,6 +11,7 @@ import re
 import sys
 import textwrap
 import tokenize
+from functools import lru_cache
 from pathlib import Path
 
 from kit.files import KIT
@@ -32,19 +33,25 @@ def code_of(*functions):
         if not name or name in found:
             continue
         try:
-            source = textwrap.dedent(inspect.getsource(one))
-            used = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+            found[name], words = _read(inspect.getsource(one))
         except (OSError, TypeError, SyntaxError):
             continue
-        found[name] = digest(source)
         scope = getattr(one, "__globals__", None) or vars(sys.modules.get(one.__module__, object))
-        for word in sorted(used):
+        for word in words:
             value = scope.get(word)
             if _is_own(value):
                 todo.append(value)
             elif word in scope and isinstance(value, CONSTANTS) and not word.startswith("__"):
                 found[word] = hashlib.sha256(repr(value).encode()).hexdigest()[:12]
     return found
+
+
+@lru_cache
+def _read(source):
+    """The digest of a source, and the names that it uses; kept, because each phase of each run asks for the same."""
+    source = textwrap.dedent(source)
+    words = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    return digest(source), sorted(words)
 
 
 def digest(source):
