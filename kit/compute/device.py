@@ -45,13 +45,13 @@ def free_memory(device):
     return torch.cuda.mem_get_info(device)[0] + kept
 
 
-def _address_space():
-    """Bytes of addresses that this process has taken, where Linux says so."""
+def _taken():
+    """Bytes that this process has taken, of addresses and of memory, where Linux says so."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            return [int(pages) * os.sysconf("SC_PAGE_SIZE") for pages in file.read().split()[:2]]
     except OSError:
-        return 0
+        return 0, 0
 
 
 @contextmanager
@@ -59,8 +59,8 @@ def freed_memory_kept():
     """A context in which memory that is freed is kept for the next tensors, where the C library is glibc.
 
     Else that of large ones goes back to the system at once, and comes back page by page, each of them cleared first:
-    that takes longer than many a layer's arithmetic. (PyTorch does the same with the memory of GPUs.) After it all goes
-    back that is more than half a gigabyte.
+    that takes longer than many a layer's arithmetic. (PyTorch does so with the memory of GPUs.) After it a process
+    that holds more than a gigabyte gives back what is free but for half a gigabyte.
     """
     library = None
     with suppress(OSError, TypeError):  # not on Windows
@@ -77,7 +77,8 @@ def freed_memory_kept():
         library.mallopt(mmap_max, 65536)  # the usual number; and the largest block without, which glibc finds itself,
         library.mallopt(mmap_threshold, 2**25)  # but no longer once something was set
         library.mallopt(trim_threshold, 2**29 + 2**26)  # above what stays now, else that would go with the next block
-        library.malloc_trim(ctypes.c_size_t(2**29))
+        if _taken()[1] > 2**30:  # (to look for what is free takes long, beside a small picture)
+            library.malloc_trim(ctypes.c_size_t(2**29))
 
 
 def is_out_of_memory(error):
@@ -239,7 +240,7 @@ class Machine:
             import resource
 
             all_there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            allowed, used = resource.getrlimit(resource.RLIMIT_AS)[0], _address_space()
+            allowed, used = resource.getrlimit(resource.RLIMIT_AS)[0], _taken()[0]
         except (ImportError, AttributeError, ValueError, OSError):  # not on Windows
             return math.inf
         return all_there if allowed == resource.RLIM_INFINITY else min(all_there, allowed - used)

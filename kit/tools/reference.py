@@ -1,9 +1,10 @@
 """Train the reference generators from nothing, in the way that led to those in `weights/`.
 
-    python -m kit.tools.reference FOLDER --vgg_weights vgg16-397923af.pth
+    python -m kit.tools.reference FOLDER --more FOLDER2 --vgg_weights vgg16-397923af.pth
 
-FOLDER has the training pictures. The same command goes on where it was stopped. It takes some twelve hours on two CPU
-cores. weights/README.md says what these generators get to, what they were trained on, and why so.
+FOLDER has the training pictures, FOLDER2 the same and more for the last stage of SRResNet. The same command goes on
+where it was stopped. It takes some thirteen hours on two CPU cores. weights/README.md says what these generators get
+to, what they were trained on, and why so.
 """
 
 import sys
@@ -35,6 +36,19 @@ WARM_UP = [
 # Towards the mean of the truth and the self-ensemble of what came out, then towards the latter alone.
 HALFWAY = [Phase("halfway", solver.warmup_epoch, 4, 2e-4, "one_cycle")]
 TAUGHT = [Phase("taught", solver.warmup_epoch, 8, 4e-4, "one_cycle")]
+
+
+def settled_epoch(generator, batches):
+    """`solver.warmup_epoch` with batch norm's averages as they are: the network is trained just as it is used."""
+    generator.eval()
+    for lr, hr in batches:
+        loss = solver.mse_loss(generator(lr), hr)
+        generator.descend(loss)
+        yield {"content_loss": loss}
+
+
+# Then towards true pictures again, of which there are more now.
+MORE = [Phase("more", settled_epoch, 10, 2e-4, "cosine")]
 
 # Adversarial training from the third cycle's end, with a discriminator of pixels, then with one of features.
 ADVERSARIAL = dict(ema_decay=0.998, updates_per_epoch=250, batch_size=8, adversarial_weight=3e-3)
@@ -89,10 +103,11 @@ def draw_details(generators, path):
     plots.save_figure(plots.plot_rows(rows), path, dpi=70)
 
 
-def train_reference(folder, vgg_weights=None, out="results/reference", runs="runs", epochs=None, **changes):
+def train_reference(folder, more=None, vgg_weights=None, out="results/reference", runs="runs", epochs=None, **changes):
     """Train `srresnet.safetensors`, and with a file of VGG16's weights `srgan.safetensors`, into the folder `out`.
 
-    Beside them `details.png` shows what they do. `epochs` is the most that a phase has, to try it all; `changes` are
+    The last stage of SRResNet takes the pictures of the folder `more`; without, it is left out. Beside the two
+    `details.png` shows what they do. `epochs` is the most that a phase has, to try it all; `changes` are
     settings that all runs get.
 
     Raises ValueError, OSError and FloatingPointError as making lists and training does.
@@ -123,8 +138,13 @@ def train_reference(folder, vgg_weights=None, out="results/reference", runs="run
     teach(load_generator(out / "teacher.pt"), pictures, out)
     halfway = trained("halfway", HALFWAY, listed("halfway", out / "halfway"), out / "teacher.pt")
     taught = trained("taught", TAUGHT, listed("taught", out / "taught"), halfway.checkpoint("halfway"), seed=1)
-    results = {"SRResNet": out / "srresnet.safetensors"}
-    average([taught.checkpoint("taught")], results["SRResNet"])
+    ends, results = [taught.checkpoint("taught")], {"SRResNet": out / "srresnet.safetensors"}
+    if more:
+        last = trained("more", MORE, listed("more", more), ends[0], seed=3, adam_beta2=0.99)
+        ends += 2 * [last.checkpoint("more")]  # the mean of both is better than either, with more of the last
+    else:
+        print("the last stage of SRResNet is left out: it needs more pictures, see --more")
+    average(ends, results["SRResNet"])
     if vgg_weights:
         results["SRGAN"], adversarial = out / "srgan.safetensors", {**ADVERSARIAL, "vgg_weights": str(vgg_weights)}
         pixels = trained("pixels", PIXELS, pictures, warm.checkpoint("third"), discriminator_halving_kernel=4,
@@ -142,12 +162,14 @@ def train_reference(folder, vgg_weights=None, out="results/reference", runs="run
 def main(arguments=None):
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="folder with the training pictures")
+    parser.add_argument("--more", metavar="FOLDER2", help="folder with these pictures and more, for SRResNet's last "
+                                                          "stage")
     parser.add_argument("--out", default="results/reference", help="folder for the results (default: %(default)s)")
     parser.add_argument("--vgg_weights", metavar="FILE", help="torchvision's weights of VGG16, for SRGAN's losses")
     parser.add_argument("--epochs", type=int, help="train no phase longer than this, to try it all")
     options = parser.parse_args(arguments)
     try:
-        train_reference(options.folder, options.vgg_weights, options.out, epochs=options.epochs)
+        train_reference(options.folder, options.more, options.vgg_weights, options.out, epochs=options.epochs)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"reference: error: {error}")
     except KeyboardInterrupt as stopped:

@@ -62,7 +62,7 @@ from kit.compute.device import freed_memory_kept
 def held():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 with freed_memory_kept():
-    tensors = [torch.ones(2**24) for _ in range(16)]  # 64 MB each
+    tensors = [torch.ones(2**24) for _ in range(20)]  # 64 MB each
     full = held()
     del tensors
     kept = held()

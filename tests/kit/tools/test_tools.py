@@ -38,21 +38,22 @@ def test_one_command_trains_the_reference_from_nothing(small_lists, photograph, 
     from kit.tools import reference
 
     monkeypatch.chdir(tmp_path)  # the lists of the demo are made there
-    for i in range(3):
-        utils.save_picture(tmp_path / "pictures" / f"{i}.png", photograph[40 * i : 40 * i + 98, 100:200])
+    for i in range(4):
+        for folder in ["more", "pictures"][: 1 + (i < 3)]:
+            utils.save_picture(tmp_path / folder / f"{i}.png", photograph[40 * i : 40 * i + 98, 100:200])
     small = dict(valid_list=str(small_lists / "valid.csv"), updates_per_epoch=2, channels=4, blocks=1, crop=32,
                  batch_size=2, discriminator_channels=2, discriminator_dense=4, device="cpu",
                  threads=torch.get_num_threads())
 
     def train():
-        reference.train_reference(tmp_path / "pictures", vgg16_weights[0], tmp_path / "out", tmp_path / "runs", 1,
-                                  **small)
+        reference.train_reference(tmp_path / "pictures", tmp_path / "more", vgg16_weights[0], tmp_path / "out",
+                                  tmp_path / "runs", 1, **small)
         return ({path: path.read_bytes() for path in tmp_path.glob("runs/*/history.csv")},
                 [load_generator(tmp_path / "out" / f"{name}.safetensors") for name in ("srresnet", "srgan")])
 
     histories, first = train()
     again, second = train()  # what is done is not done again
-    assert len(histories) == 5 and again == histories
+    assert len(histories) == 6 and again == histories
     for one, other in zip(first, second):
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
     assert utils.read_picture(tmp_path / "out" / "details.png").shape[:2] == (1050, 1050)
@@ -66,6 +67,13 @@ def test_one_command_trains_the_reference_from_nothing(small_lists, photograph, 
     recorded = json.loads((tmp_path / "runs" / "reference_pixels" / "settings.json").read_text(encoding="utf-8"))
     assert [segment["trained_by"]["discriminator_rate"] for segment in recorded] == [1, 1, 2]
     assert [segment["trained_by"]["content_loss"][:3] for segment in recorded] == ["0.5", "0.1", "0.1"]
+    before, after = (runs.load_checkpoint(tmp_path / f"runs/reference_{name}/checkpoints/{name}.pt")["generator"]
+                     for name in ("taught", "more"))
+    for name, value in after.items():  # the statistics stay while the weights learn
+        assert torch.equal(value, before[name]) == ("running" in name or "num_batches" in name), name
+        if value.is_floating_point():
+            assert torch.allclose(srresnet.state_dict()[name], (before[name] + 2 * value) / 3, rtol=1e-3, atol=1e-6)
+    assert len(datasets.read_list(tmp_path / "out" / "lists" / "more" / "train.csv")) == 4
     teacher = utils.Enlarger(load_generator(tmp_path / "out" / "teacher.pt"), self_ensemble=True)
     for pair in datasets.TestDataset(tmp_path / "out" / "lists" / "taught" / "train.csv"):
         original, halfway = (utils.read_picture(tmp_path / folder / name) for folder, name in
@@ -81,7 +89,7 @@ def test_the_benchmark_trains_both_the_plain_way_and_the_kits(monkeypatch, vgg19
     def once(*functions, rounds=None):
         for function in functions[:2]:
             function()
-        return [1.0, 0.5]
+        return [1.0, 4 * 0.5]  # an update the plain way, and the kit's epoch of four
 
     small = solver.settings("paper", channels=4, blocks=1, discriminator_channels=4, discriminator_dense=8)
     monkeypatch.setattr(benchmark, "in_turn", once)
