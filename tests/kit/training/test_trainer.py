@@ -164,8 +164,8 @@ LIMITED = """
 import json, resource, sys
 from easydict import EasyDict
 import solver
-from kit.compute.device import _address_space
-resource.setrlimit(resource.RLIMIT_AS, (_address_space() + 2**29,) * 2)
+from kit.compute.device import _taken
+resource.setrlimit(resource.RLIMIT_AS, (_taken()[0] + 2**29,) * 2)
 try:
     solver.Trainer(EasyDict(json.load(open(sys.argv[1], encoding="utf-8"))), progress=False).train()
 except ValueError as error:
