@@ -69,6 +69,7 @@ def freed_memory_kept():
         yield
         return
     trim_threshold, mmap_threshold, mmap_max = -1, -3, -4  # as malloc.h numbers them
+    stays = 2**29
     library.mallopt(mmap_max, 0)  # no block gets pages of its own, which are gone with it
     library.mallopt(trim_threshold, 2**31 - 1)
     try:
@@ -76,9 +77,9 @@ def freed_memory_kept():
     finally:
         library.mallopt(mmap_max, 65536)  # the usual number; and the largest block without, which glibc finds itself,
         library.mallopt(mmap_threshold, 2**25)  # but no longer once something was set
-        library.mallopt(trim_threshold, 2**29 + 2**26)  # above what stays now, else that would go with the next block
+        library.mallopt(trim_threshold, stays + 2**26)  # else what stays now would go with the next block
         if _taken()[1] > 2**30:  # (to look for what is free takes long, beside a small picture)
-            library.malloc_trim(ctypes.c_size_t(2**29))
+            library.malloc_trim(ctypes.c_size_t(stays))
 
 
 def is_out_of_memory(error):

@@ -41,10 +41,7 @@ TAUGHT = [Phase("taught", solver.warmup_epoch, 8, 4e-4, "one_cycle")]
 def settled_epoch(generator, batches):
     """`solver.warmup_epoch` with batch norm's averages as they are: the network is trained just as it is used."""
     generator.eval()
-    for lr, hr in batches:
-        loss = solver.mse_loss(generator(lr), hr)
-        generator.descend(loss)
-        yield {"content_loss": loss}
+    yield from solver.warmup_epoch(generator, batches)
 
 
 # Then towards true pictures again, of which there are more now.

@@ -38,8 +38,8 @@ def test_one_command_trains_the_reference_from_nothing(small_lists, photograph, 
     from kit.tools import reference
 
     monkeypatch.chdir(tmp_path)  # the lists of the demo are made there
-    for i in range(4):
-        for folder in ["more", "pictures"][: 1 + (i < 3)]:
+    for folder, count in [("pictures", 3), ("more", 4)]:
+        for i in range(count):
             utils.save_picture(tmp_path / folder / f"{i}.png", photograph[40 * i : 40 * i + 98, 100:200])
     small = dict(valid_list=str(small_lists / "valid.csv"), updates_per_epoch=2, channels=4, blocks=1, crop=32,
                  batch_size=2, discriminator_channels=2, discriminator_dense=4, device="cpu",
