@@ -195,7 +195,7 @@ def super_resolve(generator, picture, *, tile=None, precision="auto", progress=F
         uint8 H×W×3. A grey H×W picture goes through the network as RGB and comes back grey.
     tile : int, optional
         Largest side of what the network sees at once, in low-resolution pixels, overlap included. Without
-        it, what fits into 1.5 GB on a CPU, and into half of the free memory on a GPU. When memory runs
+        it, what fits into some 1.5 GB on a CPU, and into half of the free memory on a GPU. When memory runs
         out all the same, smaller tiles are tried.
     precision : {"auto", "fp32", "bf16"}
         Number format of the network; "auto" is bf16 where the hardware has it. A network that cannot compute in

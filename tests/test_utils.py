@@ -130,15 +130,18 @@ def test_grey_stays_grey_and_the_generator_stays_in_its_mode(generator, photogra
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
 def test_memory_is_bounded_by_the_tile():
-    """With 64 channels, uncut, a single float activation at the full size would take 2.8 GB here."""
-    program = ("import numpy as np, models, utils\n"
+    """With 64 channels, uncut, the activations of the last layers would take 4 GB here in bf16, 8 in fp32."""
+    program = ("import re, numpy as np, models, utils\n"
+               "def peak(): return int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])\n"
                "generator = models.Generator(blocks=1, first_kernel=3, last_kernel=1, channels=64)\n"
-               "picture = np.zeros((678, 1020, 3), np.uint8)\n"
-               "assert utils.super_resolve(generator, picture).shape == (2712, 4080, 3)\n"
-               "import re; print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])")
+               "enlarge, picture = utils.Enlarger(generator), np.zeros((678, 1020, 3), np.uint8)\n"
+               "enlarge(picture[:32, :32])\n"
+               "before = peak()  # what PyTorch itself takes\n"
+               "assert enlarge(picture).shape == (2712, 4080, 3)\n"
+               "print(peak() - before)")
     done = python("-c", program)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 1_900_000  # kB
+    assert int(done.stdout) < 2_800_000  # kB; 1.5 GB and what lies between tensors, in most places
 
 
 def test_when_memory_runs_out_smaller_tiles_are_tried(generator, photograph, monkeypatch):
