@@ -45,6 +45,19 @@ def lr_consistency_loss(scale, sr, hr):
     return imresize(sr.float() - hr, 1 / scale).square().mean()  # (of a difference: made small once, not twice)
 
 
+def flat_mse_loss(sr, hr):
+    """Mean squared error where the original is flat, for there is no detail to be invented there.
+
+    A network sees the same everywhere in such an area, so whatever it invents to deceive the discriminator comes again
+    with each pixel of the low resolution: as a mesh of dots. The errors' weight is 1 / (1 + σ²/σ₀²), where σ² is the
+    variance of the grey levels in the 9×9 pixels around, and σ₀ 6 of 255 grey levels.
+    """
+    hr = hr.float()
+    grey, flat = hr.mean(dim=1, keepdim=True), 6 / 127.5
+    mean, mean_square = (F.avg_pool2d(x, 9, 1, padding=4, count_include_pad=False) for x in (grey, grey.square()))
+    return ((sr.float() - hr).square() / (1 + (mean_square - mean.square()) / flat**2)).mean()
+
+
 def vgg_loss(features, sr, hr):
     """Mean squared error between feature maps φ (eq. 5); `features` is a VGGFeatures."""
     with torch.no_grad():
@@ -151,6 +164,8 @@ def make_content_loss(cfg, machine=None):
             loss = mse_loss
         elif name == "lr_consistency":
             loss = partial(lr_consistency_loss, cfg.scale)
+        elif name == "flat_mse":
+            loss = flat_mse_loss
         else:
             make = partial(VGGFeatures, *vgg_layer(name), cfg.vgg_weights, cfg.vgg_normalise, cfg.vgg_size)
             features = (machine.in_turn(make) if machine else make()).to(device, memory_format=layout_for(device))

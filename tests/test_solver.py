@@ -28,6 +28,25 @@ def test_the_consistency_loss_sees_only_what_imresize_keeps():
     assert loss(hr + noise, hr).item() == pytest.approx(0.25 * 0.1, rel=0.1)
 
 
+def test_errors_count_where_the_original_is_flat():
+    """Against the equation, with the variance of grey levels taken window by window, smaller ones at the border."""
+    hr = 0.2 * torch.rand(2, 3, 20, 24)
+    hr[..., 12:] = torch.rand(2, 3, 1, 1)
+    sr = hr + torch.rand(2, 3, 20, 24) - 0.5
+    grey, variance = hr.double().mean(1), torch.empty(2, 20, 24)
+    for y in range(20):
+        for x in range(24):
+            window = grey[:, max(y - 4, 0) : y + 5, max(x - 4, 0) : x + 5]
+            variance[:, y, x] = window.var(dim=(1, 2), correction=0)
+    wanted = ((sr - hr) ** 2 / (1 + variance / (6 / 127.5) ** 2)[:, None]).mean()
+    loss = solver.make_content_loss(EasyDict(MSE, content_loss="0.5 flat_mse"))
+    assert loss(sr, hr).item() == pytest.approx(wanted.item() / 2, rel=1e-4)
+    flat, busy = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+    busy[..., ::2] = 1
+    assert loss(flat + 0.1, flat).item() == pytest.approx(0.005, rel=1e-4)
+    assert loss(busy + 0.1, busy).item() < 0.0001
+
+
 def tiny(seed=0):
     torch.manual_seed(seed)
     generator = models.Generator(4, channels=4, blocks=1)

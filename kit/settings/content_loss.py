@@ -2,16 +2,16 @@
 
 import re
 
-PIXEL_TERMS = "mse", "lr_consistency"  # they do without VGG's weights, a large download
+PIXEL_TERMS = "mse", "lr_consistency", "flat_mse"  # they do without VGG's weights, a large download
 OLDER_TERMS = {"low": "lr_consistency"}  # as texts of older runs have them
 
 
 def content_terms(text):
     """The terms of a content loss such as "mse + 2e-6 vgg54", as a dictionary: name → weight.
 
-    Names are `mse` (eq. 4), `lr_consistency` (the same after both were made small), `vgg54`, `vgg22`, … for features
-    φ(5,4), φ(2,2), … (eq. 5), and `pool1` to `pool5` for the maps after VGG's poolings. A term without a number has
-    the weight 1.
+    Names are `mse` (eq. 4), `lr_consistency` (the same after both were made small), `flat_mse` (the same where the
+    original is flat), `vgg54`, `vgg22`, … for features φ(5,4), φ(2,2), … (eq. 5), and `pool1` to `pool5` for the maps
+    after VGG's poolings. A term without a number has the weight 1.
     Raises ValueError for any other text.
     """
     terms = {}
@@ -19,8 +19,8 @@ def content_terms(text):
         found = re.fullmatch(r"\s*(?:([\d.]+(?:e[+-]?\d+)?)\s*\*?\s+)?(\w+)\s*", part)
         name = found and OLDER_TERMS.get(found[2], found[2])
         if not found or name in terms or name not in PIXEL_TERMS and vgg_layer(name) is None:
-            raise ValueError(f"content_loss: {part.strip()!r} is not a term such as mse, lr_consistency, vgg54 or "
-                             f"0.006 vgg22")
+            raise ValueError(f"content_loss: {part.strip()!r} is not a term such as mse, lr_consistency, "
+                             f"flat_mse, vgg54 or 0.006 vgg22")
         terms[name] = float(found[1] or 1)
     return terms
 
@@ -54,7 +54,7 @@ def loss_formula(cfg):
 
 def _symbol(name):
     if name in PIXEL_TERMS:
-        return {"mse": "l_{MSE}", "lr_consistency": "l_{LR}"}[name]
+        return {"mse": "l_{MSE}", "lr_consistency": "l_{LR}", "flat_mse": "l_{flat}"}[name]
     i, j = vgg_layer(name)
     return rf"l_{{VGG/{i},{j}}}" if j else rf"l_{{VGG/pool{i}}}"
 

@@ -104,6 +104,15 @@ def test_the_kits_own_code_is_known():
     assert not {name: digest for name, digest in code.items() if digest not in provenance.KIT_CODE[name]}
 
 
+def test_a_run_of_a_kit_that_knew_fewer_losses_goes_on(small_settings, monkeypatch):
+    code = provenance.code_of
+    with monkeypatch.context() as then:
+        then.setattr(provenance, "code_of", lambda *functions: {
+            name: digest for name, digest in code(*functions).items() if name != "flat_mse_loss"})
+        train(small_settings, warmup_epochs=0, adversarial_epochs=1)
+    assert len(train(small_settings, warmup_epochs=0, adversarial_epochs=2).history) == 2
+
+
 def test_a_run_of_an_older_kit_whose_functions_computed_the_same_goes_on(small_settings, monkeypatch):
     train(small_settings, warmup_epochs=1, adversarial_epochs=0)
     changed_since = {"mse_loss": {*provenance.KIT_CODE["mse_loss"], "of today"}}

@@ -4,6 +4,7 @@ import pytest
 
 import solver
 from helpers import SYSTEMS, refused
+from kit.settings.content_loss import loss_formula
 from kit.settings.describe import describe
 from kit.settings.recipes import recipe_table
 from kit.settings.schema import SETTINGS
@@ -22,9 +23,9 @@ BAD = [
     ({"blocks": 1.5}, "blocks"),
     ({"batch_norm": "yes"}, "batch_norm must be True or False"),
     ({"first_kernel": 4}, "first_kernel must be an odd whole number"),
-    ({"content_loss": "vgg"}, "content_loss must be 'mse', 'lr_consistency', 'vgg54'"),
-    ({"content_loss": "mse + vgg99"}, "content_loss must be 'mse', 'lr_consistency', 'vgg54'"),
-    ({"content_loss": "mse + mse"}, "content_loss must be 'mse', 'lr_consistency', 'vgg54'"),
+    ({"content_loss": "vgg"}, "content_loss must be 'mse', 'lr_consistency', 'flat_mse'"),
+    ({"content_loss": "mse + vgg99"}, "content_loss must be 'mse', 'lr_consistency', 'flat_mse'"),
+    ({"content_loss": "mse + mse"}, "content_loss must be 'mse', 'lr_consistency', 'flat_mse'"),
     ({"warmup_lr": 0}, "warmup_lr must be a number above 0"),
     ({"warmup_lr": float("nan")}, "warmup_lr must be a number above 0"),
     ({"warmup_schedule": "poly"}, "warmup_schedule must be 'constant' or 'step' or 'cosine' or 'one_cycle'"),
@@ -72,3 +73,9 @@ def test_the_table_of_recipes_names_what_differs():
     assert lines["setting"] == SYSTEMS and lines["crop"] == ["96", "128", "384", "96"]
     assert lines["updates"] == ["alternating", "simultaneous", "alternating", "simultaneous"]
     assert "seed" not in lines
+
+
+def test_the_loss_is_shown_with_the_factors_in_force():
+    cfg = solver.settings("paper", content_loss="mse + 2 lr_consistency + 10 flat_mse + 2e-6 vgg54 + 0.5 pool3")
+    assert loss_formula(cfg) == (r"l^{SR} = l_{MSE} + 2\, l_{LR} + 10\, l_{flat} + 2 \cdot 10^{-6}\, l_{VGG/5,4} + "
+                                 r"0.5\, l_{VGG/pool3} + 0.001\, l_{Gen}")
