@@ -107,7 +107,8 @@ def small_settings(small_lists, tmp_path):
         "demo", name="small", runs=str(tmp_path / "runs"), train_list=str(small_lists / "train.csv"),
         valid_list=str(small_lists / "valid.csv"), crop=32, batch_size=4, patches_per_picture=5, channels=4, blocks=1,
         discriminator_channels=2, discriminator_dense=8, warmup_epochs=2, adversarial_epochs=2, ema_decay=0,
-        warmup_lr=2e-3, adam_beta2=0.999, content_loss="mse + 2 lr_consistency",  # whatever the demo is tuned to
+        # These whatever the demo is tuned to: tests name them.
+        warmup_lr=2e-3, adam_beta2=0.999, content_loss="mse + 2 lr_consistency",
         device="cpu", threads=torch.get_num_threads())  # a number of its own choice would change the last bits
 
 

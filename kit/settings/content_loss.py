@@ -2,7 +2,8 @@
 
 import re
 
-PIXEL_TERMS = "mse", "lr_consistency", "flat_mse"  # they do without VGG's weights, a large download
+# Terms that do without VGG's weights, a large download, and their symbols in formulas.
+PIXEL_TERMS = {"mse": "l_{MSE}", "lr_consistency": "l_{LR}", "flat_mse": "l_{flat}"}
 OLDER_TERMS = {"low": "lr_consistency"}  # as texts of older runs have them
 
 
@@ -54,7 +55,7 @@ def loss_formula(cfg):
 
 def _symbol(name):
     if name in PIXEL_TERMS:
-        return {"mse": "l_{MSE}", "lr_consistency": "l_{LR}", "flat_mse": "l_{flat}"}[name]
+        return PIXEL_TERMS[name]
     i, j = vgg_layer(name)
     return rf"l_{{VGG/{i},{j}}}" if j else rf"l_{{VGG/pool{i}}}"
 
