@@ -12,7 +12,17 @@ from PIL import Image, PngImagePlugin
 from imresize import imresize
 from kit.files import write_whole
 from kit.language import tr
-from kit.picture_files import FORMATS, ON_ITS_SIDE, as_srgb, open_picture, orientation_of, pixels, split_alpha, texts_of
+from kit.picture_files import (
+    FORMATS,
+    INTEROPERABILITY,
+    ON_ITS_SIDE,
+    as_srgb,
+    open_picture,
+    orientation_of,
+    pixels,
+    split_alpha,
+    texts_of,
+)
 from utils import to_rgb
 
 # `picture` is uint8 H×W×3 or H×W, `alpha` uint8 H×W or None, `exif` bytes, `text` a dict of str → str, `dpi` (across,
@@ -29,7 +39,7 @@ OF_THE_FILE = {*range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 29
                *range(338, 348), *range(512, 533), 700, 33723, 34377, 34675, 37724}
 EXIF, GPS = 0x8769, 0x8825
 ACROSS, DOWN = 282, 283  # pixels for an inch or a centimetre
-COLOUR_SPACE, WIDTH, HEIGHT, INTEROPERABILITY = 0xA001, 0xA002, 0xA003, 0xA005
+COLOUR_SPACE, WIDTH, HEIGHT = 0xA001, 0xA002, 0xA003
 
 
 def read_photograph(path):

@@ -21,6 +21,11 @@ UNREADABLE = {".heic": "an HEIC photograph", ".heif": "an HEIF photograph"} | (
 
 ON_ITS_SIDE = range(5, 9)  # the orientations of EXIF in which width and height change places
 
+INTEROPERABILITY = 0xA005  # EXIF's directory whose first entry is R03 for Adobe RGB (DCF 2.0)
+# Adobe RGB (1998) Color Image Encoding, section 4.3.5.3: from linear colours to XYZ with a white of D65.
+ADOBE_RGB_TO_XYZ = np.array([[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529],
+                             [0.02703, 0.07069, 0.99134]], np.float32)
+
 # Pillow refuses twice as many pixels. Its own limit is a defence of servers, and half of what a photograph of a
 # telephone has when it is enlarged.
 Image.MAX_IMAGE_PIXELS = 2**29
@@ -55,7 +60,9 @@ def open_picture(path, stored=False):
                     image.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(raw, 1)
                 if orientation_of(image) in ON_ITS_SIDE and "dpi" in image.info:
                     image.info["dpi"] = image.info["dpi"][::-1]
+                adobe_rgb = image.getexif().get_ifd(INTEROPERABILITY).get(1) == "R03"
                 image = ImageOps.exif_transpose(image)
+                image.info["adobe rgb"] = adobe_rgb
                 # (where XMP says how to turn it, that is taken out of the copy's)
                 image.info["text"] = {key: image.info.get(key, value) for key, value in text.items()}
                 if raw.startswith("LA;16"):  # grey, which Pillow reads as RGBA
@@ -130,9 +137,12 @@ def as_srgb(image, path):
     """A picture of Pillow's in sRGB, where its ICC profile says otherwise; a grey one stays grey.
 
     Relative colorimetric, as browsers show it. One whose profile changes nothing by more than rounding stays as it is,
-    bit for bit. A profile that cannot be used is named and ignored.
+    bit for bit. A profile that cannot be used is named and ignored. Many cameras give their pictures in Adobe RGB no
+    profile, but say so in EXIF.
     """
     profile = image.info.get("icc_profile")
+    if not profile and image.info.get("adobe rgb") and image.mode == "RGB":
+        return Image.fromarray(_from_adobe_rgb(np.asarray(image)))
     if profile and image.mode.startswith("I;16"):
         image = Image.fromarray(pixels(image, path))
     elif profile and image.mode in ("P", "YCbCr"):
@@ -148,6 +158,18 @@ def as_srgb(image, path):
         print(tr("{path}: its colour profile cannot be used ({error}), and is ignored", path=path, error=error))
         return image
     return converted.getchannel(0) if image.mode == "L" else converted
+
+
+def _from_adobe_rgb(picture):
+    """A picture's colours (uint8 H×W×3) in sRGB, if they are in Adobe RGB: what sRGB does not have is clipped."""
+    from skimage.color import xyz2rgb
+
+    linear = ((np.arange(256) / 255) ** (563 / 256)).astype(np.float32)
+    result = np.empty_like(picture)
+    for top in range(0, len(picture), 256):  # for the sake of memory
+        rows = slice(top, top + 256)
+        result[rows] = np.round(255 * xyz2rgb(linear[picture[rows]] @ ADOBE_RGB_TO_XYZ.T))
+    return result
 
 
 @lru_cache(8)

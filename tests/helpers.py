@@ -190,17 +190,28 @@ def png_of_16_bits(path, values):
 
 def display_p3():
     """An ICC profile of Display P3 (D65, sRGB's curve; its colorants adapted to D50), of version 2, as bytes."""
+    levels = np.arange(1024) / 1023
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    return icc_profile("Display P3", linear, (0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189),
+                       (0.15710, 0.06657, 0.78407))
+
+
+def adobe_rgb():
+    """The same of Adobe RGB (1998)."""
+    return icc_profile("Adobe RGB", (np.arange(1024) / 1023) ** (563 / 256), (0.60974, 0.31111, 0.01947),
+                       (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
+
+
+def icc_profile(name, linear, red, green, blue):
+    """An ICC profile, as bytes, by its curve from 0 to 1 and its colorants."""
     def number(value):
         return struct.pack(">i", round(value * 65536))
 
-    levels = np.arange(1024) / 1023
-    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
-    curve = b"curv" + bytes(4) + struct.pack(">I", 1024) + np.round(linear * 65535).astype(">u2").tobytes()
-    colours = {b"wtpt": (0.96420, 1, 0.82491), b"rXYZ": (0.51512, 0.24120, -0.00105),
-               b"gXYZ": (0.29198, 0.69225, 0.04189), b"bXYZ": (0.15710, 0.06657, 0.78407)}
+    curve = b"curv" + bytes(4) + struct.pack(">I", len(linear)) + np.round(linear * 65535).astype(">u2").tobytes()
+    colours = {b"wtpt": (0.96420, 1, 0.82491), b"rXYZ": red, b"gXYZ": green, b"bXYZ": blue}
     tags = {name: b"XYZ " + bytes(4) + b"".join(map(number, values)) for name, values in colours.items()}
     tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
-    text = b"Display P3\0"
+    text = name.encode() + b"\0"
     tags[b"desc"] = b"desc" + bytes(4) + struct.pack(">I", len(text)) + text + bytes(78)
     table, data, place = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
     for name, content in tags.items():

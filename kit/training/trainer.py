@@ -127,13 +127,12 @@ class Trainer:
         return self.history
 
     def cost(self, updates=3):
-        """What the phases that are not done will take on this machine, in minutes, as a table: found by a few updates
-        of each with copies of the networks.
-        """
+        """A table of the minutes that what is not done will take here, found by updates of copies of the networks."""
         def seconds(phase):
             count = max(updates, phase.settings(self.cfg).penalty_every)  # the slower ones as often as they come
             arguments = phase.arguments(self.cfg, {**self._made.of(phase), **self.networks.copies(phase)})
-            return seconds_per_update(phase, arguments, self._batches(0, count + 1), count)
+            with self.machine.tuned():
+                return seconds_per_update(phase, arguments, self._batches(0, count + 1), count)
 
         make = partial(enlarger, self.generator, self.machine)
         validating = seconds_to_validate(make, self.valid_set, self.cfg.valid_pictures)

@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 import utils
-from helpers import display_p3, png_by_hand
+from helpers import adobe_rgb, display_p3, png_by_hand
 from kit.photographs import read_photograph, save_photograph
 
 TURNED = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" xmp:Rating="4"/></x:xmpmeta>'
@@ -119,6 +119,28 @@ def test_colours_of_a_profile_whatever_the_mode(tmp_path, photograph, mode):
     Image.fromarray(plain).save(tmp_path / "b.png", icc_profile=profile)
     read, wanted = utils.read_picture(path), utils.read_picture(tmp_path / "b.png")
     assert np.abs(read.astype(int) - wanted).max() <= 1 and np.abs(wanted.astype(int) - plain).max() > 3
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp"])
+def test_adobe_rgb_that_only_exif_tells_of(tmp_path, photograph, ending):
+    """As cameras write it: its colours are those of the same pixels with a profile, and the copy says sRGB."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    details = exif.get_ifd(0x8769)
+    details[0xA001], details[0xA005] = 65535, {1: "R03"}
+    path = tmp_path / f"a{ending}"
+    Image.fromarray(photograph[:24, :32]).save(path, exif=exif)
+    plain = utils.read_picture(path, stored=True)
+    Image.fromarray(plain).save(tmp_path / "b.png", icc_profile=adobe_rgb())
+    read, wanted = utils.read_picture(path), utils.read_picture(tmp_path / "b.png")
+    assert np.abs(read.astype(int) - wanted).max() <= 1 and np.abs(read.astype(int) - plain).max() > 3
+    with written(tmp_path / "c.png", read_photograph(path), "png") as image:
+        details = image.getexif().get_ifd(0x8769)
+        assert details[0xA001] == 1 and 0xA005 not in details
+    with Image.open(path) as image:  # transparent: its colours are read just so
+        image.putalpha(200)
+        image.save(tmp_path / "d.png", exif=image.getexif())
+    assert np.array_equal(read_photograph(tmp_path / "d.png").picture, read)
 
 
 def linear_grey():
