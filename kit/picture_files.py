@@ -62,7 +62,7 @@ def open_picture(path, stored=False):
                     image.info["dpi"] = image.info["dpi"][::-1]
                 adobe_rgb = image.getexif().get_ifd(INTEROPERABILITY).get(1) == "R03"
                 image = ImageOps.exif_transpose(image)
-                image.info["adobe rgb"] = adobe_rgb
+                image.info["adobe_rgb"] = adobe_rgb
                 # (where XMP says how to turn it, that is taken out of the copy's)
                 image.info["text"] = {key: image.info.get(key, value) for key, value in text.items()}
                 if raw.startswith("LA;16"):  # grey, which Pillow reads as RGBA
@@ -141,7 +141,7 @@ def as_srgb(image, path):
     profile, but say so in EXIF.
     """
     profile = image.info.get("icc_profile")
-    if not profile and image.info.get("adobe rgb") and image.mode == "RGB":
+    if not profile and image.info.get("adobe_rgb") and image.mode == "RGB":
         return Image.fromarray(_from_adobe_rgb(np.asarray(image)))
     if profile and image.mode.startswith("I;16"):
         image = Image.fromarray(pixels(image, path))
