@@ -2,15 +2,13 @@
 
     python -m kit.tools.reference FOLDER --more FOLDER2 --vgg_weights vgg16-397923af.pth
 
-FOLDER has the training pictures, FOLDER2 the same and more for the last stage of SRResNet. The same command goes on
-where it was stopped. It takes some thirteen hours on two CPU cores. weights/README.md says what these generators get
+FOLDER has the training pictures, FOLDER2 the same and more for the last stages. The same command goes on where it was
+stopped. It takes some fourteen hours on two CPU cores. weights/README.md says what these generators get
 to, what they were trained on, and why so.
 """
 
 import sys
 from pathlib import Path
-
-import torch
 
 import create_data_lists
 import solver
@@ -22,10 +20,9 @@ from kit.runs.checkpoints import load_checkpoint, save_generator
 from solver import Phase
 from utils import Enlarger, bicubic, save_picture, to_rgb
 
-AVERAGED = 9  # of the last epochs, for SRGAN
 PHOTOGRAPHS = ["astronaut", "camera", "chelsea", "coffee", "motorcycle_left"]
 COMMON = dict(valid_list="data/lists/demo_test.csv", content_loss="mse", ema_decay=0.999, updates_per_epoch=500,
-              keep_checkpoints=AVERAGED)
+              keep_checkpoints=9)  # as many as are averaged in the end
 
 # Three cycles, each from the average of the weights in the one before.
 WARM_UP = [
@@ -56,22 +53,42 @@ PIXELS = [
     Phase("sharper", solver.alternating_epoch, 7, 1e-4, changes=dict(content_loss=SHARP)),
     Phase("keener", solver.alternating_epoch, 2, 1e-4, changes=KEEN),
 ]
-CONSISTENT = dict(content_loss="0.1 mse + lr_consistency + 0.006 vgg53", adversarial_weight=1e-2,
-                  discriminator_rate=0.25)
-FEATURES = [
-    Phase("features", solver.alternating_epoch, 2, 1e-4, changes=KEEN),
-    Phase("heavier", solver.alternating_epoch, 4, 1e-4, changes={**KEEN, "adversarial_weight": 1e-2}),
-    Phase("consistent", solver.alternating_epoch, 7, 1e-4, changes=CONSISTENT),
-    Phase("fine", solver.alternating_epoch, 3, 3e-5, changes=CONSISTENT),
-]
+
+
+def judged_by_features(lengths, first_loss, later_loss):
+    """Phases of so many epochs with a new discriminator of features, which learns fast at first and slowly then."""
+    slowly = dict(content_loss=later_loss, adversarial_weight=1e-2, discriminator_rate=0.25)
+    kinds = [("features", 1e-4, {**KEEN, "content_loss": first_loss}),
+             ("heavier", 1e-4, {**KEEN, "content_loss": first_loss, "adversarial_weight": 1e-2}),
+             ("consistent", 1e-4, slowly), ("fine", 3e-5, slowly)]
+    return [Phase(name, solver.alternating_epoch, epochs, learning_rate, changes=changes)
+            for (name, learning_rate, changes), epochs in zip(kinds, lengths)]
+
+
+FEATURES = judged_by_features([2, 4, 7, 3], SHARP, "0.1 mse + lr_consistency + 0.006 vgg53")
+# Once more, from these weights and what SRResNet has learned since, on more pictures, and with losses of finer maps.
+FINER = "0.1 mse + lr_consistency + 0.001 vgg22 + 0.001 vgg33 + 0.0015 vgg43"
+FINER_FEATURES = judged_by_features([1, 2, 2, 2], FINER, FINER)
+
+
+def combine(shares, path):
+    """Save a sum of the weights of several checkpoints of one generator: `shares` is checkpoint → factor, 1 in all."""
+    contents = [load_checkpoint(checkpoint) for checkpoint in shares]
+    weights = {name: sum(share * content["generator"][name].double()
+                         for content, share in zip(contents, shares.values())).to(value.dtype)
+               if value.is_floating_point() else value for name, value in contents[-1]["generator"].items()}
+    save_generator(path, weights, contents[-1]["generator_settings"])
 
 
 def average(checkpoints, path):
     """Save the mean of the weights of several checkpoints of one generator."""
-    contents = [load_checkpoint(checkpoint) for checkpoint in checkpoints]
-    weights = {name: torch.stack([content["generator"][name].double() for content in contents]).mean(0).to(value.dtype)
-               if value.is_floating_point() else value for name, value in contents[-1]["generator"].items()}
-    save_generator(path, weights, contents[-1]["generator_settings"])
+    combine({checkpoint: 1 / len(checkpoints) for checkpoint in checkpoints}, path)
+
+
+def last_epochs(run, count):
+    """The checkpoints of the last epochs of a run whose phases end with `consistent` and `fine`."""
+    return [path for phase in ("consistent", "fine")
+            for path in sorted(run.folder.glob(f"checkpoints/{phase}_[0-9]*.pt"))][-count:]
 
 
 def teach(teacher, train_list, out):
@@ -103,7 +120,7 @@ def draw_details(generators, path):
 def train_reference(folder, more=None, vgg_weights=None, out="results/reference", runs="runs", epochs=None, **changes):
     """Train `srresnet.safetensors`, and with a file of VGG16's weights `srgan.safetensors`, into the folder `out`.
 
-    The last stage of SRResNet takes the pictures of the folder `more`; without, it is left out. Beside the two
+    The last stage of each takes the pictures of the folder `more`; without, it is left out. Beside the two
     `details.png` shows what they do. `epochs` is the most that a phase has, to try it all; `changes` are
     settings that all runs get.
 
@@ -135,22 +152,29 @@ def train_reference(folder, more=None, vgg_weights=None, out="results/reference"
     teach(load_generator(out / "teacher.pt"), pictures, out)
     halfway = trained("halfway", HALFWAY, listed("halfway", out / "halfway"), out / "teacher.pt")
     taught = trained("taught", TAUGHT, listed("taught", out / "taught"), halfway.checkpoint("halfway"), seed=1)
-    ends, results = [taught.checkpoint("taught")], {"SRResNet": out / "srresnet.safetensors"}
+    shares, results = {taught.checkpoint("taught"): 1}, {"SRResNet": out / "srresnet.safetensors"}
     if more:
-        last = trained("more", MORE, listed("more", more), ends[0], seed=3, adam_beta2=0.99)
-        ends += 2 * [last.checkpoint("more")]  # the mean of both is better than either, with more of the last
+        last = trained("more", MORE, listed("more", more), taught.checkpoint("taught"), seed=3, adam_beta2=0.99)
+        # The mean of both is better than either, with more of the last.
+        shares = {taught.checkpoint("taught"): 1 / 3, last.checkpoint("more"): 2 / 3}
     else:
-        print("the last stage of SRResNet is left out: it needs more pictures, see --more")
-    average(ends, results["SRResNet"])
+        print("the last stages of both generators are left out: they need more pictures, see --more")
+    combine(shares, results["SRResNet"])
     if vgg_weights:
         results["SRGAN"], adversarial = out / "srgan.safetensors", {**ADVERSARIAL, "vgg_weights": str(vgg_weights)}
         pixels = trained("pixels", PIXELS, pictures, warm.checkpoint("third"), discriminator_halving_kernel=4,
                          **adversarial)
         features = trained("features", FEATURES, pictures, pixels.checkpoint("keener"), discriminator="features",
                            **adversarial)
-        last = [path for phase in ("consistent", "fine")
-                for path in sorted(features.folder.glob(f"checkpoints/{phase}_[0-9]*.pt"))][-AVERAGED:]
-        average(last, results["SRGAN"])
+        first = results["SRGAN"] if not more else out / "srgan_first.pt"
+        average(last_epochs(features, 9), first)
+        if more:
+            start, shares = out / "srgan_start.pt", {first: 1, results["SRResNet"]: 1, out / "teacher.pt": -1}
+            combine(shares, start)  # what SRResNet has learned since then, SRGAN has, too
+            finer = trained("finer", FINER_FEATURES, listed("more", more), start, discriminator="features",
+                            adam_beta2=0.99, **adversarial)
+            last = last_epochs(finer, 4)
+            combine({first: 0.2, **dict.fromkeys(last, 0.8 / len(last))}, results["SRGAN"])
     else:
         print("SRGAN is left out: its losses need torchvision's vgg16-397923af.pth, see --vgg_weights")
     draw_details({name: load_generator(path) for name, path in results.items()}, out / "details.png")
@@ -159,8 +183,7 @@ def train_reference(folder, more=None, vgg_weights=None, out="results/reference"
 def main(arguments=None):
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="folder with the training pictures")
-    parser.add_argument("--more", metavar="FOLDER2", help="folder with these pictures and more, for SRResNet's last "
-                                                          "stage")
+    parser.add_argument("--more", metavar="FOLDER2", help="folder with these pictures and more, for the last stages")
     parser.add_argument("--out", default="results/reference", help="folder for the results (default: %(default)s)")
     parser.add_argument("--vgg_weights", metavar="FILE", help="torchvision's weights of VGG16, for SRGAN's losses")
     parser.add_argument("--epochs", type=int, help="train no phase longer than this, to try it all")

@@ -53,17 +53,22 @@ def test_one_command_trains_the_reference_from_nothing(small_lists, photograph, 
 
     histories, first = train()
     again, second = train()  # what is done is not done again
-    assert len(histories) == 6 and again == histories
+    assert len(histories) == 7 and again == histories
     for one, other in zip(first, second):
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
     assert utils.read_picture(tmp_path / "out" / "details.png").shape[:2] == (1050, 1050)
     srresnet, srgan = first
     assert not torch.equal(srresnet.last[0].weight, srgan.last[0].weight)
-    last = [runs.load_checkpoint(tmp_path / f"runs/reference_features/checkpoints/{phase}_001.pt")["generator"]
-            for phase in ("consistent", "fine")]
+    older, newer = ([runs.load_checkpoint(tmp_path / f"runs/reference_{run}/checkpoints/{phase}_001.pt")["generator"]
+                     for phase in ("consistent", "fine")] for run in ("features", "finer"))
+    start, teacher = (runs.load_checkpoint(tmp_path / "out" / f"{name}.pt")["generator"]
+                      for name in ("srgan_start", "teacher"))
     for name, value in srgan.state_dict().items():
         if value.is_floating_point():
-            assert torch.allclose(value, (last[0][name] + last[1][name]) / 2, rtol=1e-3, atol=1e-6)
+            before = (older[0][name] + older[1][name]) / 2
+            assert torch.allclose(value, 0.2 * before + 0.4 * (newer[0][name] + newer[1][name]), rtol=2e-3, atol=1e-5)
+            learned = srresnet.state_dict()[name] - teacher[name]  # (srresnet.safetensors is rounded)
+            assert torch.allclose(start[name], before + learned, rtol=2e-3, atol=1e-5), name
     recorded = json.loads((tmp_path / "runs" / "reference_pixels" / "settings.json").read_text(encoding="utf-8"))
     assert [segment["trained_by"]["discriminator_rate"] for segment in recorded] == [1, 1, 2]
     assert [segment["trained_by"]["content_loss"][:3] for segment in recorded] == ["0.5", "0.1", "0.1"]
