@@ -20,9 +20,10 @@ from kit.runs.checkpoints import load_checkpoint, save_generator
 from solver import Phase
 from utils import Enlarger, bicubic, save_picture, to_rgb
 
+AVERAGED = 9  # of the last epochs of adversarial training, the first time
 PHOTOGRAPHS = ["astronaut", "camera", "chelsea", "coffee", "motorcycle_left"]
 COMMON = dict(valid_list="data/lists/demo_test.csv", content_loss="mse", ema_decay=0.999, updates_per_epoch=500,
-              keep_checkpoints=9)  # as many as are averaged in the end
+              keep_checkpoints=AVERAGED)
 
 # Three cycles, each from the average of the weights in the one before.
 WARM_UP = [
@@ -167,10 +168,10 @@ def train_reference(folder, more=None, vgg_weights=None, out="results/reference"
         features = trained("features", FEATURES, pictures, pixels.checkpoint("keener"), discriminator="features",
                            **adversarial)
         first = results["SRGAN"] if not more else out / "srgan_first.pt"
-        average(last_epochs(features, 9), first)
+        average(last_epochs(features, AVERAGED), first)
         if more:
-            start, shares = out / "srgan_start.pt", {first: 1, results["SRResNet"]: 1, out / "teacher.pt": -1}
-            combine(shares, start)  # what SRResNet has learned since then, SRGAN has, too
+            start = out / "srgan_start.pt"  # which has what SRResNet has learned since then, too
+            combine({first: 1, results["SRResNet"]: 1, out / "teacher.pt": -1}, start)
             finer = trained("finer", FINER_FEATURES, listed("more", more), start, discriminator="features",
                             adam_beta2=0.99, **adversarial)
             last = last_epochs(finer, 4)
