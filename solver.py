@@ -8,6 +8,7 @@ Without a notebook: `python solver.py --help`; with several GPUs of one machine:
 `torchrun --nproc-per-node=2 solver.py --recipe paper`. Equations and sections are those of arXiv 1609.04802v5.
 """
 
+import math
 from contextlib import nullcontext
 from functools import partial
 
@@ -60,9 +61,14 @@ def flat_mse_loss(sr, hr):
 
 def vgg_loss(features, sr, hr):
     """Mean squared error between feature maps φ (eq. 5); `features` is a VGGFeatures."""
+    return vgg_losses(lambda picture: [features(picture)], sr, hr)[0]
+
+
+def vgg_losses(maps, sr, hr):
+    """The same for several layers: a list; `maps` is what VGGFeatures gives as `several`, with one pass for them all."""
     with torch.no_grad():
-        wanted = features(hr).float()
-    return F.mse_loss(features(sr).float(), wanted)
+        wanted = maps(hr)
+    return [F.mse_loss(found.float(), original.float()) for found, original in zip(maps(sr), wanted)]
 
 
 def adversarial_loss(fake_logits):
@@ -158,25 +164,23 @@ def make_content_loss(cfg, machine=None):
     Raises what `kit.vgg.VGGFeatures` raises.
     """
     device, autocast = (machine.device, machine.autocast) if machine else ("cpu", nullcontext)
-    terms = []
-    for name, weight in content_terms(cfg.content_loss).items():
-        if name == "mse":
-            loss = mse_loss
-        elif name == "lr_consistency":
-            loss = partial(lr_consistency_loss, cfg.scale)
-        elif name == "flat_mse":
-            loss = flat_mse_loss
-        else:
-            make = partial(VGGFeatures, *vgg_layer(name), cfg.vgg_weights, cfg.vgg_normalise, cfg.vgg_size)
-            features = (machine.in_turn(make) if machine else make()).to(device, memory_format=layout_for(device))
-            if machine:
-                features.layers.to(machine.dtype)  # once, rather than twice in every update
-            loss = partial(vgg_loss, features)
-        terms.append((weight, loss))
+    of_pixels = {"mse": mse_loss, "lr_consistency": partial(lr_consistency_loss, cfg.scale), "flat_mse": flat_mse_loss}
+    weights = content_terms(cfg.content_loss)
+    layers = {name: vgg_layer(name) for name in weights if name not in of_pixels}
+    if layers:
+        # One network, as deep as any term asks for; a pooling follows its convolutions.
+        deepest = max(layers.values(), key=lambda layer: (layer[0], layer[1] or math.inf))
+        make = partial(VGGFeatures, *deepest, cfg.vgg_weights, cfg.vgg_normalise, cfg.vgg_size)
+        features = (machine.in_turn(make) if machine else make()).to(device, memory_format=layout_for(device))
+        if machine:
+            features.layers.to(machine.dtype)  # once, rather than twice in every update
+        maps = features.several(layers.values())
 
     def content_loss(sr, hr):
         with autocast():
-            return sum(weight * loss(sr, hr) for weight, loss in terms)
+            losses = dict(zip(layers, vgg_losses(maps, sr, hr))) if layers else {}
+            losses |= {name: loss(sr, hr) for name, loss in of_pixels.items() if name in weights}
+            return sum(weight * losses[name] for name, weight in weights.items())
 
     return content_loss
 

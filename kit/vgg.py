@@ -1,5 +1,6 @@
 """VGG's features: what the paper's content loss compares pictures by (section 2.2.1), and a discriminator may see."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,10 +52,8 @@ class VGGFeatures(nn.Module):
         except RuntimeError as error:
             raise ValueError(f"vgg_weights: {weights} holds neither torchvision's VGG19 nor its VGG16. "
                              f"{_way_out()}") from error
-        self._check_layer(network, i, j)
-        # A pooling follows (2 × its convolutions) layers, so φ(i,j) ends 2j layers behind pooling i-1.
-        end = sum(2 * n + 1 for n in self.CONVOLUTIONS[network][: i - 1 if j else i]) + 2 * (j or 0)
-        self.layers = features[:end].eval().requires_grad_(False)
+        self.network = network
+        self.layers = features[: self._end(i, j)].eval().requires_grad_(False)
         self.normalise, self.size = normalise, size
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
@@ -64,18 +63,34 @@ class VGGFeatures(nn.Module):
 
     def maps(self, picture):
         """The maps before each pooling on the way, the finest first: a list of N×C×H'×W'."""
-        maps, x = [], self._as_trained(picture)
-        for layer in self.layers:
-            if isinstance(layer, nn.MaxPool2d):
-                maps.append(x)
+        return self._maps(picture, [end for end, layer in enumerate(self.layers) if isinstance(layer, nn.MaxPool2d)])
+
+    def several(self, layers):
+        """A function of a picture that gives the maps of `layers` in one pass, a list of N×C×H'×W'.
+
+        They are pairs (i, j), none deeper than its own. Raises ValueError for one that the network does not have.
+        """
+        return partial(self._maps, ends=[self._end(i, j) for i, j in layers])
+
+    def _maps(self, picture, ends):
+        maps, x = {}, self._as_trained(picture)
+        for end, layer in enumerate(self.layers[: max(ends)], start=1):
             x = layer(x)
-        return maps
+            if end in ends:
+                maps[end] = x
+        return [maps[end] for end in ends]
 
     def _as_trained(self, picture):
         """A picture as VGG knows them."""
         if self.size:
             picture = imresize(picture, output_shape=(self.size, self.size))
         return ((picture + 1) / 2 - self.mean) / self.std if self.normalise else picture
+
+    def _end(self, i, j):
+        """After how many layers φ(i,j) is."""
+        self._check_layer(self.network, i, j)
+        # A pooling follows (2 × its convolutions) layers, so φ(i,j) ends 2j layers behind pooling i-1.
+        return sum(2 * n + 1 for n in self.CONVOLUTIONS[self.network][: i - 1 if j else i]) + 2 * (j or 0)
 
     def _check_layer(self, network, i, j):
         convolutions = self.CONVOLUTIONS[network]

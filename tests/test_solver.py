@@ -126,6 +126,28 @@ def test_the_vgg_loss_is_the_mean_square_between_features(vgg19_weights):
     assert sr.grad.abs().sum() > 0
 
 
+def test_several_terms_of_vgg_cost_one_pass_and_are_what_each_alone_would_be(vgg19_weights, monkeypatch):
+    terms = {"vgg22": (2, 2), "pool3": (3, None), "vgg34": (3, 4), "vgg11": (1, 1)}
+    cfg = solver.settings("paper", content_loss="2 mse + " + " + ".join(f"0.5 {name}" for name in terms),
+                          vgg_weights=vgg19_weights[0])
+    loss = solver.make_content_loss(cfg)
+    sr, hr = (torch.rand(1, 3, 16, 16) * 2 - 1).requires_grad_(), torch.rand(1, 3, 16, 16) * 2 - 1
+    each = [solver.vgg_loss(vgg.VGGFeatures(*layer, vgg19_weights[0]), sr, hr) for layer in terms.values()]
+    wanted = 2 * F.mse_loss(sr, hr) + 0.5 * sum(each)
+    convolutions, convolve = [], F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda *a, **k: convolutions.append(1) or convolve(*a, **k))
+    value = loss(sr, hr)
+    assert len(convolutions) == 2 * (2 + 2 + 4)  # those before the third pooling, for either picture
+    torch.testing.assert_close(value, wanted)
+    for found, expected in zip(*(torch.autograd.grad(x, sr) for x in (value, wanted))):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_layer_that_vgg16_lacks_is_refused_at_once_beside_a_deeper_one(vgg16_weights):
+    with pytest.raises(ValueError, match=r"VGG16 has no layer φ\(3,4\)"):
+        solver.make_content_loss(solver.settings("paper", content_loss="vgg34 + vgg42", vgg_weights=vgg16_weights[0]))
+
+
 def test_training_learns(small_settings):
     trainer = train(small_settings, warmup_epochs=8, adversarial_epochs=1, patches_per_picture=40, channels=16)
     warm = [row["content_loss"] for row in trainer.history if row["phase"] == "warmup"]

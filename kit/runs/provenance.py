@@ -28,17 +28,18 @@ KIT_SOURCES = {
     "3b18f9bc6994", "f1bfe08f3fe7", "44bf8cbad0ce", "88fb6d48eb8b", "8ccfe41f9798",  # simultaneous_epoch
 }
 # What `code_of` gives of the kit's own functions, classes and constants, today's and those of earlier versions that
-# compute the same: name → digests; None where an earlier version had no such thing and computes the same without.
+# compute the same: name → digests; None where a version has no such thing and computes the same without.
 KIT_CODE = {
     "Discriminator": {"0eabc91168ea"}, "FeatureDiscriminator": {"6bae9ac3b748"}, "Generator": {"547b9fdfa78f"},
     "HighFrequencyInput": {"707fac6f8ae6"}, "ResidualBlock": {"ea183338160a"}, "SameConv2d": {"9d86f0c91e6a"},
     "StridedDiscriminator": {"7093bef17ab4"}, "adversarial_loss": {"1ef45da54258"},
     "alternating_epoch": {"3d3436d45697"}, "conv": {"3d3077499deb"}, "discriminator_loss": {"5f3f67306205"},
     "flat_mse_loss": {None, "649ee5dd1c66"}, "lazy_r1": {"95ef47bf41a4"},
-    "lr_consistency_loss": {"7fd19249b3f2"}, "make_content_loss": {"c9b310ce1007", "04638d9c8aed"},
+    "lr_consistency_loss": {"7fd19249b3f2"}, "make_content_loss": {"c9b310ce1007", "04638d9c8aed", "a75f3ccf2a0b"},
     "make_discriminator": {"8c6c7722e3e9"}, "make_generator": {"658d4e9bb574"}, "mse_loss": {"fe39bb23c51b"},
     "probability": {"a1d24fe6181d"}, "r1_penalty": {"a3dc5f4e91ff"}, "simultaneous_epoch": {"9d464437faac"},
-    "vgg_loss": {"60ade71dd808"}, "warmup_epoch": {"260f0c9a952e"},
+    "vgg_loss": {"60ade71dd808", "1304781187b1", None}, "vgg_losses": {None, "a36ad9217550"},
+    "warmup_epoch": {"260f0c9a952e"},
 }
 
 

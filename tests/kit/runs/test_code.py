@@ -99,16 +99,20 @@ def test_runs_without_a_record_of_code_go_on(small_settings, monkeypatch):
 def test_the_kits_own_code_is_known():
     """Whoever changes some of it without changing what it computes adds its new digest to KIT_CODE."""
     code = code_of(solver.warmup_epoch, solver.alternating_epoch, solver.simultaneous_epoch, solver.make_generator,
-                   solver.make_discriminator, solver.make_content_loss)
+                   solver.make_discriminator, solver.make_content_loss, solver.vgg_loss)
     assert len(code) > 15 and code.keys() == provenance.KIT_CODE.keys()
     assert not {name: digest for name, digest in code.items() if digest not in provenance.KIT_CODE[name]}
 
 
-def test_a_run_of_a_kit_that_knew_fewer_losses_goes_on(small_settings, monkeypatch):
+@pytest.mark.parametrize("of_then", [
+    {"flat_mse_loss": None},
+    {"vgg_losses": None, "vgg_loss": "60ade71dd808", "make_content_loss": "04638d9c8aed"},  # a pass for every term
+])
+def test_a_run_of_a_kit_whose_content_loss_had_other_parts_goes_on(small_settings, monkeypatch, of_then):
     code = provenance.code_of
     with monkeypatch.context() as then:
         then.setattr(provenance, "code_of", lambda *functions: {
-            name: digest for name, digest in code(*functions).items() if name != "flat_mse_loss"})
+            name: digest for name, digest in (code(*functions) | of_then).items() if digest})
         train(small_settings, warmup_epochs=0, adversarial_epochs=1)
     assert len(train(small_settings, warmup_epochs=0, adversarial_epochs=2).history) == 2
 
