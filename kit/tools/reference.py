@@ -69,7 +69,11 @@ def judged_by_features(lengths, first_loss, later_loss):
 FEATURES = judged_by_features([2, 4, 7, 3], SHARP, "0.1 mse + lr_consistency + 0.006 vgg53")
 # Once more, from these weights and what SRResNet has learned since, on more pictures, and with losses of finer maps.
 FINER = "0.1 mse + lr_consistency + 0.001 vgg22 + 0.001 vgg33 + 0.0015 vgg43"
-FINER_FEATURES = judged_by_features([1, 2, 2, 2], FINER, FINER)
+FINER_FEATURES = [
+    *judged_by_features([1, 2, 2, 2], FINER, FINER),
+    Phase("lighter", solver.alternating_epoch, 2, 5e-5,
+          changes=dict(content_loss=FINER, adversarial_weight=5e-3, discriminator_rate=0.25)),
+]
 
 
 def combine(shares, path):
@@ -86,10 +90,9 @@ def average(checkpoints, path):
     combine({checkpoint: 1 / len(checkpoints) for checkpoint in checkpoints}, path)
 
 
-def last_epochs(run, count):
-    """The checkpoints of the last epochs of a run whose phases end with `consistent` and `fine`."""
-    return [path for phase in ("consistent", "fine")
-            for path in sorted(run.folder.glob(f"checkpoints/{phase}_[0-9]*.pt"))][-count:]
+def epochs_of(run, *phases):
+    """The checkpoints of all epochs of some phases of a run, one phase after the other."""
+    return [path for phase in phases for path in sorted(run.folder.glob(f"checkpoints/{phase}_[0-9]*.pt"))]
 
 
 def teach(teacher, train_list, out):
@@ -168,14 +171,15 @@ def train_reference(folder, more=None, vgg_weights=None, out="results/reference"
         features = trained("features", FEATURES, pictures, pixels.checkpoint("keener"), discriminator="features",
                            **adversarial)
         first = results["SRGAN"] if not more else out / "srgan_first.pt"
-        average(last_epochs(features, AVERAGED), first)
+        average(epochs_of(features, "consistent", "fine")[-AVERAGED:], first)
         if more:
             start = out / "srgan_start.pt"  # which has what SRResNet has learned since then, too
             combine({first: 1, results["SRResNet"]: 1, out / "teacher.pt": -1}, start)
             finer = trained("finer", FINER_FEATURES, listed("more", more), start, discriminator="features",
                             adam_beta2=0.99, **adversarial)
-            last = last_epochs(finer, 4)
-            combine({first: 0.2, **dict.fromkeys(last, 0.8 / len(last))}, results["SRGAN"])
+            settled, last = epochs_of(finer, "consistent", "fine"), epochs_of(finer, "lighter")
+            combine({first: 0.06, **dict.fromkeys(settled, 0.24 / len(settled)),
+                     **dict.fromkeys(last, 0.7 / len(last))}, results["SRGAN"])
     else:
         print("SRGAN is left out: its losses need torchvision's vgg16-397923af.pth, see --vgg_weights")
     draw_details({name: load_generator(path) for name, path in results.items()}, out / "details.png")
