@@ -65,7 +65,7 @@ def vgg_loss(features, sr, hr):
 
 
 def vgg_losses(maps, sr, hr):
-    """The same for several layers: a list; `maps` is what VGGFeatures gives as `several`, with one pass for them all."""
+    """The same for several layers: a list; `maps` is what VGGFeatures gives as `several`, in one pass."""
     with torch.no_grad():
         wanted = maps(hr)
     return [F.mse_loss(found.float(), original.float()) for found, original in zip(maps(sr), wanted)]

@@ -74,7 +74,7 @@ class VGGFeatures(nn.Module):
 
     def _maps(self, picture, ends):
         maps, x = {}, self._as_trained(picture)
-        for end, layer in enumerate(self.layers[: max(ends)], start=1):
+        for end, layer in enumerate(self.layers[: max(ends, default=0)], start=1):
             x = layer(x)
             if end in ends:
                 maps[end] = x

@@ -3,8 +3,8 @@
     python -m kit.tools.reference FOLDER --more FOLDER2 --vgg_weights vgg16-397923af.pth
 
 FOLDER has the training pictures, FOLDER2 the same and more for the last stages. The same command goes on where it was
-stopped. It takes some fourteen hours on two CPU cores. weights/README.md says what these generators get
-to, what they were trained on, and why so.
+stopped. It takes some fourteen hours on two CPU cores. weights/README.md says what these generators get to, what they
+were trained on, and why so.
 """
 
 import sys
@@ -57,11 +57,15 @@ PIXELS = [
 
 
 def judged_by_features(lengths, first_loss, later_loss):
-    """Phases of so many epochs with a new discriminator of features, which learns fast at first and slowly then."""
+    """Phases of so many epochs with a new discriminator of features, which learns fast at first and slowly then.
+
+    With four lengths the fifth phase is left out.
+    """
     slowly = dict(content_loss=later_loss, adversarial_weight=1e-2, discriminator_rate=0.25)
     kinds = [("features", 1e-4, {**KEEN, "content_loss": first_loss}),
              ("heavier", 1e-4, {**KEEN, "content_loss": first_loss, "adversarial_weight": 1e-2}),
-             ("consistent", 1e-4, slowly), ("fine", 3e-5, slowly)]
+             ("consistent", 1e-4, slowly), ("fine", 3e-5, slowly),
+             ("lighter", 5e-5, {**slowly, "adversarial_weight": 5e-3})]
     return [Phase(name, solver.alternating_epoch, epochs, learning_rate, changes=changes)
             for (name, learning_rate, changes), epochs in zip(kinds, lengths)]
 
@@ -69,11 +73,7 @@ def judged_by_features(lengths, first_loss, later_loss):
 FEATURES = judged_by_features([2, 4, 7, 3], SHARP, "0.1 mse + lr_consistency + 0.006 vgg53")
 # Once more, from these weights and what SRResNet has learned since, on more pictures, and with losses of finer maps.
 FINER = "0.1 mse + lr_consistency + 0.001 vgg22 + 0.001 vgg33 + 0.0015 vgg43"
-FINER_FEATURES = [
-    *judged_by_features([1, 2, 2, 2], FINER, FINER),
-    Phase("lighter", solver.alternating_epoch, 2, 5e-5,
-          changes=dict(content_loss=FINER, adversarial_weight=5e-3, discriminator_rate=0.25)),
-]
+FINER_FEATURES = judged_by_features([1, 2, 2, 2, 2], FINER, FINER)
 
 
 def combine(shares, path):

@@ -72,6 +72,7 @@ def test_the_maps_are_those_before_the_poolings(vgg19_weights):
     for found, (i, j) in zip(maps, [(1, 2), (2, 2), (3, 4), (4, 4)]):
         assert torch.equal(found, vgg.VGGFeatures(i, j, vgg19_weights[0])(picture))
     assert len(maps) == 4
+    assert vgg.VGGFeatures(1, 2, vgg19_weights[0]).maps(picture) == []
 
 
 @pytest.mark.parametrize("crop", [16, 32, 100])
