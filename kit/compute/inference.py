@@ -178,6 +178,10 @@ def _fold_batch_norm(network):
 class _WithoutAddresses(TorchDispatchMode):
     """Refuses what computes addresses from its input: a NaN there ends the process."""
 
+    @classmethod
+    def _should_skip_dynamo(cls):
+        return False  # else PyTorch imports its compiler at the first use, which takes seconds
+
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         if "deform_conv" in str(function):
             raise ValueError("a deformable convolution looks wherever its input says")

@@ -1,13 +1,18 @@
 """A quick copy of any network, and its receptive field."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import models
 import utils
+from helpers import ROOT
 from kit.compute.inference import receptive_field
 from models import Generator
 
@@ -25,6 +30,15 @@ def test_the_receptive_field_is_how_far_a_pixel_acts():
     rows = (generator(lr) != generator(changed)).any(dim=1)[0, :, 0].nonzero().flatten() / 4
     assert 32 - rows.min() <= radius and rows.max() - 32 < radius + 1
     assert 32 - rows.min() > radius - 2
+
+
+@pytest.mark.skipif(not hasattr(TorchDispatchMode, "_should_skip_dynamo"), reason="this PyTorch has no such switch")
+def test_no_compiler_is_imported_to_find_it():
+    """Which takes seconds, at the first picture that a program enlarges in tiles."""
+    program = ("import sys, models\nfrom kit.compute.inference import receptive_field\n"
+               "print(receptive_field(models.Generator(4, channels=4, blocks=1)), 'torch._dynamo' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["10", "False"], done.stderr
 
 
 class Around(nn.Module):
