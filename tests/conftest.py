@@ -21,7 +21,7 @@ import create_data_lists
 import models
 import solver
 import utils
-from helpers import ROOT, make_quarter_lists, shorten_the_sheet, substitute
+from helpers import ROOT, make_quarter_lists, shorten_the_sheet, shrink_the_reference, substitute
 from kit.handin import sandbox
 from teacher import handout
 
@@ -157,6 +157,7 @@ def make_student(folder, edition, photograph):
             ("kit/settings/recipes.py", "channels=32, blocks=8", "channels=8, blocks=1")]:
         substitute(folder / name, usual, small)
     shorten_the_sheet(folder)
+    shrink_the_reference(folder)
     done = python("-m", "kit.tools.run_notebooks", "--inplace", cwd=folder)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "own" not in done.stderr

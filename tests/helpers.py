@@ -171,6 +171,13 @@ def shorten_the_sheet(folder):
                "updates_per_epoch=1, warmup_epochs=1")
 
 
+def shrink_the_reference(folder):
+    """Let small networks stand for the reference in a copy of the kit: its own take most of the time of a notebook."""
+    small = solver.make_generator(solver.settings("paper", channels=8, blocks=1))
+    for file in (folder / "weights").glob("*.safetensors"):
+        save_generator(file, small, channels=8, blocks=1)
+
+
 def png_by_hand(path, width, height, bits, data=b"", colour=2, transparent=None):
     """Write a picture as PNG of what Pillow cannot write; the colour 2 is RGB, 0 grey, 4 grey with alpha."""
     def chunk(kind, data):

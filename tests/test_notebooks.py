@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 from warm import python
 
-from helpers import ROOT, copy_kit, make_quarter_lists, shorten_the_sheet, substitute
+from helpers import ROOT, copy_kit, make_quarter_lists, shorten_the_sheet, shrink_the_reference, substitute
 
 NOTEBOOKS = ["train.ipynb", "test.ipynb", "super_resolution.ipynb"]
 SHORT = "patches_per_picture=5, channels=8, blocks=1, warmup_epochs=2, adversarial_epochs=1"
 
 
 def prepare(folder, photograph):
-    """Copy the kit into a folder; all pictures that the notebooks meet there are small ones, for speed."""
+    """Copy the kit into a folder; all pictures and networks that the notebooks meet there are small ones, for speed."""
     copy_kit(folder)
     make_quarter_lists(folder)
     for name, usual, small in [
@@ -27,6 +27,7 @@ def prepare(folder, photograph):
             ("train", "start_from=first)", "start_from=first, updates=1, epochs=1)")]:
         substitute(folder / f"{name}.ipynb", usual, small)
     shorten_the_sheet(folder)
+    shrink_the_reference(folder)
     Image.fromarray(photograph[:60, :80]).save(folder / "small.png")
 
 
