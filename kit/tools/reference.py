@@ -3,12 +3,14 @@
     python -m kit.tools.reference FOLDER --more FOLDER2 --vgg_weights vgg16-397923af.pth
 
 FOLDER has the training pictures, FOLDER2 the same and more for the last stages. The same command goes on where it was
-stopped. It takes some fourteen hours on two CPU cores. weights/README.md says what these generators get to, what they
+stopped. It takes some fifteen hours on two CPU cores. weights/README.md says what these generators get to, what they
 were trained on, and why so.
 """
 
 import sys
 from pathlib import Path
+
+import torch.nn.functional as F
 
 import create_data_lists
 import solver
@@ -56,24 +58,46 @@ PIXELS = [
 ]
 
 
+def mesh_loss(sr, hr, scale=4, around=5):
+    """Mean squared error of what comes again with each pixel of the low resolution, as a mesh does and texture not.
+
+    A network without noise can invent little that is not a mesh where its input is uniform, such as grass or gravel.
+    So the pictures' difference is parted into the `scale`² places within a low-resolution pixel, and each is averaged
+    over `around`×`around` of these: what is irregular goes, what repeats stays.
+    """
+    places = F.pixel_unshuffle(sr.float() - hr.float(), scale)
+    return F.avg_pool2d(places, around, stride=1).square().mean()
+
+
+def even_epoch(generator, discriminator, batches, content_loss, adversarial_weight):
+    """`solver.alternating_epoch`, which costs the generator its meshes, too."""
+    def with_mesh(sr, hr):
+        return content_loss(sr, hr) + 3 * mesh_loss(sr, hr)
+
+    yield from solver.alternating_epoch(generator, discriminator, batches, with_mesh, adversarial_weight)
+
+
 def judged_by_features(lengths, first_loss, later_loss):
     """Phases of so many epochs with a new discriminator of features, which learns fast at first and slowly then.
 
-    With four lengths the fifth phase is left out.
+    With four lengths the last three phases are left out.
     """
+    alternating = solver.alternating_epoch
     slowly = dict(content_loss=later_loss, adversarial_weight=1e-2, discriminator_rate=0.25)
-    kinds = [("features", 1e-4, {**KEEN, "content_loss": first_loss}),
-             ("heavier", 1e-4, {**KEEN, "content_loss": first_loss, "adversarial_weight": 1e-2}),
-             ("consistent", 1e-4, slowly), ("fine", 3e-5, slowly),
-             ("lighter", 5e-5, {**slowly, "adversarial_weight": 5e-3})]
-    return [Phase(name, solver.alternating_epoch, epochs, learning_rate, changes=changes)
-            for (name, learning_rate, changes), epochs in zip(kinds, lengths)]
+    calmly = {**slowly, "content_loss": f"{later_loss} + 2 flat_mse", "adversarial_weight": 3e-3}
+    kinds = [("features", alternating, 1e-4, {**KEEN, "content_loss": first_loss}),
+             ("heavier", alternating, 1e-4, {**KEEN, "content_loss": first_loss, "adversarial_weight": 1e-2}),
+             ("consistent", alternating, 1e-4, slowly), ("fine", alternating, 3e-5, slowly),
+             ("lighter", alternating, 5e-5, {**slowly, "adversarial_weight": 5e-3}),
+             ("calm", alternating, 5e-5, calmly), ("even", even_epoch, 5e-5, calmly)]
+    return [Phase(name, epoch, epochs, learning_rate, changes=changes)
+            for (name, epoch, learning_rate, changes), epochs in zip(kinds, lengths)]
 
 
 FEATURES = judged_by_features([2, 4, 7, 3], SHARP, "0.1 mse + lr_consistency + 0.006 vgg53")
 # Once more, from these weights and what SRResNet has learned since, on more pictures, and with losses of finer maps.
 FINER = "0.1 mse + lr_consistency + 0.001 vgg22 + 0.001 vgg33 + 0.0015 vgg43"
-FINER_FEATURES = judged_by_features([1, 2, 2, 2, 2], FINER, FINER)
+FINER_FEATURES = judged_by_features([1, 2, 2, 2, 2, 2, 2], FINER, FINER)
 
 
 def combine(shares, path):
@@ -177,9 +201,11 @@ def train_reference(folder, more=None, vgg_weights=None, out="results/reference"
             combine({first: 1, results["SRResNet"]: 1, out / "teacher.pt": -1}, start)
             finer = trained("finer", FINER_FEATURES, listed("more", more), start, discriminator="features",
                             adam_beta2=0.99, **adversarial)
-            settled, last = epochs_of(finer, "consistent", "fine"), epochs_of(finer, "lighter")
-            combine({first: 0.06, **dict.fromkeys(settled, 0.24 / len(settled)),
-                     **dict.fromkeys(last, 0.7 / len(last))}, results["SRGAN"])
+            shares = {first: 0.1}
+            for phase, share in [("lighter", 0.2), ("calm", 0.35), ("even", 0.35)]:
+                last = epochs_of(finer, phase)
+                shares |= dict.fromkeys(last, share / len(last))
+            combine(shares, results["SRGAN"])
     else:
         print("SRGAN is left out: its losses need torchvision's vgg16-397923af.pth, see --vgg_weights")
     draw_details({name: load_generator(path) for name, path in results.items()}, out / "details.png")
