@@ -153,7 +153,7 @@ def make_student(folder, edition, photograph):
     Image.fromarray(photograph[:60, :80]).save(folder / "small.png")
     for name, usual, small in [
             ("super_resolution.ipynb", r'Path(skimage.__file__).parent / \"data\" / \"chelsea.png\"', r'\"small.png\"'),
-            ("kit/settings/recipes.py", "adversarial_epochs=5,", "adversarial_epochs=1, updates_per_epoch=5,"),
+            ("kit/settings/recipes.py", "adversarial_epochs=3,", "adversarial_epochs=1, updates_per_epoch=5,"),
             ("kit/settings/recipes.py", "channels=32, blocks=8", "channels=8, blocks=1")]:
         substitute(folder / name, usual, small)
     shorten_the_sheet(folder)

@@ -47,6 +47,17 @@ def test_errors_count_where_the_original_is_flat():
     assert loss(busy + 0.1, busy).item() < 0.0001
 
 
+def test_a_mesh_costs_and_texture_does_not():
+    torch.manual_seed(0)
+    loss = solver.make_content_loss(EasyDict(MSE, content_loss="mesh_mse"))
+    original, texture = torch.rand(2, 3, 64, 64), torch.randn(2, 3, 64, 64)
+    mesh = torch.randn(2, 3, 4, 4).repeat(1, 1, 16, 16)
+    assert loss(original + mesh, original).item() == pytest.approx(mesh.square().mean().item(), rel=1e-3)
+    assert loss(original + texture, original).item() < 0.06  # (of 1)
+    smallest = original[..., :8, :8]  # (two pixels of the low resolution a side, which are averaged over then)
+    assert loss(smallest + mesh[..., :8, :8], smallest).item() == pytest.approx(mesh.square().mean().item(), rel=1e-3)
+
+
 def tiny(seed=0):
     torch.manual_seed(seed)
     generator = models.Generator(4, channels=4, blocks=1)

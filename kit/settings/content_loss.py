@@ -3,7 +3,8 @@
 import re
 
 # Terms that do without VGG's weights, a large download, and their symbols in formulas.
-PIXEL_TERMS = {"mse": "l_{MSE}", "lr_consistency": "l_{LR}", "flat_mse": "l_{flat}"}
+PIXEL_TERMS = {"mse": "l_{MSE}", "lr_consistency": "l_{LR}", "flat_mse": "l_{flat}",
+               "mesh_mse": "l_{mesh}"}
 OLDER_TERMS = {"low": "lr_consistency"}  # as texts of older runs have them
 
 
@@ -11,8 +12,9 @@ def content_terms(text):
     """The terms of a content loss such as "mse + 2e-6 vgg54", as a dictionary: name → weight.
 
     Names are `mse` (eq. 4), `lr_consistency` (the same after both were made small), `flat_mse` (the same where the
-    original is flat), `vgg54`, `vgg22`, … for features φ(5,4), φ(2,2), … (eq. 5), and `pool1` to `pool5` for the maps
-    after VGG's poolings. A term without a number has the weight 1.
+    original is flat), `mesh_mse` (of what comes again with each pixel of the low resolution), `vgg54`, `vgg22`, … for
+    features φ(5,4), φ(2,2), … (eq. 5), and `pool1` to `pool5` for the maps after VGG's poolings. A term without a
+    number has the weight 1.
     Raises ValueError for any other text.
     """
     terms = {}
@@ -21,7 +23,7 @@ def content_terms(text):
         name = found and OLDER_TERMS.get(found[2], found[2])
         if not found or name in terms or name not in PIXEL_TERMS and vgg_layer(name) is None:
             raise ValueError(f"content_loss: {part.strip()!r} is not a term such as mse, lr_consistency, "
-                             f"flat_mse, vgg54 or 0.006 vgg22")
+                             f"flat_mse, mesh_mse, vgg54 or 0.006 vgg22")
         terms[name] = float(found[1] or 1)
     return terms
 

@@ -51,7 +51,7 @@ RECIPES = {
         crop=48, batch_size=8, patches_per_picture=160,
         channels=32, blocks=8, batch_norm=False, first_kernel=3, last_kernel=3,
         discriminator_channels=16, discriminator_dense=128,
-        content_loss="mse + 2 lr_consistency + 10 flat_mse", adversarial_epochs=5,
+        content_loss="mse + 2 lr_consistency + 10 mesh_mse", adversarial_epochs=3,
         # BEGIN SOLUTION NO PROMPT
         # Adam with a short memory of the gradients' squares gets as far in four fifths of the updates.
         adam_beta2=0.95, clip_gradients=0.1, ema_decay=0.999,

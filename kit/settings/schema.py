@@ -45,8 +45,9 @@ def _one_of(*values):
 
 
 SCHEDULE = _one_of("constant", "step", "cosine", "one_cycle")
-_CONTENT_LOSS = Check(is_content_loss, "'mse', 'lr_consistency', 'flat_mse', 'vgg54', 'vgg22', … for φ(5,4), φ(2,2), "
-                                       "…, 'pool5', …, or a weighted sum of them, such as 'mse + 2e-6 vgg54'")
+_CONTENT_LOSS = Check(is_content_loss, "'mse', 'lr_consistency', 'flat_mse', 'mesh_mse', 'vgg54', 'vgg22', … for "
+                                       "φ(5,4), φ(2,2), …, 'pool5', …, or a weighted sum of them, such as "
+                                       "'mse + 2e-6 vgg54'")
 
 # Every setting, by what it is about: its value in the paper (or the assignment), what it may be, what it means.
 # A run that has begun cannot change the sections marked so in FIXED_SECTIONS: its weights, or the patches that

@@ -10,8 +10,6 @@ were trained on, and why so.
 import sys
 from pathlib import Path
 
-import torch.nn.functional as F
-
 import create_data_lists
 import solver
 from datasets import TestDataset, named_pairs
@@ -58,25 +56,6 @@ PIXELS = [
 ]
 
 
-def mesh_loss(sr, hr, scale=4, around=5):
-    """Mean squared error of what comes again with each pixel of the low resolution, as a mesh does and texture not.
-
-    A network without noise can invent little that is not a mesh where its input is uniform, such as grass or gravel.
-    So the pictures' difference is parted into the `scale`² places within a low-resolution pixel, and each is averaged
-    over `around`×`around` of these: what is irregular goes, what repeats stays.
-    """
-    places = F.pixel_unshuffle(sr.float() - hr.float(), scale)
-    return F.avg_pool2d(places, around, stride=1).square().mean()
-
-
-def even_epoch(generator, discriminator, batches, content_loss, adversarial_weight):
-    """`solver.alternating_epoch`, which costs the generator its meshes, too."""
-    def with_mesh(sr, hr):
-        return content_loss(sr, hr) + 3 * mesh_loss(sr, hr)
-
-    yield from solver.alternating_epoch(generator, discriminator, batches, with_mesh, adversarial_weight)
-
-
 def judged_by_features(lengths, first_loss, later_loss):
     """Phases of so many epochs with a new discriminator of features, which learns fast at first and slowly then.
 
@@ -85,11 +64,12 @@ def judged_by_features(lengths, first_loss, later_loss):
     alternating = solver.alternating_epoch
     slowly = dict(content_loss=later_loss, adversarial_weight=1e-2, discriminator_rate=0.25)
     calmly = {**slowly, "content_loss": f"{later_loss} + 2 flat_mse", "adversarial_weight": 3e-3}
+    evenly = {**calmly, "content_loss": f"{later_loss} + 2 flat_mse + 3 mesh_mse"}
     kinds = [("features", alternating, 1e-4, {**KEEN, "content_loss": first_loss}),
              ("heavier", alternating, 1e-4, {**KEEN, "content_loss": first_loss, "adversarial_weight": 1e-2}),
              ("consistent", alternating, 1e-4, slowly), ("fine", alternating, 3e-5, slowly),
              ("lighter", alternating, 5e-5, {**slowly, "adversarial_weight": 5e-3}),
-             ("calm", alternating, 5e-5, calmly), ("even", even_epoch, 5e-5, calmly)]
+             ("calm", alternating, 5e-5, calmly), ("even", alternating, 5e-5, evenly)]
     return [Phase(name, epoch, epochs, learning_rate, changes=changes)
             for (name, epoch, learning_rate, changes), epochs in zip(kinds, lengths)]
 

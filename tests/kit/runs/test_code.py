@@ -106,6 +106,7 @@ def test_the_kits_own_code_is_known():
 
 @pytest.mark.parametrize("of_then", [
     {"flat_mse_loss": None},
+    {"mesh_mse_loss": None, "make_content_loss": "a75f3ccf2a0b"},
     {"vgg_losses": None, "vgg_loss": "60ade71dd808", "make_content_loss": "04638d9c8aed"},  # a pass for every term
 ])
 def test_a_run_of_a_kit_whose_content_loss_had_other_parts_goes_on(small_settings, monkeypatch, of_then):

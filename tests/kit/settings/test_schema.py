@@ -23,9 +23,9 @@ BAD = [
     ({"blocks": 1.5}, "blocks"),
     ({"batch_norm": "yes"}, "batch_norm must be True or False"),
     ({"first_kernel": 4}, "first_kernel must be an odd whole number"),
-    ({"content_loss": "vgg"}, "content_loss must be 'mse', 'lr_consistency', 'flat_mse', 'vgg54'"),
-    ({"content_loss": "mse + vgg99"}, "content_loss must be 'mse', 'lr_consistency', 'flat_mse', 'vgg54'"),
-    ({"content_loss": "mse + mse"}, "content_loss must be 'mse', 'lr_consistency', 'flat_mse', 'vgg54'"),
+    ({"content_loss": "vgg"}, "content_loss must be 'mse', 'lr_consistency', 'flat_mse', 'mesh_mse', 'vgg54'"),
+    ({"content_loss": "mse + vgg99"}, "content_loss must be 'mse', 'lr_consistency', 'flat_mse', 'mesh_mse', 'vgg54'"),
+    ({"content_loss": "mse + mse"}, "content_loss must be 'mse', 'lr_consistency', 'flat_mse', 'mesh_mse', 'vgg54'"),
     ({"warmup_lr": 0}, "warmup_lr must be a number above 0"),
     ({"warmup_lr": float("nan")}, "warmup_lr must be a number above 0"),
     ({"warmup_schedule": "poly"}, "warmup_schedule must be 'constant' or 'step' or 'cosine' or 'one_cycle'"),
@@ -76,6 +76,7 @@ def test_the_table_of_recipes_names_what_differs():
 
 
 def test_the_loss_is_shown_with_the_factors_in_force():
-    cfg = solver.settings("paper", content_loss="mse + 2 lr_consistency + 10 flat_mse + 2e-6 vgg54 + 0.5 pool3")
-    assert loss_formula(cfg) == (r"l^{SR} = l_{MSE} + 2\, l_{LR} + 10\, l_{flat} + 2 \cdot 10^{-6}\, l_{VGG/5,4} + "
-                                 r"0.5\, l_{VGG/pool3} + 0.001\, l_{Gen}")
+    terms = "mse + 2 lr_consistency + 10 flat_mse + mesh_mse + 2e-6 vgg54 + 0.5 pool3"
+    cfg = solver.settings("paper", content_loss=terms)
+    assert loss_formula(cfg) == (r"l^{SR} = l_{MSE} + 2\, l_{LR} + 10\, l_{flat} + l_{mesh} + 2 \cdot 10^{-6}\, "
+                                 r"l_{VGG/5,4} + 0.5\, l_{VGG/pool3} + 0.001\, l_{Gen}")

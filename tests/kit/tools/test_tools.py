@@ -90,16 +90,6 @@ def test_one_command_trains_the_reference_from_nothing(small_lists, photograph, 
         assert np.abs((original.astype(int) + pair.hr) / 2 - halfway).max() <= 0.5
 
 
-def test_a_mesh_costs_and_texture_does_not():
-    from kit.tools.reference import mesh_loss
-
-    torch.manual_seed(0)
-    original, texture = torch.rand(2, 3, 64, 64), torch.randn(2, 3, 64, 64)
-    mesh = torch.randn(2, 3, 4, 4).repeat(1, 1, 16, 16)
-    assert mesh_loss(original + mesh, original) == pytest.approx(float(mesh.square().mean()), rel=1e-3)
-    assert mesh_loss(original + texture, original) < 0.06  # (of 1)
-
-
 def test_the_benchmark_trains_both_the_plain_way_and_the_kits(monkeypatch, vgg19_weights):
     from kit.tools import benchmark
 
