@@ -3,8 +3,7 @@
 import re
 
 # Terms that do without VGG's weights, a large download, and their symbols in formulas.
-PIXEL_TERMS = {"mse": "l_{MSE}", "lr_consistency": "l_{LR}", "flat_mse": "l_{flat}",
-               "mesh_mse": "l_{mesh}"}
+PIXEL_TERMS = {"mse": "l_{MSE}", "lr_consistency": "l_{LR}", "flat_mse": "l_{flat}", "mesh_mse": "l_{mesh}"}
 OLDER_TERMS = {"low": "lr_consistency"}  # as texts of older runs have them
 
 
