@@ -61,17 +61,15 @@ def judged_by_features(lengths, first_loss, later_loss):
 
     With four lengths the last three phases are left out.
     """
-    alternating = solver.alternating_epoch
     slowly = dict(content_loss=later_loss, adversarial_weight=1e-2, discriminator_rate=0.25)
     calmly = {**slowly, "content_loss": f"{later_loss} + 2 flat_mse", "adversarial_weight": 3e-3}
-    evenly = {**calmly, "content_loss": f"{later_loss} + 2 flat_mse + 3 mesh_mse"}
-    kinds = [("features", alternating, 1e-4, {**KEEN, "content_loss": first_loss}),
-             ("heavier", alternating, 1e-4, {**KEEN, "content_loss": first_loss, "adversarial_weight": 1e-2}),
-             ("consistent", alternating, 1e-4, slowly), ("fine", alternating, 3e-5, slowly),
-             ("lighter", alternating, 5e-5, {**slowly, "adversarial_weight": 5e-3}),
-             ("calm", alternating, 5e-5, calmly), ("even", alternating, 5e-5, evenly)]
-    return [Phase(name, epoch, epochs, learning_rate, changes=changes)
-            for (name, epoch, learning_rate, changes), epochs in zip(kinds, lengths)]
+    evenly = {**calmly, "content_loss": f"{calmly['content_loss']} + 3 mesh_mse"}
+    kinds = [("features", 1e-4, {**KEEN, "content_loss": first_loss}),
+             ("heavier", 1e-4, {**KEEN, "content_loss": first_loss, "adversarial_weight": 1e-2}),
+             ("consistent", 1e-4, slowly), ("fine", 3e-5, slowly),
+             ("lighter", 5e-5, {**slowly, "adversarial_weight": 5e-3}), ("calm", 5e-5, calmly), ("even", 5e-5, evenly)]
+    return [Phase(name, solver.alternating_epoch, epochs, learning_rate, changes=changes)
+            for (name, learning_rate, changes), epochs in zip(kinds, lengths)]
 
 
 FEATURES = judged_by_features([2, 4, 7, 3], SHARP, "0.1 mse + lr_consistency + 0.006 vgg53")
