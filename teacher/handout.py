@@ -59,7 +59,7 @@ def make(out, home=HOME, course=None, language="en"):
     Raises FileExistsError for a folder that is there already, and ValueError for marks that do not fit together.
     """
     out = Path(out)
-    files = contents(home, course, language)
+    files = contents(home, course, language, folder=out.stem if out.suffix == ".zip" else out.name)
     if out.suffix == ".zip":
         with write_whole(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in files.items():
@@ -77,11 +77,11 @@ def make(out, home=HOME, course=None, language="en"):
     return list(files)
 
 
-def contents(home=HOME, course=None, language="en", translate=None):
+def contents(home=HOME, course=None, language="en", translate=None, folder="handout"):
     """The files of the student edition: name → text, or bytes of what is no text.
 
     `translate(text, name)` is a function from a piece of prose in the file of that name to its translation, instead of
-    the catalogue's.
+    the catalogue's; `folder` is what the READMEs call the folder of it all.
     """
     files, home = {}, Path(home)
     if translate is None:
@@ -103,7 +103,7 @@ def contents(home=HOME, course=None, language="en", translate=None):
     for path in sorted((home / "kit" / "locale").rglob("*.mo")):
         files[path.relative_to(home).as_posix()] = path.read_bytes()
     files["kit/locale/language.txt"] = language + "\n"
-    facts = {**_facts(files), **told(course)}
+    facts = {**_facts(files), **told(course), "folder": folder}
     for each in LANGUAGES:
         facts["other"] = _readme(LANGUAGES[each == LANGUAGES[0]], language)
         text = (TEMPLATES / f"README.{each}.md").read_text(encoding="utf-8")

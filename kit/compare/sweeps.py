@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -65,7 +66,12 @@ def sweep(cfg, variants=None, seeds=1, at_once=None, phases=None, **grid):
     at_once = at_once or (1 if phases else len(gpus) or None)
     if phases and at_once > 1:
         raise ValueError("phases of one's own cannot be trained several at once; set at_once to 1")
-    variants = variants or [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+    if variants is None:
+        variants = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+    if not variants:
+        raise ValueError("there is nothing to train: a list of variants or values is empty")
+    if seeds > 1 and any("seed" in variant for variant in variants):
+        raise ValueError("seeds trains each with so many seeds from cfg.seed on: either that, or seed as a list of values")
     planned = []
     for variant in variants:
         for seed in range(cfg.seed, cfg.seed + seeds):
@@ -139,8 +145,9 @@ def _train_all(todo, at_once, gpus, phases, count):
                         solver.Trainer(one, phases and phases(one), progress=False).train(
                             on_epoch=lambda history, one=one: bar.set_postfix_str(
                                 f"{one.name}, {epoch_line(history[-1], '…')}"[:60]))
-                    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
-                        failed[one.name] = str(error)
+                    except Exception as error:  # whatever a network or phase of one's own does
+                        plain = isinstance(error, (ValueError, OSError, FloatingPointError, RuntimeError))
+                        failed[one.name] = str(error) if plain else f"{type(error).__name__}: {error}"
                     bar.update()
                     if (undecided and time.monotonic() - begun > LONG and one.threads == "auto"
                             and Machine(one.device).device.type == "cpu"):
@@ -150,12 +157,12 @@ def _train_all(todo, at_once, gpus, phases, count):
                 while waiting and len(working) < at_once:
                     one = waiting.pop(0)
                     place = places.pop(0)
-                    working[one.name] = _start(one, at_once, place), place
-                for name, (process, place) in list(working.items()):
+                    working[one.name] = *_start(one, at_once, place), place
+                for name, (process, said, place) in list(working.items()):
                     if process.poll() is not None:
-                        errors = process.communicate()[1].strip().splitlines()
                         if process.returncode:
-                            failed[name] = errors[-1] if errors else f"status {process.returncode}"
+                            failed[name] = _last_line(said) or f"status {process.returncode}"
+                        said.close()
                         del working[name]
                         places.append(place)
                         bar.update()
@@ -163,10 +170,10 @@ def _train_all(todo, at_once, gpus, phases, count):
                 time.sleep(0.2)
             bar.set_postfix_str("")
         except KeyboardInterrupt as stopped:
-            for process, _ in working.values():
+            for process, *_ in working.values():
                 process.send_signal(signal.SIGTERM)
-            for process, _ in working.values():
-                process.communicate()
+            for process, *_ in working.values():
+                process.wait()
             raise Stopped(tr("stopped and saved; {count} runs wait for the same call again",
                              count=len(waiting) + len(working))) from stopped
     return failed
@@ -184,14 +191,24 @@ def _room():
 
 
 def _start(cfg, at_once, gpu):
-    """A process that trains one run, on this GPU if it is given one; saves and ends when it is told to, or when this
-    program is gone."""
+    """A process that trains one run, on this GPU if it is given one, and the file of what it says of errors.
+
+    It saves and ends when it is told to, or when this program is gone.
+    """
     threads = max(1, (os.cpu_count() or 1) // at_once)
     options = [f"--{name}={value!r}" for name, value in cfg.items()]
+    said = tempfile.TemporaryFile("w+", errors="replace")  # (a pipe has no room for the bars that a phase may draw)
     return subprocess.Popen([sys.executable, Path(solver.__file__).resolve(), *options],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                            stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
                             env={**os.environ, "OMP_NUM_THREADS": str(threads), PARENT: str(os.getpid()),
-                                 **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})})
+                                 **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}), said
+
+
+def _last_line(file):
+    """The last line of a file in which a process has said why it ended."""
+    file.seek(0)
+    lines = file.read().strip().splitlines()
+    return lines[-1] if lines else ""
 
 
 def _spread_table(planned, folder):

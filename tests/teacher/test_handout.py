@@ -131,6 +131,10 @@ def test_an_edition_is_made_whole_or_not_at_all(tmp_path):
         assert "edition/models.py" in archive.namelist()
     teacher.main(["handout", "--language", "both", "--out", str(tmp_path / "sr.zip")])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["edition.zip", "sr-en.zip", "sr-zh.zip", "there"]
+    with zipfile.ZipFile(tmp_path / "sr-zh.zip") as archive:  # whose READMEs call it by its name
+        for readme in "README.md", "README.en.md":
+            text = archive.read(f"sr-zh/{readme}").decode()
+            assert '!unzip "sr-zh.zip"' in text and "`%cd sr-zh`" in text and "handout" not in text
 
 
 @pytest.mark.parametrize("text, message", [

@@ -130,3 +130,33 @@ def test_long_runs_are_trained_side_by_side_on_a_cpu(small_settings, monkeypatch
 
 def test_the_room_for_more_processes_is_that_of_the_memory():
     assert 1 <= sweeps._room() < 10_000
+
+
+def test_a_run_that_says_much_of_its_errors_does_not_wait_for_a_reader(small_settings, tmp_path, monkeypatch, capsys):
+    program = tmp_path / "solver.py"
+    program.write_text("import signal, sys\nsignal.alarm(20)\nprint('x' * 300_000, file=sys.stderr)\nsys.exit('why')\n",
+                       encoding="utf-8")
+    monkeypatch.setattr(sweeps.solver, "__file__", str(program))
+    sweep(changed(small_settings, name="s"), at_once=2, warmup_lr=[1e-4, 1e-3])
+    assert capsys.readouterr().out.count(" failed: why\n") == 2
+
+
+def test_a_slip_in_a_phase_of_ones_own_does_not_stop_a_sweep(small_settings, capsys):
+    def phases(cfg):
+        def epoch(generator, batches):
+            if cfg.seed == 1:
+                len(None)
+            yield from solver.warmup_epoch(generator, batches)
+        return [solver.Phase("mine", epoch, 1, 1e-4)]
+
+    table = sweep(changed(small_settings, name="s", updates_per_epoch=2), phases=phases, seed=[0, 1, 2])
+    assert "s-seed_1 failed: TypeError: object of type 'NoneType' has no len()" in capsys.readouterr().out
+    assert [row[0] for row in table.cells[1:]].count("s-seed_2") == 1
+
+
+def test_what_a_sweep_cannot_mean_is_refused(small_settings):
+    with pytest.raises(ValueError, match="either that, or seed as a list"):
+        sweep(small_settings, seed=[5, 9], seeds=2)
+    for nothing in (dict(variants=[]), dict(warmup_lr=[])):
+        with pytest.raises(ValueError, match="there is nothing to train"):
+            sweep(small_settings, **nothing)
