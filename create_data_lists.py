@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kit.console import Parser, Table, progress_bar
 from kit.data.download import ARCHIVES, download
-from kit.data.pairing import MOST_PIXELS, PixelBudget, check_pair, find_pairs, picture_files
+from kit.data.pairing import MOST_PIXELS, PixelBudget, check_pair, find_pairs, picture_files, read_table
 from kit.files import write_csv
 from kit.language import tr
 
@@ -166,8 +166,11 @@ def _has_moved(csv_file):
         return True
     if csv_file.stem not in DEMO_LISTS:
         return False
-    with open(csv_file, newline="", encoding="utf-8-sig") as file:
-        return not all((csv_file.parent / row["hr"]).is_file() for row in csv.DictReader(file))
+    try:
+        fields, rows = read_table(csv_file)
+    except (ValueError, csv.Error):
+        return False  # reading it will say what is wrong
+    return "hr" in fields and not all((csv_file.parent / (row["hr"] or "")).is_file() for row in rows)
 
 
 def test_lists(folder="data/lists"):

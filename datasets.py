@@ -5,7 +5,6 @@ memory-mapped afterwards: every later epoch and run cuts its patches there witho
 """
 
 import csv
-import io
 import zlib
 from collections import namedtuple
 from functools import partial
@@ -19,6 +18,7 @@ from imresize import imresize
 from kit.data.augment import compress_jpeg, flip_and_rotate, jitter_colours, send
 from kit.data.image_cache import ends_of, make_image_cache, open_image_cache
 from kit.data.ondevice import DeviceCache
+from kit.data.pairing import read_table
 from kit.language import tr
 from utils import read_picture, to_rgb
 
@@ -32,7 +32,6 @@ Pair = namedtuple("Pair", "name lr hr")
 
 # ----------------------------------------------------------------------------------------------- lists
 
-ENCODINGS = ["utf-8-sig", "gb18030", "big5"]  # the kit's; and what Excel saves in China, and in Taiwan
 
 
 def read_list(csv_file, scale=4):
@@ -45,7 +44,7 @@ def read_list(csv_file, scale=4):
     if not csv_file.is_file():
         raise FileNotFoundError(f"{csv_file}: there is no such list; make it with create_data_lists.py")
     try:
-        fields, lines = _read_csv(csv_file)
+        fields, lines = read_table(csv_file)
     except csv.Error as error:
         raise ValueError(f"{csv_file}: not a CSV file ({error})") from error
     missing = {"hr", "lr", "scale", "width", "height"} - set(fields)
@@ -54,22 +53,6 @@ def read_list(csv_file, scale=4):
     if not lines:
         raise ValueError(f"{csv_file}: lists no picture; make it again with create_data_lists.py")
     return [_read_row(csv_file, number, line, scale) for number, line in enumerate(lines, 2)]
-
-
-def _read_csv(csv_file):
-    """(names of the columns, lines) of a list, whatever a spreadsheet has made of its encoding and its commas."""
-    data = csv_file.read_bytes()
-    for encoding in ENCODINGS:
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        delimiter = next((mark for mark in ",;\t" if mark in text.partition("\n")[0]), ",")
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-        fields, lines = reader.fieldnames or [], list(reader)
-        if encoding == ENCODINGS[0] or all((csv_file.parent / (line.get("hr") or "")).is_file() for line in lines):
-            return fields, lines
-    raise ValueError(f"{csv_file}: not a CSV file in UTF-8; save it as one, or make it with create_data_lists.py")
 
 
 def _read_row(csv_file, number, line, scale):

@@ -18,6 +18,7 @@ import solver
 import utils
 from helpers import ROOT, make_lists, refused
 from imresize import imresize
+from kit.training import command
 
 
 def names(report):
@@ -236,8 +237,32 @@ def test_the_command_makes_the_lists_of_a_recipe(faces, vgg19_weights, tmp_path)
     assert "celeba_train" in done.stdout and (tmp_path / "runs/celeba/checkpoints/adversarial_001.pt").exists()
 
 
+def test_the_command_makes_the_lists_of_the_demo_where_they_are_named(tmp_path, monkeypatch):
+    def make_trainer(cfg):
+        raise ValueError("that is enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "shutdown", lambda status: None)
+    command.main(make_trainer, "--recipe demo --train_list my/demo_train.csv --valid_list my/demo_test.csv".split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my"]
+    assert sorted(path.name for path in Path("my").iterdir()) == ["demo_test.csv", "demo_train.csv"]
+
+
 def test_the_bar_reaches_its_end(photograph, tmp_path, capsys):
     for i in range(3):
         utils.save_picture(tmp_path / "hr" / f"{i}.png", np.ascontiguousarray(photograph[i : i + 40, :60]))
     create_data_lists.create_data_lists(None, {"mine": tmp_path / "hr"}, tmp_path / "lists")
     assert re.split("[\r\n]", capsys.readouterr().out.strip())[-1].startswith("mine: 100%")
+
+
+@pytest.mark.parametrize("saved", [lambda text: text.replace(",", ";").encode(), lambda text: text.encode("gbk"),
+                                   lambda text: b"\xff\xff\xff"])
+def test_lists_that_a_spreadsheet_has_saved_are_known(tmp_path, saved):
+    folder = tmp_path / "数据"
+    cfg = solver.settings("demo", train_list=str(folder / "demo_train.csv"), valid_list=str(folder / "demo_test.csv"))
+    create_data_lists.ensure_lists(cfg)
+    data = saved(Path(cfg.valid_list).read_text(encoding="utf-8"))
+    Path(cfg.valid_list).write_bytes(data)
+    create_data_lists.ensure_lists(cfg)
+    assert create_data_lists.test_lists(folder) == [Path(cfg.valid_list)]
+    assert Path(cfg.valid_list).read_bytes() == data  # it stays as it is, whoever reads it says what is wrong

@@ -15,6 +15,8 @@ from kit.compare.tables import table
 from kit.files import locked
 from kit.language import tr
 from kit.runs.history import read_history
+from kit.runs.provenance import free_name
+from kit.settings.describe import ELSEWHERE
 from kit.settings.schema import SETTINGS, checked
 
 HEARTBEAT = 30  # seconds between two signs of life of whoever trains
@@ -44,13 +46,14 @@ def search(cfg, trials=20, early=True, phases=None, **ranges):
         blocks=(2, 8), activation=["prelu", "relu"]`. What may be ten times as large as its lowest is looked for in its
         logarithm.
 
-    Raises ImportError without Optuna, and ValueError for ranges that make no sense.
+    Raises ImportError without Optuna, and ValueError for ranges that make no sense, and where a search of this name was
+    begun with other settings, or looks for others.
     """
     for name, values in ranges.items():
         _check_range(cfg, name, values)
     if not ranges:
         raise ValueError("give the settings to look for with their limits, such as warmup_lr=(1e-4, 1e-2)")
-    optuna, study = _optuna(), study_of(cfg, early)
+    optuna, study = _optuna(), study_of(cfg, early, ranges)
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
     with runs_bar(tr("search"), trials) as bar:
@@ -59,6 +62,11 @@ def search(cfg, trials=20, early=True, phases=None, **ranges):
             bar.refresh()
             if bar.n >= trials:
                 study.stop()
+
+        def judged(row):
+            if cfg.best_by not in row:
+                raise optuna.TrialPruned(f"its pictures have no {cfg.best_by}")
+            return row[cfg.best_by]
 
         def objective(trial):
             chosen = {name: _suggested(trial, name, values) for name, values in ranges.items()}
@@ -71,7 +79,7 @@ def search(cfg, trials=20, early=True, phases=None, **ranges):
             def judge(history):
                 nonlocal told
                 for row in history[told:]:  # the first time also those before a stop
-                    trial.report(row[cfg.best_by], told)
+                    trial.report(judged(row), told)
                     told += 1
                 if trial.should_prune():
                     raise optuna.TrialPruned
@@ -80,7 +88,7 @@ def search(cfg, trials=20, early=True, phases=None, **ranges):
                 mine = (phases or solver.default_phases)(one)
                 if not has_ended(one, mine):
                     solver.Trainer(one, mine, progress=False).train(on_epoch=judge)
-                return read_history(one.name, one.runs)[-1][cfg.best_by]
+                return judged(read_history(one.name, one.runs)[-1])
             except FloatingPointError as error:
                 raise optuna.TrialPruned(str(error)) from error
             except KeyboardInterrupt:  # it is saved, and waits for the same call
@@ -93,10 +101,10 @@ def search(cfg, trials=20, early=True, phases=None, **ranges):
     return table(f"{cfg.name}-[0-9]*", sort=cfg.best_by, folder=cfg.runs)
 
 
-def study_of(cfg, early=True):
+def study_of(cfg, early=True, ranges=None):
     """Optuna's study of a search, for its own plots: `optuna.visualization.matplotlib.plot_contour(study_of(cfg))`.
 
-    Raises ImportError without Optuna.
+    Raises ImportError without Optuna, and ValueError where it was begun with other settings than these with `ranges`.
     """
     optuna = _optuna()
     path = Path(cfg.runs, f"{cfg.name}.sqlite")
@@ -108,10 +116,26 @@ def study_of(cfg, early=True):
             f"sqlite:///{path.resolve().as_posix()}", {"connect_args": {"timeout": 60}}, heartbeat_interval=HEARTBEAT,
             grace_period=SILENT * HEARTBEAT,
             heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback())
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=storage, study_name=cfg.name, load_if_exists=True,
             direction="minimize" if cfg.best_by == "niqe" else "maximize",
             pruner=optuna.pruners.MedianPruner() if early else optuna.pruners.NopPruner())
+        if ranges:
+            _check_same(study, cfg, ranges)
+        return study
+
+
+def _check_same(study, cfg, ranges):
+    """Raise ValueError where a study was begun with other settings, or looks for others; the first time note them."""
+    now = {name: value for name, value in cfg.items() if name not in ELSEWHERE and name not in ranges}
+    now |= {"best_by": cfg.best_by, "what it looks for": ", ".join(sorted(ranges))}
+    if "settings" not in study.user_attrs:
+        study.set_user_attr("settings", now)
+    old = study.user_attrs["settings"]
+    for name in now:
+        if old.get(name, now[name]) != now[name]:
+            raise ValueError(f"the search {cfg.name!r} was begun with {name} = {old[name]!r}, not {now[name]!r}; put "
+                             f"it back, or choose a new name: cfg.name = {free_name(cfg.name, cfg.runs)!r}")
 
 
 def _optuna():

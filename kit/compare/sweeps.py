@@ -71,7 +71,7 @@ def sweep(cfg, variants=None, seeds=1, at_once=None, phases=None, **grid):
     if not variants:
         raise ValueError("there is nothing to train: a list of variants or values is empty")
     if seeds > 1 and any("seed" in variant for variant in variants):
-        raise ValueError("seeds trains each with so many seeds from cfg.seed on: either that, or seed as a list of values")
+        raise ValueError("seeds trains each with so many seeds, from cfg.seed on: either that, or a list of seed")
     planned = []
     for variant in variants:
         for seed in range(cfg.seed, cfg.seed + seeds):

@@ -111,12 +111,13 @@ def pictures(only="*", picture=None, folder="runs", detail=96):
         epochs = run.sampled_epochs(phase, name) if name else []
         if epochs:
             picture, lr, original = name, run.read_pair_image("input", name), run.read_pair_image("original", name)
-            shown.setdefault("bicubic", bicubic(lr, original.shape[0] // lr.shape[0]))
+            scale = original.shape[0] // lr.shape[0]
+            shown.setdefault("bicubic", bicubic(lr, scale))
             shown[f"{entry.name}, {phase} {epochs[-1]}"] = run.sample(phase, epochs[-1], name)
     if original is None:
         raise ValueError(f"no run of {only!r} in {folder} has kept {'a picture' if picture is None else repr(picture)}")
     shown["original"] = original
-    return plot_comparison(shown, detail, score_captions(shown))
+    return plot_comparison(shown, detail, score_captions(shown, scale))
 
 
 def main(arguments=None, prog="python -m kit runs"):

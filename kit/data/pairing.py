@@ -1,6 +1,8 @@
-"""From folders of pictures to pairs of files, each opened and checked."""
+"""From folders of pictures to pairs of files, each opened and checked; and the tables in which these are listed."""
 
+import csv
 import hashlib
+import io
 import re
 import threading
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ WITHIN = {"HR": "LR_bicubic/X{scale}",  # EDSR's benchmarks
           "GTmod12": "LRbicx{scale}"}  # BasicSR's
 # And, beside a folder …_HR, for DIV2K as its archives are unpacked: into one folder, or each into its own.
 BESIDE = ["{name}_LR_bicubic/X{scale}", "{name}_LR_bicubic_X{scale}/{name}_LR_bicubic/X{scale}"]
+
+ENCODINGS = ["utf-8-sig", "gb18030", "big5"]  # of tables: the kit's; and what Excel saves in China, and in Taiwan
 
 
 def find_pairs(folder, lr_folder=None, scale=4):
@@ -169,3 +173,22 @@ def _checked_pair(hr_file, lr_file, scale, smallest, square):
                               small=f"{lr.shape[1]}×{lr.shape[0]}")
     rectangle = {"width": width, "height": height, "left": left, "top": top}
     return rectangle, hashlib.sha256(repr(hr.shape).encode() + hr.tobytes()).digest(), None
+
+
+def read_table(csv_file):
+    """(names of the columns, lines) of a list, whatever a spreadsheet has made of its encoding and its commas.
+
+    Raises ValueError for one in no encoding that is known, and csv.Error for what is no CSV.
+    """
+    data = csv_file.read_bytes()
+    for encoding in ENCODINGS:
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        delimiter = next((mark for mark in ",;\t" if mark in text.partition("\n")[0]), ",")
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        fields, lines = reader.fieldnames or [], list(reader)
+        if encoding == ENCODINGS[0] or all((csv_file.parent / (line.get("hr") or "")).is_file() for line in lines):
+            return fields, lines
+    raise ValueError(f"{csv_file}: not a CSV file in UTF-8; save it as one, or make it with create_data_lists.py")

@@ -145,7 +145,8 @@ def _own_edition():
     """What of this kit the code is tried with: name of the file → text."""
     home = KIT.parent
     files = [*home.glob("*.py"), *KIT.rglob("*.py"), *KIT.rglob("*.csv"), *KIT.rglob("*.html"), home / TESTS]
-    return {file.relative_to(home).as_posix(): file.read_text(encoding="utf-8") for file in files}
+    # (A student's own files, in whatever encoding, are copied as they are in their place.)
+    return {file.relative_to(home).as_posix(): file.read_text(encoding="utf-8", errors="replace") for file in files}
 
 
 def _read_trial(content):

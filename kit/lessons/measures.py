@@ -14,8 +14,8 @@ from utils import bicubic, luma, psnr, ssim, ssim_map, to_rgb
 
 def psnr_by_hand(sr, hr, name, border=4):
     """PSNR step by step, as a table: luma, squared error, decibels."""
-    cut = np.s_[border:-border, border:-border]
-    a, b = luma(sr)[cut], luma(hr)[cut]
+    inside = tuple(slice(border, side - border) for side in hr.shape[:2])
+    a, b = luma(sr)[inside], luma(hr)[inside]
     mse = np.mean((a - b) ** 2)
     rows = [[tr("luma of the first pixel inside"), tr("{one:.0f} and {other:.0f}", one=a[0, 0], other=b[0, 0])],
             [tr("mean of the squared differences (MSE)"), f"{mse:.2f}"],

@@ -27,7 +27,7 @@ SHEET = {
                  "Which is better in the same number of updates, which in the same time?"),
     "batch norm": Row(dict(batch_norm=[False, True]), 0, "Does it help a network as small as this one?"),
     "loss": Row(dict(content_loss=["mse", "lr_consistency + 0.1 mse"]), 2,
-                "What changes when most of the content loss is about the picture made small, and little about single pixels?"),
+                "What changes when the content loss is mostly about the picture made small, and hardly about pixels?"),
 }
 
 

@@ -43,7 +43,7 @@ class Flip:
                                  encoding="utf-8")
 
 
-def flip(motifs, quality=85):
+def flip(motifs, quality=85, scale=4):
     """Pictures to be flipped and slid: several versions of one or more motifs.
 
     Parameters
@@ -53,8 +53,10 @@ def flip(motifs, quality=85):
         picture (the low resolution) is shown with its pixels enlarged. Titles get PSNR and SSIM against the original.
     quality : int
         Of the pictures' WebP compression, 1 to 100.
+    scale : int
+        So many pixels of the sides do not count in PSNR and SSIM.
     """
-    body = "\n".join(_motif(name, pictures, quality) for name, pictures in motifs.items())
+    body = "\n".join(_motif(name, pictures, quality, scale) for name, pictures in motifs.items())
     titles = {"slide": tr("where the two pictures meet"), "help": tr(
         "Click or space: flip the two that are marked. Drag, the slider or ← →: move the line between them. 1 to 9, or "
         "a button: another one. Below, the place under the pointer, ×4, as each has it, with PSNR and SSIM."),
@@ -63,9 +65,9 @@ def flip(motifs, quality=85):
         id=hashlib.sha256(body.encode()).hexdigest()[:12], motifs=body, titles=html.escape(json.dumps(titles))))
 
 
-def _motif(name, pictures, quality):
+def _motif(name, pictures, quality, scale):
     *_, original = pictures.values()
-    captions, (top, left, side) = score_captions(pictures), detail_window(original, 32)
+    captions, (top, left, side) = score_captions(pictures, scale), detail_window(original, 32)
     height, width = original.shape[:2]
     spot = json.dumps([round((left + side / 2) / width, 4), round((top + side / 2) / height, 4)])
     factor = min(1, LARGEST / max(height, width))

@@ -24,34 +24,47 @@ CONSTANTS = (bool, int, float, str, tuple, type(None))
 def code_of(*functions):
     """The digests of functions, and of functions, classes and constants that they use: name → digest.
 
-    What stands in a library, in the kit's machinery or nowhere (typed into a terminal) is left out.
+    What stands in a library, in the kit's machinery or nowhere (typed into a terminal) is left out. What is reached
+    through a module of one's own (`mylosses.charbonnier`), and what a function has from the one around it, has a dot in
+    its name.
     """
-    found, todo = {}, list(functions)
+    found, todo = {}, [(function, "") for function in functions]
     while todo:
-        one = _plain(todo.pop())
-        name = getattr(one, "__qualname__", None)
-        if not name or name in found:
+        one, prefix = todo.pop()
+        one = _plain(one)
+        name = prefix + getattr(one, "__qualname__", "")
+        if name in (prefix, *found):
             continue
         try:
-            found[name], words = _read(inspect.getsource(one))
+            found[name], words, parts = _read(inspect.getsource(one))
         except (OSError, TypeError, SyntaxError):
             continue
         scope = getattr(one, "__globals__", None) or vars(sys.modules.get(one.__module__, object))
-        for word in words:
-            value = scope.get(word)
+        around = inspect.getclosurevars(one).nonlocals if inspect.isfunction(one) else {}
+        values = [(scope.get(word), prefix, word) for word in words if word in scope and word not in around]
+        values += [(value, f"{name}.", word) for word, value in around.items()]
+        values += [(getattr(scope[base], part, None), f"{base}.", part) for base, part in parts
+                   if inspect.ismodule(scope.get(base)) and _is_of_the_user(scope[base])]
+        for value, where, word in values:
             if _is_own(value):
-                todo.append(value)
-            elif word in scope and isinstance(value, CONSTANTS) and not word.startswith("__"):
-                found[word] = hashlib.sha256(repr(value).encode()).hexdigest()[:12]
+                todo.append((value, where))
+            elif isinstance(value, CONSTANTS) and not word.startswith("__"):
+                found[where + word] = hashlib.sha256(repr(value).encode()).hexdigest()[:12]
     return found
 
 
 @lru_cache
 def _read(source):
-    """The digest of a source, and the names that it uses; kept, because each phase of each run asks for the same."""
+    """The digest of a source, and the names and the parts of names (`a.b`) that it uses.
+
+    Kept, because each phase of each run asks for the same.
+    """
     source = textwrap.dedent(source)
-    words = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
-    return digest(source), sorted(words)
+    nodes = list(ast.walk(ast.parse(source)))
+    words = {node.id for node in nodes if isinstance(node, ast.Name)}
+    parts = {(node.value.id, node.attr) for node in nodes
+             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    return digest(source), sorted(words), sorted(parts)
 
 
 def digest(source):
@@ -78,10 +91,14 @@ def _is_own(value):
     """Whether something is a function or class of the user's: beside the kit, in a package of theirs, in a notebook."""
     if not (inspect.isfunction(value) or inspect.isclass(value)):
         return False
-    module = sys.modules.get(value.__module__)
+    return value.__module__ == "__main__" or _is_of_the_user(sys.modules.get(value.__module__))
+
+
+def _is_of_the_user(module):
+    """Whether a module is none of a library or the kit."""
     file = getattr(module, "__file__", None)
-    if value.__module__ == "__main__" or not file:
-        return value.__module__ == "__main__"
+    if not file:
+        return False
     file = Path(file).resolve()
     return (file.is_relative_to(KIT.parent) and not file.is_relative_to(KIT) and "site-packages" not in file.parts
             and not (file.parent == KIT.parent and file.stem in GIVEN))

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+from functools import partial
 
 from easydict import EasyDict
 
@@ -119,10 +120,11 @@ def add_options(parser):
     parser.add_argument("--recipe", default="paper", choices=RECIPES,
                         help="settings to start from (default: %(default)s)")
     for name, setting in SETTINGS.items():
-        parser.add_argument(f"--{name}", metavar="VALUE", type=_value, default=argparse.SUPPRESS,
+        read = partial(_value, setting.check)
+        parser.add_argument(f"--{name}", metavar="VALUE", type=read, default=argparse.SUPPRESS,
                             help=f"{setting.meaning}: {setting.check.wanted} (paper: {setting.paper})")
-    for old, name in RENAMED.items():
-        parser.add_argument(f"--{old}", dest=name, type=_value, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        for old in (old for old, new in RENAMED.items() if new == name):
+            parser.add_argument(f"--{old}", dest=name, type=read, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def from_options(options):
@@ -130,9 +132,10 @@ def from_options(options):
     return settings(options.recipe, **{name: value for name, value in vars(options).items() if name in SETTINGS})
 
 
-def _value(text):
-    """A value from the command line: a Python literal where it is one, else the text itself."""
+def _value(check, text):
+    """A value from the command line: a Python literal where it is one, else the text itself, as is a name of digits."""
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+    return text if check.holds(text) and not check.holds(value) else value

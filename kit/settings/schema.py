@@ -25,14 +25,14 @@ _NAME = Check(lambda v: isinstance(v, str) and re.fullmatch(r"\w[\w.-]*", v),
 _NAME_OR_NONE = Check(lambda v: v is None or _NAME.holds(v), "the name of a run, or None")
 _FILE = Check(lambda v: v is None or isinstance(v, str) and v != "", "a file, or None")
 _COUNT = Check(lambda v: type(v) is int and v >= 1, "a whole number, at least 1")
-_COUNT_0 = Check(lambda v: type(v) is int and v >= 0, "a whole number, at least 0")
+COUNT_0 = Check(lambda v: type(v) is int and v >= 0, "a whole number, at least 0")
 _COUNT_OR_NONE = Check(lambda v: v is None or _COUNT.holds(v), "a whole number, at least 1, or None")
 _FRACTION = Check(lambda v: type(v) in (int, float) and 0 <= v <= 1, "a number from 0 to 1")
 _DECAY = Check(lambda v: type(v) in (int, float) and 0 <= v < 1, "a number from 0 to below 1")
-_POSITIVE = Check(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a number above 0")
+POSITIVE = Check(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a number above 0")
 _WEIGHT = Check(lambda v: type(v) in (int, float) and 0 <= v < math.inf, "a number, at least 0")
 _COUNT_OR_AUTO = Check(lambda v: v == "auto" or _COUNT.holds(v), "a whole number, at least 1, or 'auto'")
-_LIMIT = Check(lambda v: v is None or _POSITIVE.holds(v), "a number above 0, or None")
+_LIMIT = Check(lambda v: v is None or POSITIVE.holds(v), "a number above 0, or None")
 _FLAG = Check(lambda v: type(v) is bool, "True or False")
 _KERNEL = Check(lambda v: type(v) is int and 1 <= v < 64 and v % 2 == 1, "an odd whole number below 64")
 _SEED = Check(lambda v: type(v) is int and 0 <= v < 2**32, "a whole number from 0 to 4294967295")
@@ -87,7 +87,7 @@ SECTIONS = {
         "signed_input": Setting(False, _FLAG, "low resolution in [-1, 1] instead of [0, 1]"),
         "bn_momentum": Setting(0.1, _FRACTION, "weight of a new batch in batch norm's averages (1 - Keras' momentum)"),
         "trunk_bn_momentum": Setting(0.1, _FRACTION, "the same for the batch norm outside the generator's blocks"),
-        "bn_eps": Setting(1e-5, _POSITIVE, "batch norm's epsilon"),
+        "bn_eps": Setting(1e-5, POSITIVE, "batch norm's epsilon"),
     },
     "discriminator": {
         "discriminator": Setting("srgan", _one_of("srgan", "strided", "features"), "which of models.py's three"),
@@ -111,7 +111,7 @@ SECTIONS = {
                            "discriminator first, or both networks from the same forward pass"),
         "adam_beta1": Setting(0.9, _DECAY, "Adam's first beta, how long its momentum lasts; many GANs have 0.5"),
         "adam_beta2": Setting(0.999, _DECAY, "Adam's second beta, how long gradients' squares are averaged"),
-        "adam_eps": Setting(1e-8, _POSITIVE, "Adam's epsilon"),
+        "adam_eps": Setting(1e-8, POSITIVE, "Adam's epsilon"),
         "clip_gradients": Setting(None, _LIMIT, "largest norm of the generator's gradient; None does not clip"),
         "ema_decay": Setting(0, _DECAY, "decay of the moving average of the generator's weights that is validated "
                                         "and kept; 0: the weights themselves"),
@@ -122,12 +122,12 @@ SECTIONS = {
         "seed": Setting(0, _SEED, "first weights and all patches follow from it"),
     },
     "phases": {
-        "warmup_epochs": Setting(200, _COUNT_0, "epochs of warm-up (the paper's are 10⁶ updates)"),
-        "warmup_lr": Setting(1e-4, _POSITIVE, "learning rate of the warm-up"),
+        "warmup_epochs": Setting(200, COUNT_0, "epochs of warm-up (the paper's are 10⁶ updates)"),
+        "warmup_lr": Setting(1e-4, POSITIVE, "learning rate of the warm-up"),
         "warmup_schedule": Setting("constant", SCHEDULE, "its course, see kit.training.phases.scheduled"),
-        "adversarial_epochs": Setting(40, _COUNT_0, "epochs of adversarial training (the paper's are 2·10⁵ updates)"),
-        "adversarial_lr": Setting(1e-4, _POSITIVE, "learning rate of both networks there"),
-        "discriminator_rate": Setting(1, _POSITIVE, "the discriminator's learning rate, in multiples of that"),
+        "adversarial_epochs": Setting(40, COUNT_0, "epochs of adversarial training (the paper's are 2·10⁵ updates)"),
+        "adversarial_lr": Setting(1e-4, POSITIVE, "learning rate of both networks there"),
+        "discriminator_rate": Setting(1, POSITIVE, "the discriminator's learning rate, in multiples of that"),
         "adversarial_schedule": Setting("step", SCHEDULE, "its course (the paper's: 10⁻⁴, then 10⁻⁵)"),
     },
     "what is kept": {
@@ -147,8 +147,8 @@ SECTIONS = {
         "fused_adam": Setting(True, _FLAG, "PyTorch's fused implementation of Adam, where there is one"),
         "compile": Setting(False, _FLAG, "torch.compile the networks; what cannot be compiled runs as it is"),
         "data_on_gpu": Setting("auto", _one_of("auto", True, False), "keep the training pictures in GPU memory"),
-        "workers": Setting(0, _COUNT_0, "processes that cut patches; 0 cuts them in the training process"),
-        "save_minutes": Setting(10, _POSITIVE, "save at least this often within long epochs"),
+        "workers": Setting(0, COUNT_0, "processes that cut patches; 0 cuts them in the training process"),
+        "save_minutes": Setting(10, POSITIVE, "save at least this often within long epochs"),
     },
 }
 

@@ -122,6 +122,10 @@ def check_saved(what, made, tried):
     """
     if odd := [name for name, value in tried.items() if not isinstance(value, torch.Tensor)]:
         raise ValueError(f"the {what} keeps {odd[0]} in its state, which is no tensor: a run could not be resumed")
+    if odd := [name for name, value in tried.items()
+               if value.numel() * value.element_size() > value.untyped_storage().nbytes()]:
+        raise ValueError(f"the {what} keeps {odd[0]} as a view of fewer numbers (expand?), which cannot be saved "
+                         f"whole; give it memory of its own with .clone()")
     if odd := [name for name in tried if name not in made or made[name] != tried[name].shape]:
         raise ValueError(f"the {what} makes or changes {odd[0]} in its forward pass: a run could not be resumed; make "
                          f"it in __init__, or register it with persistent=False")
@@ -135,6 +139,14 @@ def _learned(network, machine, size, side):
     if isinstance(output, torch.Tensor) and output.requires_grad:
         output.float().mean().backward()
     return output
+
+
+def check_same(cfg, given):
+    """Raise ValueError where the settings that a trainer was made with, `cfg`, were changed since."""
+    for setting, value in given.items():
+        if cfg.get(setting) != value:
+            raise ValueError(f"{setting} was {cfg.get(setting)!r} when the trainer was made, and cfg says {value!r} "
+                             f"now; make it again: trainer = solver.Trainer(cfg)")
 
 
 @contextmanager

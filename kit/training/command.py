@@ -33,8 +33,11 @@ def main(make_trainer, arguments=None, prog=None):
                 options.data or options.recipe == "demo"):
             if int(os.environ.get("WORLD_SIZE", 1)) > 1:
                 raise ValueError("several processes cannot make the lists; make them first with create_data_lists.py")
-            print(create_data_lists.summary(
-                create_data_lists.create_recipe_lists(options.recipe, options.data, cfg.scale)))
+            if options.data:
+                print(create_data_lists.summary(
+                    create_data_lists.create_recipe_lists(options.recipe, options.data, cfg.scale)))
+            else:
+                create_data_lists.ensure_lists(cfg)
         trainer = make_trainer(cfg)
         trainer.train()
         if trainer.machine.rank == 0:

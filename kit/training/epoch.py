@@ -47,6 +47,8 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
     comes next. Raises ValueError for an epoch function that does not yield once for each batch, or makes no update.
     """
     learners = {name: argument for name, argument in arguments.items() if isinstance(argument, Learner)}
+    if state.step == state.steps_per_epoch:  # it was saved before its validation, and that was killed
+        return
     before, set_to, used, told, steps = fingerprint(learners.values()), {}, {}, [], []
     whole = state.step == 0
 
@@ -64,16 +66,19 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
     def note(name, optimizer, *_):
         steps.append(name)
         used[name] = optimizer.param_groups[0]["lr"]
-        state.rate = used.get("generator", state.rate)
+        state.rate = float(used["generator"]) if "generator" in used else state.rate
 
     for learner in learners.values():
         learner.network.train()
     hooks = [learner.optimizer.register_step_pre_hook(partial(note, name)) for name, learner in learners.items()]
     prepare()
     try:
+        state.torn = True  # until it is counted
         for losses in phase.losses(arguments, Rest(rest, state.steps_per_epoch)):
             yield losses
             prepare()
+            state.torn = True
+        state.torn = False
     finally:
         for hook in hooks:
             hook.remove()

@@ -8,7 +8,7 @@ from collections import namedtuple
 from kit.console import did_you_mean
 from kit.files import is_portable
 from kit.language import tr
-from kit.settings.schema import SCHEDULE, checked, fixed
+from kit.settings.schema import COUNT_0, POSITIVE, SCHEDULE, checked, fixed
 
 # What an epoch function can ask for beside networks, batches and settings: `make(cfg, machine)`, and the names of
 # the settings that it hangs on.
@@ -113,12 +113,21 @@ def find_phase(phases, name):
     return phases[names.index(name)]
 
 
+def with_plain_numbers(phases):
+    """The same phases; what NumPy or PyTorch counted or computed for them as Python's numbers, which can be saved."""
+    def plain(value):
+        return value.item() if getattr(value, "ndim", None) == 0 else value
+
+    return [phase._replace(epochs=plain(phase.epochs), learning_rate=plain(phase.learning_rate))
+            if isinstance(phase, Phase) else phase for phase in phases]
+
+
 def check_phases(phases, cfg, extras):
-    """Raise ValueError for a phase whose name, schedule, epoch function or changes cannot work.
+    """Raise ValueError for a phase whose name, numbers, schedule, epoch function or changes cannot work.
 
     `extras` is what epoch functions can ask for beside networks, batches and settings: name → Extra.
     """
-    if not all(isinstance(phase, Phase) and callable(phase.epoch) for phase in phases):
+    if not all(isinstance(phase, Phase) and hasattr(phase.function, "__name__") for phase in phases):
         raise ValueError("phases must be a list of solver.Phase(name, function, epochs, learning_rate)")
     names, known = [phase.name for phase in phases], ["generator", "discriminator", "batches", *OPTIMIZERS, *extras]
     for phase in phases:
@@ -129,6 +138,10 @@ def check_phases(phases, cfg, extras):
         if phase.name in RESERVED or re.fullmatch(r".*_(\d{3,}|best|end)", phase.name) or not is_portable(phase.name):
             raise ValueError(f"phase {phase.name!r}: needs another name, for files of a run cannot be, or are, called "
                              f"so")
+        for field, check in ("epochs", COUNT_0), ("learning_rate", POSITIVE):
+            if not check.holds(getattr(phase, field)):
+                raise ValueError(f"phase {phase.name!r}: its {field} must be {check.wanted}, not "
+                                 f"{getattr(phase, field)!r}; a phase is Phase(name, function, epochs, learning_rate)")
         if not SCHEDULE.holds(phase.schedule) and not _is_course(phase.schedule):
             raise ValueError(f"phase {phase.name!r}: its schedule must be {SCHEDULE.wanted}, or a function from 0…1 to "
                              f"a factor of the learning rate, not {phase.schedule!r}")

@@ -6,6 +6,7 @@ import time
 import torch
 
 from kit.language import tr
+from kit.runs.folder import FIRST_COLUMNS, LAST_COLUMNS
 from kit.training.phases import find_phase, scheduled
 
 # How the losses were called in states of runs that were begun before losses had their names beside them.
@@ -33,6 +34,7 @@ class RunState:
         self.best = []  # the highest PSNR of each picture that divergence is told by
         self.rate = None  # the generator's learning rate in the update before
         self.saved_step = 0  # of this epoch, in the state that was saved last
+        self.torn = False  # whether an update was begun, and did not come to its end
         self.initial_updates, self.seconds = 0, 0  # seconds were spent on this epoch before it was last saved
         self._losses, self._sums, self._began = [], None, 0.0
 
@@ -101,6 +103,12 @@ class RunState:
         """The learning rate of the update before, whatever an epoch function made of it."""
         return self.learning_rate(phase) if self.rate is None else self.rate
 
+    def check_whole(self):
+        """Raise ValueError where an update was broken off: networks are between two updates then."""
+        if self.torn:
+            raise ValueError("an update of this trainer was broken off, so it cannot go on; make it again, trainer = "
+                             "solver.Trainer(cfg), which goes on from where the run was last saved")
+
     # -------------------------------------------------------------------------------------------- counting
 
     def begin_phase(self, phase):
@@ -119,10 +127,15 @@ class RunState:
         Raises ValueError for anything but a dictionary of single numbers, the same ones each time.
         """
         try:
-            values = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=self.machine.device).detach()
-                                  for value in losses.values()])
+            names = list(losses) if self._sums is None else self._losses
+            if losses.keys() != set(names):
+                raise ValueError(f"in the updates before they were {', '.join(names)}")
+            if taken := losses.keys() & {*FIRST_COLUMNS, *LAST_COLUMNS}:
+                raise ValueError(f"{min(taken)!r} is another column of the history")
+            values = torch.stack([torch.as_tensor(losses[name], dtype=torch.float32, device=self.machine.device)
+                                  for name in names]).detach()
             if self._sums is None:
-                self._losses = list(losses)
+                self._losses = names
                 self._sums = torch.zeros(len(losses), dtype=torch.float64, device=self.machine.float64_device)
             self._sums += values.to(self._sums.device)
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:

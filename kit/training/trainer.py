@@ -15,14 +15,14 @@ from kit.language import tr
 from kit.runs import Run, provenance
 from kit.settings.schema import checked, current_names
 from kit.training import divergence
-from kit.training.checks import check_enlarges, memory_told
+from kit.training.checks import check_enlarges, check_same, memory_told
 from kit.training.cost import cost_table, seconds_per_update, seconds_to_validate
 from kit.training.display import HOURS, Display, long_told
 from kit.training.epoch import batches_on, explained, updates
 from kit.training.keeping import Keeper
 from kit.training.networks import Networks
 from kit.training.pace import Pace
-from kit.training.phases import Made, check_phases, find_phase, settle_precision
+from kit.training.phases import Made, check_phases, find_phase, settle_precision, with_plain_numbers
 from kit.training.resume import beginning_told, open_saved, restore
 from kit.training.state import RunState
 from kit.training.validation import digest_of, enlarger, low_resolutions, validate, validation_set
@@ -56,7 +56,7 @@ class Trainer:
 
     def __init__(self, cfg, phases, make_generator, make_discriminator, extras=None, progress=True):
         self._given, self.cfg, self.run = cfg, checked(cfg), Run(cfg.name, cfg.runs)
-        self.phases, self.extras = list(phases), extras or {}
+        self.phases, self.extras = with_plain_numbers(phases), extras or {}
         check_phases(self.phases, self.cfg, self.extras)
         self.machine = Machine(cfg.device, cfg.precision, cfg.channels_last)
         self.progress = progress and self.machine.rank == 0
@@ -115,10 +115,8 @@ class Trainer:
         FloatingPointError when a loss is no longer a number, and Stopped, a KeyboardInterrupt, after saving, when the
         user stops it.
         """
-        for setting, value in current_names(self._given).items():
-            if self.cfg.get(setting) != value:
-                raise ValueError(f"{setting} was {self.cfg.get(setting)!r} when the trainer was made, and cfg says "
-                                 f"{value!r} now; make it again: trainer = solver.Trainer(cfg)")
+        check_same(self.cfg, current_names(self._given))
+        self.state.check_whole()
         for phase in self.phases if name is None else [find_phase(self.phases, name)]:
             if self._enter(phase):
                 self._train(phase, on_epoch)
@@ -209,6 +207,7 @@ class Trainer:
                 for losses in self._updates(phase, arguments):  # by the phase's function, such as solver.warmup_epoch
                     state.count(losses, phase)
                     networks.follow(state.steps_in_phase)  # the moving average of the generator's weights
+                    state.torn = False
                     display.update()
                     self._keep_watch(phase, display)  # show losses, save, or stop, when it is time to
             if state.step > state.saved_step:

@@ -6,6 +6,7 @@ import numpy as np
 
 from datasets import TestDataset
 from kit.evaluation.measure import evaluate, mean_scores, smallest_side
+from kit.evaluation.niqe import BLOCK
 from utils import Enlarger
 
 FLAT = 3  # grey levels from the darkest to the lightest: of a picture of one colour, PSNR says nothing about training
@@ -64,6 +65,11 @@ def validation_set(cfg):
         hr = valid_set[index].hr  # raises what reading it raises
         if np.ptp(hr) <= FLAT:
             valid_set.flat.add(index)
+    blocks = [(row.width - 2 * cfg.scale) // BLOCK * ((row.height - 2 * cfg.scale) // BLOCK)
+              for row in valid_set.rows[: cfg.valid_pictures]]
+    if cfg.best_by == "niqe" and max(blocks) < 2:
+        raise ValueError(f"best_by is 'niqe', but none of the first {len(blocks)} pictures of {cfg.valid_list} is "
+                         f"large enough for it (two blocks of {BLOCK}×{BLOCK} pixels); set best_by to 'psnr'")
     return valid_set
 
 

@@ -155,7 +155,7 @@ def test_a_slip_in_a_phase_of_ones_own_does_not_stop_a_sweep(small_settings, cap
 
 
 def test_what_a_sweep_cannot_mean_is_refused(small_settings):
-    with pytest.raises(ValueError, match="either that, or seed as a list"):
+    with pytest.raises(ValueError, match="either that, or a list of seed"):
         sweep(small_settings, seed=[5, 9], seeds=2)
     for nothing in (dict(variants=[]), dict(warmup_lr=[])):
         with pytest.raises(ValueError, match="there is nothing to train"):

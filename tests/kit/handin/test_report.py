@@ -76,3 +76,23 @@ def test_pictures_of_an_earlier_choice_are_not_handed_in(tmp_path):
     found = {path.stem for path in collected(tmp_path) if path.suffix == ".png"}
     assert found == {"curves", "img 001", "mine"}
     assert (tmp_path / "report" / "other.png").is_file()  # it stays where it is
+
+
+def test_a_report_that_windows_has_saved_is_renewed(tmp_path):
+    path = report.write(tmp_path, language="zh")
+    path.write_bytes(path.read_text(encoding="utf-8").replace(report.PEN, "自己的话", 1).encode("gb18030"))
+    report.write(tmp_path)
+    assert "自己的话" in path.read_text(encoding="utf-8")
+
+
+def test_own_code_in_another_encoding_is_tried_as_it_is(tmp_path, monkeypatch):
+    from kit.handin import trial
+
+    monkeypatch.setattr(trial, "KIT", tmp_path / "kit")
+    text = "# -*- coding: gbk -*-\n# 损失\n".encode("gbk")
+    for name in ("mylosses.py", trial.TESTS):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text)
+    (tmp_path / "trial").mkdir()
+    trial.prepare(tmp_path, tmp_path / "trial")
+    assert (tmp_path / "trial" / "mylosses.py").read_bytes() == text

@@ -122,6 +122,8 @@ def test_psnr_by_hand_is_psnr_and_blur_and_noise_have_the_same(photograph):
     lr = imresize(photograph[:100, :100], 0.25)
     table = lessons.psnr_by_hand(utils.bicubic(lr), photograph[:100, :100], "chelsea")
     assert table.cells[-2][1] == table.cells[-1][1]
+    table = lessons.psnr_by_hand(utils.bicubic(lr), photograph[:100, :100], "chelsea", border=0)
+    assert table.cells[-2][1] == table.cells[-1][1]
     titles = [axis.get_title() for axis in lessons.equal_psnr(photograph).axes]
     assert titles[1].split(" dB")[0].split()[-1] == pytest.approx(titles[3].split(" dB")[0].split()[-1])
 

@@ -93,3 +93,10 @@ def test_it_answers_to_mouse_keys_and_touch(motifs, tmp_path):
         plain.goto(address)
         assert plain.locator(".motif img:visible").count() == 8
     assert not messages
+
+
+def test_scores_are_those_of_the_scale(motifs):
+    eye = {"eye": motifs["eye"]}
+    bicubic, original = eye["eye"]["bicubic"], eye["eye"]["original"]
+    for scale in (2, 8):
+        assert f"{utils.psnr(bicubic, original, scale):.2f} dB" in plots.flip(eye, scale=scale)._repr_html_()

@@ -5,9 +5,11 @@ import sys
 from functools import partial
 
 import pytest
+import torch
 
 import solver
 from helpers import changed, train
+from kit import runs
 from kit.runs import provenance
 from kit.runs.code import code_of, digest
 from kit.training.phases import Phase
@@ -127,3 +129,45 @@ def test_a_run_of_an_older_kit_whose_functions_computed_the_same_goes_on(small_s
         solver.Trainer(changed(small_settings, warmup_epochs=2, adversarial_epochs=0), progress=False)
     monkeypatch.setattr(provenance, "KIT_CODE", provenance.KIT_CODE | changed_since)
     assert len(train(small_settings, warmup_epochs=2, adversarial_epochs=0).history) == 2
+
+
+@pytest.mark.parametrize("old, new, names", [
+    ("abs()", "square()", ["own_losses.charbonnier"]), ("EPS = 1e-3", "EPS = 1e-2", ["own_losses.EPS"]),
+    ("SCALE = 1", "SCALE = 2", ["own_losses.SCALE"])])
+def test_what_is_reached_through_a_module_of_ones_own_counts(own, tmp_path, monkeypatch, old, new, names):
+    losses = "EPS = 1e-3\nSCALE = 1\ndef charbonnier(sr, hr):\n    return (sr - hr).abs().mean() + EPS\n"
+    epoch = ("import own_losses, math\n"
+             "def epoch(x):\n    return own_losses.charbonnier(x, x) * own_losses.SCALE + math.pi\n")
+
+    def code(text):
+        (tmp_path / "own_losses.py").write_text(text, encoding="utf-8")
+        monkeypatch.delitem(sys.modules, "own_losses", raising=False)
+        return code_of(own(epoch).epoch)
+
+    before, after = code(losses), code(losses.replace(old, new))
+    assert set(before) == {"epoch", "own_losses.charbonnier", "own_losses.EPS", "own_losses.SCALE"}
+    assert sorted(name for name in {*before, *after} if before.get(name) != after.get(name)) == names
+
+
+def test_what_a_function_has_from_the_one_around_it_counts_and_a_record_without_it_goes_on(own, small_settings):
+    made = """
+def factory(weight):
+    def epoch(generator, batches):
+        for lr, hr in batches:
+            loss = weight * (generator(lr) - hr).square().mean()
+            generator.descend(loss)
+            yield {"loss": loss}
+    return epoch
+"""
+    def trainer(weight):
+        return solver.Trainer(small_settings, [Phase("mine", own(made).factory(weight), 1, 1e-4)], progress=False)
+
+    trainer(1).train()
+    assert len(trainer(1).history) == 1
+    with pytest.raises(ValueError, match="differs from what trained its epochs 1 to 1: factory.<locals>.epoch.weight"):
+        trainer(50)
+    last = runs.Run(small_settings.name, small_settings.runs).checkpoint("last")
+    state = torch.load(last, weights_only=True)
+    del state["record"][0]["code"]["factory.<locals>.epoch.weight"]  # as older kits wrote it
+    torch.save(state, last)
+    assert len(trainer(1).history) == 1

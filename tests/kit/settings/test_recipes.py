@@ -1,5 +1,6 @@
 """Four systems, each held against its source."""
 
+import argparse
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from helpers import SYSTEMS, learner
 from imresize import imresize
 from kit import evaluation, plots, runs
 from kit.evaluation.generators import load_generator
+from kit.settings import recipes
 
 
 def k(kernel, inputs, outputs, bias=1):
@@ -282,3 +284,12 @@ def test_kernels_of_four_look_at_every_pixel_equally_often():
         inner = picture.grad[..., 56:72, 56:72]  # far from the border
         spread[kernel] = (inner.max() / inner.min()).item()
     assert spread[4] == pytest.approx(1, abs=1e-4) and spread[3] > 1.5
+
+
+@pytest.mark.parametrize("option, text", [("name", "20210123"), ("name", "1_2"), ("fork_of", "007"),
+                                          ("train_list", "2024"), ("runs", "1e5")])
+def test_texts_that_look_like_numbers_stay_texts(option, text):
+    parser = argparse.ArgumentParser()
+    recipes.add_options(parser)
+    cfg = recipes.from_options(parser.parse_args(["--recipe", "demo", f"--{option}", text, "--seed", "7"]))
+    assert cfg[option] == text and cfg.seed == 7

@@ -238,3 +238,78 @@ def test_updates_are_counted_however_small_and_whoever_makes_them(small_settings
     cfg = EasyDict(small_settings, warmup_epochs=0, adversarial_epochs=0)
     assert len(solver.Trainer(cfg, phases=[solver.Phase("mine", epoch, 1, rate)]).train()) == 1
     assert "mine 1/1: mine " in capsys.readouterr().out
+
+
+def mse_epoch(generator, batches, loss_function=F.mse_loss):
+    for lr, hr in batches:
+        loss = loss_function(generator(lr).float(), hr)
+        generator.descend(loss)
+        yield {"content_loss": loss}
+
+
+@pytest.mark.parametrize("epochs, learning_rate, told", [
+    (1e-4, 2, "its epochs must be a whole number, at least 0, not 0.0001; a phase is Phase.name, function, epochs"),
+    (2.5, 1e-4, "its epochs must be"), ("2", 1e-4, "its epochs must be"), (-1, 1e-4, "its epochs must be"),
+    (1, -1e-3, "its learning_rate must be a number above 0, not -0.001"), (1, "1e-4", "its learning_rate must be"),
+    (1, float("nan"), "its learning_rate must be")])
+def test_numbers_of_a_phase_are_checked(small_settings, epochs, learning_rate, told):
+    with pytest.raises(ValueError, match=f"phase 'mine': {told}"):
+        solver.Trainer(small_settings, [solver.Phase("mine", mse_epoch, epochs, learning_rate)], progress=False)
+
+
+def test_an_epoch_function_that_is_none_is_refused(small_settings):
+    class Mine:
+        def __call__(self, generator, batches):
+            yield from mse_epoch(generator, batches)
+
+    with pytest.raises(ValueError, match="phases must be a list of"):
+        solver.Trainer(small_settings, [solver.Phase("mine", Mine(), 1, 1e-4)], progress=False)
+
+
+def test_numbers_of_numpy_can_be_saved_and_resumed(small_settings):
+    def epoch(generator, batches):
+        for number, losses in enumerate(mse_epoch(generator, batches)):
+            for group in generator.optimizer.param_groups:
+                group["lr"] = np.float64(1e-4) * np.cos(number)
+            yield losses
+
+    phases = [solver.Phase("mine", epoch, np.int64(1), np.geomspace(1e-4, 1e-2, 3)[1])]
+    trained = solver.Trainer(small_settings, phases, progress=False).train()
+    assert trained[0]["learning_rate"] == pytest.approx(1e-3) or trained[0]["learning_rate"] < 1e-3
+    assert solver.Trainer(small_settings, phases, progress=False).history == trained
+
+
+def test_a_default_that_is_a_function_is_the_same_in_the_next_process(small_settings):
+    def phases():
+        def loss_function(sr, hr):  # made anew, at another address
+            return F.l1_loss(sr, hr)
+
+        def epoch(generator, batches, loss_function=loss_function, both=(loss_function, 1)):
+            return mse_epoch(generator, batches, loss_function)
+        return [solver.Phase("mine", epoch, 1, 1e-4)]
+
+    kept = phases()
+    history = solver.Trainer(small_settings, kept, progress=False).train()
+    assert solver.Trainer(small_settings, phases(), progress=False).history == history
+
+
+@pytest.mark.parametrize("losses, told", [
+    ([{"a": 1, "b": 2}, {"b": 3}], "in the updates before they were a, b"),
+    ([{"a": 1}, {"b": 100}], "in the updates before they were a"),
+    ([{"epoch": 1}], "'epoch' is another column of the history"), ([{"niqe": 1}], "'niqe' is another column")])
+def test_losses_have_names_of_their_own_and_keep_them(small_settings, losses, told):
+    def epoch(generator, batches):
+        for number, _ in enumerate(mse_epoch(generator, batches)):
+            yield losses[number % len(losses)]
+
+    with pytest.raises(ValueError, match=f"the same single numbers each time, not .*{told}"):
+        solver.Trainer(small_settings, [solver.Phase("mine", epoch, 1, 1e-4)], progress=False).train()
+
+
+def test_losses_may_come_in_another_order(small_settings):
+    def epoch(generator, batches):
+        for number, _ in enumerate(mse_epoch(generator, batches)):
+            yield {"one": 1, "two": 2} if number % 2 else {"two": 2, "one": 1}
+
+    row, = solver.Trainer(small_settings, [solver.Phase("mine", epoch, 1, 1e-4)], progress=False).train()
+    assert (row["one"], row["two"]) == (1, 2)

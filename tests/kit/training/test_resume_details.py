@@ -15,6 +15,7 @@ from helpers import changed, equal, interrupted, last, same_generator, train, we
 from kit import runs
 from kit.compare.sweeps import sweep
 from kit.evaluation.generators import load_generator
+from kit.training.trainer import Trainer
 
 
 class OfAllKinds(nn.Module):
@@ -121,3 +122,70 @@ def test_a_run_whose_files_are_read_only_can_be_forked_and_the_fork_trained(smal
     for path in fork.run.folder.rglob("*.pt"):
         assert path.stat().st_mode & 0o200, path
     assert len(fork.history) == 4 and last(small_settings).stat().st_mode & 0o222 == 0
+
+
+def test_a_run_that_was_killed_while_validating_makes_no_update_more(small_settings, monkeypatch):
+    def epoch(generator, batches):
+        for losses in solver.warmup_epoch(generator, batches):
+            yield losses
+        assert losses["content_loss"] > 0  # of the last update
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    phases = [solver.Phase("mine", epoch, 1, 1e-4)]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("kit.training.trainer.validate", killed)
+        solver.Trainer(small_settings, phases, progress=False).train()
+    resumed = solver.Trainer(small_settings, phases, progress=False)
+    assert resumed.state.step == resumed.state.steps_per_epoch
+    assert len(resumed.train()) == 1
+
+
+def test_a_trainer_whose_update_was_broken_off_does_not_go_on_from_between_two(small_settings):
+    slips = [True]
+
+    def epoch(generator, batches):
+        for number, (lr, hr) in enumerate(batches):
+            loss = solver.mse_loss(generator(lr), hr)
+            generator.descend(loss)
+            if number == 2 and slips.pop():
+                raise RuntimeError("a slip")
+            yield {"content_loss": loss}
+
+    def trainer(**changes):
+        phases = [solver.Phase("mine", epoch, 1, 1e-4)]
+        return solver.Trainer(changed(small_settings, **changes), phases, progress=False)
+
+    broken = trainer()
+    with pytest.raises(RuntimeError, match="a slip"):
+        broken.train()
+    with pytest.raises(ValueError, match="was broken off, .* make it again, trainer = solver.Trainer"):
+        broken.train()
+    slips.append(False)
+    again = trainer()
+    again.train()
+    slips.append(False)
+    whole = trainer(name="whole")
+    whole.train()
+    assert same_generator(again, whole)
+
+
+def test_a_state_that_could_not_be_saved_whole_is_told_before_training(small_settings):
+    class Expanded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 48, 3, padding=1), nn.PixelShuffle(4))
+            self.register_buffer("mean", torch.tensor([0.5]).expand(3))
+
+        def forward(self, lr):
+            return self.body(lr - self.mean.view(1, 3, 1, 1))
+
+    with pytest.raises(ValueError, match="the generator keeps mean as a view of fewer numbers .* with .clone"):
+        Trainer(small_settings, solver.default_phases(small_settings), lambda cfg: Expanded(),
+                solver.make_discriminator, solver.EXTRAS, progress=False)
+
+
+def test_the_best_by_a_score_that_no_picture_has_is_refused(small_settings):
+    with pytest.raises(ValueError, match="best_by is 'niqe', but none of the first 1 pictures of .*valid.csv is large"):
+        solver.Trainer(changed(small_settings, best_by="niqe"), progress=False)
