@@ -123,6 +123,11 @@ class NoRoom(OSError):
     """The disk has no room for what is to be written."""
 
 
+def is_no_room(error):
+    """Whether an error says that the disk is full."""
+    return isinstance(error, NoRoom) or isinstance(error, OSError) and error.errno in FULL
+
+
 # Names that Windows keeps for devices, whatever ending they have.
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 

@@ -1,4 +1,5 @@
-"""The instructor's commands: `python -m teacher handout`, `check`, `similarity`, `rating`, `scores`, `outcomes`."""
+"""The instructor's commands: `python -m teacher handout`, `check`, `similarity`, `rating`, `scores`, `grades`,
+`feedback`, `summary`, `outcomes`."""
 
 import glob
 import json
@@ -12,6 +13,8 @@ from teacher.course import read_course
 from teacher.roster import read_own, read_roster
 
 # The modules of the commands are imported where these are run: `--help` need not wait for PyTorch.
+
+SET5 = "data/lists/Set5.csv"  # the list of the graded pictures
 
 
 def main(arguments=None):
@@ -47,7 +50,7 @@ def main(arguments=None):
     look.add_argument("--again", action="store_true", help="check those again that were checked before")
     alike = commands.add_parser("similarity", help="find hand-ins that are worth comparing")
     alike.add_argument("folder", nargs="?", default="results/checks/handins", help="default: %(default)s")
-    alike.add_argument("--list", default="data/lists/Set5.csv", metavar="CSV", help="of the graded pictures (default: "
+    alike.add_argument("--list", default=SET5, metavar="CSV", help="of the graded pictures (default: "
                        "%(default)s)")
     alike.add_argument("--share", type=float, default=0.6, metavar="S", help="from which share of common code on "
                        "(default: %(default)s)")
@@ -59,7 +62,7 @@ def main(arguments=None):
     page = commands.add_parser("rating", help="make a page on which people rate the pictures of hand-ins, blind")
     page.add_argument("folder", help="a folder with a folder for each hand-in; in it, anywhere, PNGs called after the "
                       "pictures of the list")
-    page.add_argument("--list", default="data/lists/Set5.csv", metavar="CSV", help="list of the pictures with their "
+    page.add_argument("--list", default=SET5, metavar="CSV", help="list of the pictures with their "
                       "originals (default: %(default)s)")
     page.add_argument("--out", default="results/rating.html", metavar="FILE", help="the page (default: %(default)s); "
                       "beside it goes its key, which says whose picture is whose, and is for you alone")
@@ -97,7 +100,7 @@ def main(arguments=None):
     for command in (back, whole):
         command.add_argument("--grades", default="results/grades/grades.csv", metavar="CSV", help="what `grades` "
                              "wrote, if it is there (default: %(default)s)")
-        command.add_argument("--list", default="data/lists/Set5.csv", metavar="CSV", help="of the graded pictures "
+        command.add_argument("--list", default=SET5, metavar="CSV", help="of the graded pictures "
                              "(default: %(default)s)")
     options = parser.parse_args(arguments)
     spoken = options.language if options.command == "check" else language()
@@ -107,7 +110,9 @@ def main(arguments=None):
              "grades": _grades, "feedback": _feedback, "summary": _summary,
              "outcomes": _outcomes}[options.command](options)
     except KeyboardInterrupt:
-        sys.exit("stopped; what was found is kept, and the same command goes on from there")
+        goes_on = options.command in ("check", "outcomes")
+        sys.exit("stopped; " + ("what was found is kept, and the same command goes on from there" if goes_on else
+                                "nothing was written that is not whole"))
     except (ValueError, OSError) as error:
         if isinstance(error, FileNotFoundError) and error.filename:  # as Python says it
             error = f"there is no file or folder {error.filename}"
@@ -157,6 +162,7 @@ def _similarity(options):
     from teacher import similarity
 
     _folder(options.folder)
+    _list(options, "pictures are not compared")
     found = similarity.find(options.folder, options.list, options.share)
     similarity.save(found, options.folder, options.out, Path(options.list).stem)
     print(f"{similarity.pair_table(found) if found else 'no pair is worth a look'}\n\n"
@@ -239,8 +245,9 @@ def _feedback(options):
     from teacher import feedback
 
     _checks(options)
+    _list(options, "pictures are not shown")
     pages = feedback.make(options.checks, options.out, options.list,
-                          _if_there(Path(options.scores, "mos_pictures.csv")), _if_there(options.grades),
+                          _if_there(Path(options.scores, "mos_pictures.csv")), _points(options),
                           options.language, options.notes)
     print(f"{len(pages)} pages are in {options.out}; {Path(options.out, 'feedback.zip')} is for Moodle's "
           '"Upload multiple feedback files in a zip"')
@@ -250,8 +257,9 @@ def _summary(options):
     from teacher import summary
 
     _checks(options)
+    _list(options, "pictures are not shown")
     opinions = options.scores if _if_there(Path(options.scores, "mos.csv")) else None
-    summary.make(options.checks, options.out, options.list, opinions, _if_there(options.grades))
+    summary.make(options.checks, options.out, options.list, opinions, _points(options))
     print(options.out)
 
 
@@ -267,6 +275,22 @@ def _folder(path):
     if not Path(path).is_dir():
         raise FileNotFoundError(f"there is no folder {path}; python -m teacher check makes one with copies of all "
                                 f"hand-ins, results/checks/handins")
+
+
+def _list(options, without):
+    """Say what is not done without the list of the graded pictures; FileNotFoundError where it is not the usual one."""
+    if _if_there(options.list):
+        return
+    if options.list != SET5:
+        raise FileNotFoundError(f"--list: there is no list {options.list}")
+    print(f"{without}: there is no list {SET5}; python create_data_lists.py --download benchmarks --data data makes it")
+
+
+def _points(options):
+    """The file of grades, or None, which is said."""
+    if not _if_there(options.grades):
+        print(f"points are left out: there is no {options.grades}")
+    return _if_there(options.grades)
 
 
 def _if_there(path):

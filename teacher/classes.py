@@ -14,18 +14,20 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from kit.console import Table, progress_bar
-from kit.files import extract, members, require_room, writable, write_csv, write_whole
+from kit.files import NoRoom, extract, is_no_room, members, require_room, writable, write_csv, write_whole
 from kit.handin import sandbox
 from kit.handin.check import check
+from kit.handin.contents import NEEDED
 from kit.handin.findings import Finding, as_dict, sanitize
 from kit.handin.opening import LARGEST, is_archive, is_junk
 from kit.language import language
 from teacher import handout
 from teacher.roster import is_called, match
-from teacher.submissions import submissions
+from teacher.submissions import is_named, submissions, whose
 
 FIELDS = ["handin", "student_id", "name", "platform_id", "late", "attempt", "complete", "problems", "notes", "psnr",
           "ssim", "findings"]
+CELL = 30_000  # letters, of which spreadsheets take 32,767
 
 
 def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120, progress=True, pattern=None,
@@ -55,36 +57,40 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
     machine cannot run code of others safely.
     """
     out = Path(out)
-    folder = _download(Path(folder), out) if Path(folder).is_file() else Path(folder)
+    folder = _download(Path(folder), out, pattern) if Path(folder).is_file() else Path(folder)
     found, left_out = submissions(folder, pattern)
     if len(found) == 1 and _is_of_a_class(found[0].path):
-        found, _ = submissions(_download(found[0].path, out), pattern)
+        found, _ = submissions(_download(found[0].path, out, pattern), pattern)
     for name in left_out if progress else ():
         print(f"{sanitize(name)}: is no hand-in, left out")
-    named = {}
-    for one in found:
-        named[_name(one, named)] = one
+    named = _named(found, out)
+    for name, one in named.items() if progress else ():
+        if one.older:
+            older = ", ".join(sanitize(path.name) for path in one.older)
+            print(f"{name}: the newest is looked at, and not {older}")
     if not named:
         raise ValueError(f"{folder}: holds no hand-ins, neither zips nor folders")
     sandbox.require()
     edition = handout.contents()
     done, todo = {}, []
-    wanted = {language(), *(name for name, asked in (("vgg", vgg), ("execute", execute)) if asked)}
+    graded = Path(lists, "Set5.csv")  # with another list pictures may get another verdict
+    wanted = {language(), f"Set5 {_digest(graded)[:12] if graded.is_file() else 'without a list'}",
+              *(name for name, asked in (("vgg", vgg), ("execute", execute)) if asked)}
     for name, one in named.items():
         try:
-            digest = _digest(one.path)
+            digest = _digest(one.path, one.names)
         except (OSError, RecursionError):  # what is wrong with it will be said when it is checked
             digest = None
         old = None if again or not digest else _earlier(out / f"{name}.json", digest)
         old = old if old and wanted <= set(old.get("asked", [])) else None  # of what is asked now, all was looked at
         done[name] = old
-        todo += [] if old else [(name, one.path, digest)]
+        todo += [] if old else [(name, digest)]
     _remove_others(out, named)
     with progress_bar(None, "checking", progress, total=len(named), initial=len(named) - len(todo)) as bar, \
             ThreadPoolExecutor(max(1, jobs)) as pool:
         options = dict(lists=lists, seconds=seconds, edition=edition, vgg=vgg, execute=execute)
-        working = {pool.submit(_check_one, path, out, name, digest, wanted, **options): name
-                   for name, path, digest in todo}
+        working = {pool.submit(_check_one, named[name], out, name, digest, wanted, **options): name
+                   for name, digest in todo}
         try:
             for future in as_completed(working):
                 done[working[future]] = future.result()
@@ -93,7 +99,8 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
         finally:
             pool.shutdown(cancel_futures=True)  # those that run end first; the others wait for the same call again
             rows = [_row(name, named[name], result) for name, result in done.items() if result]
-            rows += _with_roster(rows, roster or [])
+            others = _with_roster(rows, roster or [])
+            rows += others if all(done.values()) else []  # else theirs may be among those that wait
             write_csv(out / "checks.csv", [{key: row[key] for key in FIELDS} for row in rows], FIELDS,
                       for_spreadsheets=True)
     return rows
@@ -115,8 +122,11 @@ def _with_roster(rows, roster):
     return others
 
 
-def _download(file, out):
-    """A class's download, an archive, unpacked below `out`; once, so that its files keep their times."""
+def _download(file, out, pattern=None):
+    """A class's download, an archive, unpacked below `out`; once, so that its files keep their times.
+
+    What is within a lone folder in it, unless that is a hand-in, by its name or because its files are in it.
+    """
     if not is_archive(file):
         raise ValueError(f"{file}: is neither a folder nor an archive that can be opened here")
     target = out / "download" / _digest(file)[:16]
@@ -135,7 +145,9 @@ def _download(file, out):
             extract(entries, work)
         work.rename(target)
     inner = [path for path in target.iterdir() if not is_junk(path.name)]
-    return inner[0] if len(inner) == 1 and inner[0].is_dir() else target
+    if len(inner) != 1 or not inner[0].is_dir() or is_named(inner[0], pattern):
+        return target
+    return target if any((inner[0] / name).exists() for name in NEEDED) else inner[0]
 
 
 def _is_of_a_class(file):
@@ -165,19 +177,34 @@ def _remove_others(out, named):
         kept[name].unlink()
 
 
-def _check_one(path, out, name, digest, wanted, **options):
+def _check_one(one, out, name, digest, wanted, **options):
     """Check one hand-in, whatever it is, and keep what was found."""
     copy = out / "handins" / name
     try:
         sandbox.remove(copy)
-        findings, scores = check(path, scratch=copy, **options)
+        several = isinstance(one.path, list)
+        findings, scores = check(dict(zip(one.path, one.names)) if several else one.path, scratch=copy, **options)
     except (Exception, SystemExit) as error:  # nothing that somebody hands in may stop the others
+        if is_no_room(error):
+            raise NoRoom(f"{out}: the disk is full; make room, and the same command goes on") from error
         findings, scores = [Finding("check", "problem", sanitize(
             f"could not be checked ({type(error).__name__}: {error})")[:300])], {}
-    result = {"digest": digest, "asked": sorted(wanted), **as_dict(findings, scores)}
+    result = {"digest": digest, "asked": sorted(wanted), "whose": list(whose(one)), **as_dict(findings, scores)}
     with write_whole(out / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
+
+
+def _named(found, out):
+    """Hand-ins by what they are called: name → Submission. Who had a name in an earlier call keeps it."""
+    results = {file.stem: _earlier(file) for file in out.glob("*.json")}
+    earlier = {tuple(result["whose"]): name for name, result in results.items() if result and "whose" in result}
+    named, taken = {}, set(earlier.values())
+    for one in found:
+        name = earlier.get(whose(one)) or _name(one, taken)
+        named[name] = one
+        taken.add(name)
+    return named
 
 
 def _name(one, taken):
@@ -192,11 +219,11 @@ def _name(one, taken):
     return name
 
 
-def _digest(path):
-    """What tells whether a hand-in has changed: its bytes, and the names of a folder's files in it."""
+def _digest(path, names=()):
+    """What tells whether a hand-in has changed: its bytes, and the names of several files, or of a folder's in it."""
     digest = hashlib.sha256()
     if isinstance(path, list):
-        return hashlib.sha256(" ".join(map(_digest, path)).encode()).hexdigest()
+        return hashlib.sha256(" ".join([*map(_digest, path), *names]).encode(errors="surrogateescape")).hexdigest()
     if path.is_file():
         with open(path, "rb") as content:
             while chunk := content.read(1 << 20):
@@ -230,7 +257,7 @@ def _row(name, one, result):
     return {"handin": name, **{key: getattr(one, key) for key in ("student_id", "name", "platform_id", "attempt")},
             "late": "yes" if one.late else "", "complete": "yes" if result["complete"] else "no",
             "problems": verdicts.count("problem"), "notes": verdicts.count("note"), **digits,
-            "findings": said}
+            "findings": said if len(said) < CELL else f"{said[:CELL]}…"}
 
 
 def class_table(rows):

@@ -57,7 +57,7 @@ def make(checks, out, csv_file="data/lists/Set5.csv", opinions=None, grades=None
     out : path
         For the pages and the zip. In the zip each page has a folder called as Moodle calls them in its download
         (`<name>_<number>_assignsubmission_file_`), by which its "Upload multiple feedback files in a zip" finds the
-        student; who came from elsewhere has one with the hand-in's name.
+        student; who has no number of the platform's has one with the hand-in's name.
     csv_file : path
         The list of the graded pictures.
     opinions, grades : path, optional
@@ -134,7 +134,9 @@ def _points(grade, words):
 
 
 def _pictures(pairs, pictures, rated, words):
-    """The graded pictures beside their originals, with their scores."""
+    """The graded pictures beside their originals, with their scores; nothing where it is not known which they are."""
+    if not pairs:
+        return ""
     parts = [f"<h2>{words['scores']}</h2>"] + ([] if pictures else [f"<p>{words['none']}</p>"])
     for pair in pairs:
         if pair.name in pictures:

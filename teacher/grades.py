@@ -33,6 +33,10 @@ def make_marks(path, checks, course):
     known = {row["handin"]: row for row in checks if row["handin"]}
     if strange := marks.keys() - known.keys():
         raise ValueError(f"{path}: {min(strange)!r} is no hand-in of checks.csv; remove the row, or run `check` again")
+    for name, row in marks.items():
+        if row["student_id"] and known[name]["student_id"] not in ("", row["student_id"]):
+            raise ValueError(f"{path}: {name!r} is {row['student_id']} there, and {known[name]['student_id']} in "
+                             f"checks.csv; put the marks to whom they belong")
     for name in known.keys() - marks.keys():
         marks[name] = {key: known[name].get(key, "") for key in ("handin", "student_id", "name")}
     if len(marks) > len(rows):
@@ -79,13 +83,14 @@ def _grade(row, opinion, marks, course, late):
     for name in ("checks", "pictures"):
         if marked[f"{name}_percent"] is not None:
             shares[name] = marked[f"{name}_percent"] / 100
-    unknown = [f"report: {name}" for name in course.rubric if marked[name] is None]
-    if not unknown:
+    # (What has no weight is never open.)
+    unknown = [f"report: {name}" for name in course.rubric if marked[name] is None and course.marks["report"]]
+    if None not in (marked[name] for name in course.rubric):
         shares["report"] = sum(marked[name] for name in course.rubric) / (sum(course.rubric.values()) or 1)
-    unknown += ["no opinion score"] if shares["pictures"] is None else []
+    unknown += ["no opinion score"] if shares["pictures"] is None and course.marks["pictures"] else []
     unknown += ["late, by how many days?"] if row["late"] and late is None else []
     parts = {name: None if share is None else course.marks[name] * share for name, share in shares.items()}
-    points = "" if unknown else f"{sum(parts.values()) * course.kept(late or 0):.1f}"
+    points = "" if unknown else f"{sum(filter(None, parts.values())) * course.kept(late or 0):.1f}"
     return {**grade, **{name: "" if value is None else f"{value:.1f}" for name, value in parts.items()},
             "late_days": f"{late or 0:g}", "points": points, "open": "; ".join(unknown),
             "comment": marks.get("comment", "").strip(), **{f"{name}_of": f"{course.marks[name]:g}" for name in parts},

@@ -1,6 +1,7 @@
 """What the sheet "predict, run, observe" comes to: its rows run with several seeds, for the instructor."""
 
-from kit.compare.sweeps import sweep
+from kit.compare.sweeps import gpus_for, sweep
+from kit.compute.threads import counts
 from kit.files import write_whole
 from kit.handin.report import markdown
 from kit.lessons.sheet import SHEET, sheet_settings
@@ -10,9 +11,10 @@ from kit.settings.recipes import settings
 def write(path, seeds=3, rows=None, **changes):
     """Run rows of the sheet (all of them, if none is named) and write their tables, with mean ± spread, as Markdown.
 
-    What was trained before is not trained again. `changes` are settings, as for `solver.settings`.
+    What was trained before is not trained again. Each has a thread of its own, so that equal settings come to equal
+    figures whichever row they stand in. `changes` are settings, as for `solver.settings`.
     """
-    cfg = settings("demo", **changes)
+    cfg = settings("demo", **{"threads": 1, **changes})
     small = sheet_settings(cfg, "loss")
     parts = ["# What the sheet comes to\n\n"
              f"The rows of `lessons.SHEET`, each variant trained with {seeds} seeds in the small setting "
@@ -20,7 +22,8 @@ def write(path, seeds=3, rows=None, **changes):
              f"is the question, each of {small.updates_per_epoch} updates): mean ± standard deviation on the held-out "
              "photographs. A difference that is not larger than the spread may be noise."]
     for row in rows or SHEET:
-        found = sweep(sheet_settings(cfg, row), seeds=seeds, **SHEET[row].grid)
+        at_once = len(gpus_for(cfg.device)) or counts()[0]
+        found = sweep(sheet_settings(cfg, row), seeds=seeds, at_once=at_once, **SHEET[row].grid)
         parts.append(f"## {row}\n\n{SHEET[row].question}\n\n{markdown(found)}")
     with write_whole(path) as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

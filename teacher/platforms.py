@@ -43,7 +43,7 @@ def fill(file, out, rows, course, column=None):
     without, replaced = [], 0
     for cells, person, row in pairs:
         if row is None:
-            without += [person["name"] or person["student_id"]] if person["name"] != "Points Possible" else []
+            without.append(person["name"] or person["student_id"])
             continue
         most = possible or (maximum is not None and _number(cells[maximum])) or course.points
         grade = f"{float(row['points']) * most / course.points:.2f}"

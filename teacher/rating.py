@@ -18,6 +18,7 @@ from datasets import TestDataset
 from kit.files import data_uri, write_whole
 from kit.handin.contents import RESULT
 from kit.handin.findings import sanitize
+from kit.handin.opening import root_of
 from kit.handin.pictures import picture_file
 from kit.picture_files import pixels_of
 from utils import read_picture, to_rgb
@@ -55,11 +56,11 @@ def make_page(handins, csv_file, out, raters=None, times=None, scale=4, calibrat
     found = {name: find_pictures(folder, pairs, Path(csv_file).stem) for name, folder in sorted(handins.items())}
     missing = [(name, pair.name) for name, pictures in found.items() for pair in pairs if pair.name not in pictures]
     key, scenes = {}, []
-    for number, pair in enumerate(pairs):
+    for pair in pairs:
         versions = {name: pictures[pair.name] for name, pictures in found.items() if pair.name in pictures}
         if not versions:
             continue
-        versions |= {ORIGINAL: pair.hr, NEAREST: pair.lr.repeat(scale, axis=0).repeat(scale, axis=1)}
+        versions |= dict(zip((NEAREST, ORIGINAL), _anchors(pair, scale)))
         files = _equally_long({name: _png(picture) for name, picture in versions.items()})
         shown = []
         for name in sorted(versions, key=lambda _: secrets.randbelow(2**60)):  # the order in the file tells nothing
@@ -68,10 +69,9 @@ def make_page(handins, csv_file, out, raters=None, times=None, scale=4, calibrat
             shown.append({"id": token, "anchor": name in (ORIGINAL, NEAREST), "data": files[name]})
         height, width = pair.hr.shape[:2]
         scenes.append({"width": width, "height": height, "versions": _shared_out(shown, turn, times)})
-        if number == calibrate_with:
-            calibration = [data_uri(_png(versions[name])) for name in (NEAREST, ORIGINAL)]
     if not scenes:
         raise ValueError("there is nothing to rate: no hand-in has one of the pictures of the list")
+    calibration = [data_uri(_png(version)) for version in _anchors(pairs[calibrate_with], scale)]
     page_id = secrets.token_hex(8)
     content = {"page": page_id, "raters": raters, "scenes": scenes, "calibration": calibration}
     out = Path(out)
@@ -110,10 +110,18 @@ def find_pictures(folder, pairs, graded=None):
 
 def picture_in(folder, name, graded=None):
     """Where a hand-in has a picture: where `check` measures it, else wherever it is least deep; None if nowhere."""
+    measured = picture_file(root_of(folder) / RESULT / str(graded), name, graded)
+    if measured.is_file():
+        return measured
     files = [path for path in Path(folder).rglob(f"{name}.png") if path.is_file() and not path.is_symlink()]
     measured = [path for place in Path(folder).rglob(f"{RESULT.as_posix()}/{graded}")
                 if (path := picture_file(place, name, graded)).is_file()]
     return min(measured or files, default=None, key=lambda path: (len(path.parts), str(path)))
+
+
+def _anchors(pair, scale):
+    """What everybody sees of a picture: its low resolution with pixels enlarged, and the original."""
+    return pair.lr.repeat(scale, axis=0).repeat(scale, axis=1), pair.hr
 
 
 def _shared_out(versions, turn, times):

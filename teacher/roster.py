@@ -2,7 +2,9 @@
 
 import csv
 import io
+import itertools
 import re
+import unicodedata
 
 from kit.handin.texts import text_of
 
@@ -10,6 +12,8 @@ from kit.handin.texts import text_of
 COLUMNS = {"student_id": ["学号", "student id", "student_id", "id number", "sis user id", "sis login id", "number"],
            "name": ["姓名", "name", "full name", "student", "学生姓名"],
            "platform_id": ["id", "user id", "participant", "identifier"], "email": ["email", "email address", "邮箱"]}
+
+NOBODY = {"Points Possible", "Student, Test"}  # lines of Canvas' grade book that are no student's
 
 
 def read_roster(file):
@@ -23,12 +27,15 @@ def read_roster(file):
 def read_table(file):
     """A CSV as platforms and spreadsheets write it: (how it is written, header, rows), lists of texts of one length.
 
-    Raises ValueError for a file without a row.
+    Raises ValueError for a file without a row, and for what is no table.
     """
     text = text_of(file)
     first = (text.splitlines() or [""])[0]
     delimiter = max("\t;,", key=first.count)
-    header, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row] or [[]]
+    try:
+        header, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row] or [[]]
+    except csv.Error as error:
+        raise ValueError(f"{file}: cannot be read as a table ({error})") from error
     if not header:
         raise ValueError(f"{file}: is empty")
     return {"delimiter": delimiter}, header, [(row + [""] * len(header))[:len(header)] for row in rows]
@@ -60,7 +67,8 @@ def people(file, header, rows):
         person = {key: cell(row, i) for key, i in places.items()}
         person["name"] = person["name"] or f"{cell(row, first)} {cell(row, last)}".strip()
         person["platform_id"] = re.sub(r"\D", "", person["platform_id"])  # "Participant 12345"
-        found.append(person if person["student_id"] or person["name"] else None)
+        nobody = person["name"] in NOBODY or row[0].strip() in NOBODY or not (person["student_id"] or person["name"])
+        found.append(None if nobody else person)
     return found
 
 
@@ -98,6 +106,13 @@ def _same_name(person, one):
 
 
 def is_called(person, one):
-    """Whether a person and a hand-in have the same name: "Li Wei", "WeiLi" and "liwei" are."""
-    letters = [sorted(re.findall(r"\w", name.lower())) for name in (person["name"], one["name"])]
-    return letters[0] != [] and letters[0] == letters[1]
+    """Whether a person and a hand-in have the same name: "Li Wei", "WeiLi" and "liwei" are, "Lei Wi" is not.
+
+    The words of one, in some order, are then the letters of the other.
+    """
+    both = [re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", name).casefold())
+            for name in (person["name"], one["name"])]
+    orders = [[words] if len(words) > 6 else itertools.permutations(words) for words in both]
+    written = ["".join(words) for words in both]
+    return written[0] != "" and any("".join(words) == other for mine, other in zip(orders, reversed(written))
+                                    for words in mine)

@@ -24,19 +24,20 @@ from kit.console import Table
 from kit.evaluation.generators import load_generators
 from kit.evaluation.measure import methods
 from kit.files import write_csv
-from kit.handin.contents import NOTEBOOKS, own_code
+from kit.handin.contents import NOTEBOOKS, RESULT, own_code
 from kit.handin.findings import sanitize
 from kit.handin.opening import root_of
 from kit.handin.texts import text_of
+from kit.settings.describe import ELSEWHERE
 from teacher import handout
 from teacher.copies import alike
 from teacher.pages import image, text, write_page
 from teacher.rating import ORIGINAL, find_pictures, picture_in
 from utils import read_picture
 
-# Two hand-ins: which share of the shorter one's own code is in the other, too, and the pictures that are alike, with
-# their correlation.
-Pair = namedtuple("Pair", "first second code pictures")
+# Two hand-ins: which share of the shorter one's own code is in the other, too; the pictures that are alike, with their
+# correlation; and whether the same settings and seed trained both, which makes pictures alike that nobody copied.
+Pair = namedtuple("Pair", "first second code pictures same_settings", defaults=[False])
 
 SOLUTION, REFERENCE = "(the kit's solution)", "(reference {})"
 TOKENS, WINDOW = 10, 4  # of a fingerprint, and of fingerprints of which one is kept
@@ -67,6 +68,7 @@ def find(folder, csv_file="data/lists/Set5.csv", share=0.6, weights="weights"):
     pairs = list(TestDataset(csv_file, 4)) if Path(csv_file).is_file() else []
     pictures = _pictures(folder, sources, pairs, Path(csv_file).stem, weights)
     same = alike(pictures, pairs, ORIGINAL)
+    trained = {name: _settings_of(Path(folder, name)) for name in sources}
     found = []
     for first, second in combinations([*sources, *(name for name in [SOLUTION, *pictures, ORIGINAL]
                                                    if name not in sources)], 2):
@@ -75,7 +77,8 @@ def find(folder, csv_file="data/lists/Set5.csv", share=0.6, weights="weights"):
         smaller = min(len(marks.get(first, ())), len(marks.get(second, ())))
         common = len(marks[first] & marks[second]) / smaller if smaller >= FEWEST else 0.0
         if common >= share or (first, second) in same:
-            found.append(Pair(first, second, common, same.get((first, second), {})))
+            found.append(Pair(first, second, common, same.get((first, second), {}),
+                              trained.get(first) is not None and trained.get(first) == trained.get(second)))
     return sorted(found, key=lambda pair: (-len(pair.pictures), -pair.code, pair.first, pair.second))
 
 
@@ -153,18 +156,31 @@ def _pictures(folder, names, pairs, graded, weights):
     return pictures
 
 
+def _settings_of(folder):
+    """The settings of each phase of the run that made a hand-in's graded pictures, as a text; None if not known."""
+    root = root_of(folder)
+    try:
+        run = Path(json.loads((root / RESULT / "result.json").read_bytes())["run"]).name
+        record = json.loads((root / "runs" / run / "settings.json").read_bytes())
+        return json.dumps([[one["phase"], one["last_epoch"], sorted(
+            (name, value) for name, value in one["settings"].items() if name not in ELSEWHERE)] for one in record])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
 # ------------------------------------------------------------------------------------------------- shown
 
 
 def pair_table(pairs):
     """The pairs as a table."""
-    rows = [[pair.first, pair.second, f"{pair.code:.0%}", _told(pair.pictures)] for pair in pairs]
+    rows = [[pair.first, pair.second, f"{pair.code:.0%}", _told(pair)] for pair in pairs]
     return Table(rows, ["hand-in", "and", "common code", "pictures alike"], left=2)
 
 
-def _told(pictures):
-    """Names of pictures with their correlation."""
-    return ", ".join(f"{name} ({value:.2f})" for name, value in pictures.items())
+def _told(pair):
+    """Names of the pictures that are alike, with their correlation, and what may explain it."""
+    named = ", ".join(f"{name} ({value:.2f})" for name, value in pair.pictures.items())
+    return f"{named}; trained with the same settings and seed" if named and pair.same_settings else named
 
 
 def save(pairs, folder, out, graded=None, most=50):
@@ -173,12 +189,14 @@ def save(pairs, folder, out, graded=None, most=50):
     `graded` is the name of the set that the pictures are of.
     """
     rows = [{"first": pair.first, "second": pair.second, "code": round(pair.code, 3),
-             "pictures": _told(pair.pictures)} for pair in pairs]
+             "pictures": _told(pair)} for pair in pairs]
     write_csv(Path(out, "similarity.csv"), rows, ["first", "second", "code", "pictures"],
               for_spreadsheets=True)
     parts = [_shown(pair, Path(folder), graded) for pair in pairs[:most]]
-    body = ("<h1>Pairs worth a look</h1><p>Similar does not mean copied: look at both, and ask. White lines are the "
-            "same in both, coloured ones differ.</p>" + ("\n".join(parts) or "<p>No pair is worth a look.</p>"))
+    told = ("Similar does not mean copied: look at both, and ask. Networks of one kind that were trained with the same "
+            "settings and the same seed make the same pictures, whoever wrote them. White lines are the same in both, "
+            "coloured ones differ.")
+    body = f"<h1>Pairs worth a look</h1><p>{told}</p>" + ("\n".join(parts) or "<p>No pair is worth a look.</p>")
     write_page(Path(out, "similarity.html"), "Pairs worth a look", body, style=_STYLE)
 
 
@@ -196,7 +214,7 @@ def _shown(pair, folder, graded):
                if name == SOLUTION else {} for name in pair[:2]]
     titles = [text(name) for name in pair[:2]]
     lines = [f"<h2>{titles[0]} and {titles[1]}</h2><p>{pair.code:.0%} of the code"
-             + (f"; pictures: {text(_told(pair.pictures))}" if pair.pictures else "") + "</p>"]
+             + (f"; pictures: {text(_told(pair))}" if pair.pictures else "") + "</p>"]
     if pair.pictures:
         picture = max(pair.pictures, key=pair.pictures.get)
         shown = [image(read_picture(picture_in(folder / name, picture, graded)), f"{name}: {picture}")

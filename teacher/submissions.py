@@ -4,13 +4,16 @@ import re
 from collections import defaultdict, namedtuple
 from pathlib import Path
 
+from kit.handin.contents import NEEDED
 from kit.handin.findings import sanitize
 from kit.handin.opening import ARCHIVES, UNREADABLE, is_archive, is_junk
+from teacher.roster import is_called
 
-# `path` is what `kit.handin.opening.opened` takes; `order` grows with the time at which a platform took it; `older` are
-# the attempts before it, which are not looked at.
-Submission = namedtuple("Submission", "path student_id name platform_id late attempt order older",
-                        defaults=["", "", "", False, 1, 0, ()])
+# `path` is a file or a folder, or a list where single files belong together, and `names` then what their student calls
+# them; `order` grows with the time at which a platform took it; `older` are the attempts before it, which are not
+# looked at.
+Submission = namedtuple("Submission", "path student_id name platform_id late attempt order older names",
+                        defaults=["", "", "", False, 1, 0, (), ()])
 
 _NUMBER, _PERSON = r"(?P<student_id>[A-Za-z]?\d{6,12})(?!\d)", r"[^\W\d_]+(?:[ ·.'’][^\W\d_]+)*"
 # How names begin, of files and folders alike; what is behind is the student's own file name.
@@ -20,8 +23,10 @@ PATTERNS = {
     "number first": rf"{_NUMBER}[ _\-+]*(?P<name>{_PERSON})?(?P<file>.*)",
     "name first": rf"(?P<name>{_PERSON})[ _\-+]+{_NUMBER}(?P<file>.*)",
 }
+PLATFORMS = [PATTERNS["Moodle"], PATTERNS["Canvas"]]
 # Beside hand-ins stand lists and pages of the platform's; those are none.
 NO_HANDIN = {".csv", ".tsv", ".xlsx", ".xls", ".html", ".htm", ".txt", ".json", ".log", ".md"}
+WHOSE = {"student_id", "name", "platform_id"}
 _ATTEMPT = r"(?:[-_ ]|\()(?:v|attempt|第)?(\d{1,2})\)?次?$"
 
 
@@ -42,12 +47,15 @@ def submissions(folder, pattern=None):
     left_out : list of str
         Names of files that are no hand-ins.
 
-    Raises ValueError for a pattern that is none.
+    Raises ValueError for a pattern that is none, or names no group that tells students apart.
     """
     try:
         patterns = [re.compile(text) for text in ([pattern] if pattern else PATTERNS.values())]
     except re.error as error:
         raise ValueError(f"the pattern {pattern!r} is no regular expression: {error}") from error
+    if not WHOSE & patterns[0].groupindex.keys():
+        raise ValueError(f"the pattern {pattern!r} needs one of the groups (?P<student_id>…), (?P<name>…) and "
+                         f"(?P<platform_id>…), by which students are told apart")
     groups, left_out = defaultdict(list), []
     for path in sorted(Path(folder).iterdir()):
         if path.name.startswith(".") or is_junk(path.name):
@@ -56,21 +64,51 @@ def submissions(folder, pattern=None):
         if path.is_file() and path.suffix.lower() in NO_HANDIN and not (one.platform_id or one.student_id):
             left_out.append(path.name)
         elif "_onlinetext" not in path.name:
-            groups[one.platform_id or one.student_id or one.name].append(one)
-    return sorted((_newest(group) for group in groups.values()), key=lambda one: (one.name, one.student_id)), left_out
+            groups[whose(one)].append(one)
+    groups = [part for group in groups.values() for part in _by_person(group)]
+    return sorted(map(_newest, groups), key=lambda one: (one.name, one.student_id)), left_out
+
+
+def is_named(path, pattern=None):
+    """Whether a file or folder is called as a platform, or a pattern of one's own, calls hand-ins."""
+    return any(re.fullmatch(each, _stem(path)) for each in ([pattern] if pattern else PLATFORMS))
+
+
+def whose(one):
+    """What tells a student from others: the platform's number, else the student's own, else the name."""
+    return next((key, getattr(one, key)) for key in ("platform_id", "student_id", "name") if getattr(one, key))
+
+
+def _by_person(group):
+    """A group of hand-ins with one number; of three or more people with it each one's, for it is a date, say."""
+    if group[0].platform_id or not group[0].student_id:
+        return [group]
+    people = []
+    for one in group:
+        mine = next((person for person in people if is_called(one._asdict(), person[0]._asdict())), None)
+        mine.append(one) if mine else people.append([one])
+    if len(people) < 3 or not all(one.name and _is_whole(one) for one in group):
+        return [group]
+    return [[one._replace(student_id="") for one in person] for person in people]
 
 
 def _read_name(path, patterns):
     """What the name of a file or folder says."""
     stem = _stem(path) or path.name
+    ending = path.name[len(stem):]
     for pattern in patterns:
         if found := pattern.fullmatch(stem):
             said = {key: value or "" for key, value in found.groupdict().items()}
-            attempt = re.search(_ATTEMPT, said.get("file", ""))
-            return Submission(path, said.get("student_id", ""), said.get("name", "").strip(),
-                              said.get("platform_id", ""), bool(said.get("late")), int(attempt[1]) if attempt else 1,
-                              int(said.get("order") or 0))
-    return Submission(path, name=sanitize(stem))  # (a number at its end may be the student's)
+            name, file = said.get("name", "").strip(), said.get("file", "")
+            if f"{name}{file}{ending}" in NEEDED:  # a number, and what the file is called
+                name, file = "", name + file
+            if not (name or said.get("student_id") or said.get("platform_id")):
+                break
+            attempt = re.search(_ATTEMPT, file)
+            return Submission(path, said.get("student_id", ""), name, said.get("platform_id", ""),
+                              bool(said.get("late")), int(attempt[1]) if attempt else 1, int(said.get("order") or 0),
+                              names=(file.strip(" _-+") + ending if file.strip(" _-+") else path.name,))
+    return Submission(path, name=sanitize(stem), names=(path.name,))  # (a number at its end may be the student's)
 
 
 def _stem(path):
@@ -83,12 +121,21 @@ def _stem(path):
 
 
 def _newest(group):
-    """The newest of what one student has handed in; single files, without an archive, belong together."""
+    """The newest of what one student has handed in; single files belong together, and to the newest archive."""
     def age(one):
         return one.attempt, one.order, one.path.stat().st_mtime
 
-    whole = sorted((one for one in group if one.path.is_dir() or is_archive(one.path)
-                    or one.path.suffix.lower() in UNREADABLE), key=age)
-    if whole:
-        return whole[-1]._replace(older=tuple(one.path for one in whole[:-1]))
-    return max(group, key=age)._replace(path=[one.path for one in group])
+    group = sorted(group, key=age)
+    *older, newest = [one for one in group if _is_whole(one)] or [None]
+    single = [one for one in group if not _is_whole(one)]
+    called = next((one.name for one in reversed(group) if one.name), "")
+    if newest and not single:
+        return newest._replace(name=called, older=tuple(one.path for one in older), names=())
+    parts = [*([newest] if newest else []), *sorted(single, key=lambda one: one.path.name)]
+    return parts[0]._replace(path=[one.path for one in parts], name=called, late=any(one.late for one in parts),
+                             older=tuple(one.path for one in older), names=tuple(one.names[0] for one in parts))
+
+
+def _is_whole(one):
+    """Whether something may be a whole hand-in: a folder or an archive."""
+    return one.path.is_dir() or is_archive(one.path) or one.path.suffix.lower() in UNREADABLE

@@ -128,7 +128,7 @@ def study_of(cfg, early=True, ranges=None):
 def _check_same(study, cfg, ranges):
     """Raise ValueError where a study was begun with other settings, or looks for others; the first time note them."""
     now = {name: value for name, value in cfg.items() if name not in ELSEWHERE and name not in ranges}
-    now |= {"best_by": cfg.best_by, "what it looks for": ", ".join(sorted(ranges))}
+    now |= {"best_by": cfg.best_by, "ranges": ", ".join(sorted(ranges))}
     if "settings" not in study.user_attrs:
         study.set_user_attr("settings", now)
     old = study.user_attrs["settings"]

@@ -30,6 +30,7 @@ from kit.handin.texts import text_of
 from kit.handin.trial import check_code
 from kit.language import N_, tr
 
+NAMED = 5  # model files at most, each by its name
 EXECUTING = 3  # times as long as its code may run may its notebooks take
 MODEL_FILES = {".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".h5", ".keras", ".pkl", ".pickle", ".pdparams", ".bin",
                ".npz", ".npy", ".tar", ".gguf"}
@@ -41,7 +42,7 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
 
     Parameters
     ----------
-    handin : path or list of paths
+    handin : path, list of paths, or dict of path → str
         An archive, a folder, or several files, as `kit.handin.opening.opened` takes them.
     lists : path
         Folder with the list of the graded set.
@@ -68,7 +69,7 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
 
     Raises FileNotFoundError for a hand-in that is not there, and OSError where its code cannot be kept in.
     """
-    for path in handin if isinstance(handin, list) else [handin]:
+    for path in handin if isinstance(handin, (list, dict)) else [handin]:
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: there is no such file or folder")
     temporary = tempfile.mkdtemp()
@@ -121,15 +122,20 @@ def check_files(root):
                 "through here", report=REPORT, other=sanitize(other))))
         elif not (root / name).is_file():
             findings.append(Finding("files", "problem", tr("{name} is missing", name=name)))
+    models = []
     for path in sorted(root.rglob("*")):
         name = sanitize(path.relative_to(root))
         if path.is_file() and (path.suffix.lower() in MODEL_FILES or _is_model(path)):
-            findings.append(Finding("files", "problem", tr("{name} is a model file; these are not handed in",
-                                                           name=name)))
+            models.append(name)
         elif path.is_file() and path.stat().st_size > LARGEST_FILE * 2**20:
             findings.append(Finding("files", "problem", tr(
                 "{name} has {size:.0f} MB; no file needs more than {largest}", name=name,
                 size=path.stat().st_size / 2**20, largest=LARGEST_FILE)))
+    findings += [Finding("files", "problem", tr("{name} is a model file; these are not handed in", name=name))
+                 for name in models[:NAMED]]
+    if len(models) > NAMED:
+        findings.append(Finding("files", "problem",
+                                tr("{count} more files are model files", count=len(models) - NAMED)))
     if not list(root.glob("runs/*/history.csv")):
         findings.append(Finding("files", "note",
                                 tr("no run's history is among them: how it was trained cannot be seen")))

@@ -13,7 +13,7 @@ import unicodedata
 import zipfile
 from pathlib import Path
 
-from kit.files import extract, members
+from kit.files import extract, is_no_room, members
 from kit.handin import sandbox
 from kit.handin.contents import NEEDED, NOT_OWN, RESULT
 from kit.handin.findings import Finding, sanitize
@@ -36,8 +36,8 @@ def opened(handin, target):
 
     Parameters
     ----------
-    handin : path or list of paths
-        An archive, a folder, a folder that holds a lone archive, or several files.
+    handin : path, list of paths, or dict of path → str
+        An archive, a folder, a folder that holds a lone archive, or several files, with what they are called.
     target : path
 
     Returns
@@ -48,17 +48,21 @@ def opened(handin, target):
         What was found in another place, or under another name, than the kit writes it.
 
     Raises Refused for what is neither, for a damaged archive, one that leads out of its folder or has links in it, and
-    for one that is too large.
+    for one that is too large; OSError where the disk is full.
     """
     target = Path(target)
     target.mkdir(parents=True)
     try:
-        if isinstance(handin, list):
-            for path in handin:
-                _bring(Path(path), target, is_archive(path))  # (a .docx is a zip, too, and stays as it is)
-        else:
-            _bring(Path(handin), target, True)
+        several = isinstance(handin, (list, dict))
+        names = {Path(path): name for path, name in handin.items()} if isinstance(handin, dict) else {
+            Path(path): Path(path).name for path in (handin if several else [handin])}
+        single = [path for path in names if several and not path.is_dir() and not is_archive(path)]
+        for path in names.keys() - set(single):
+            _bring(path, target, True)
         _open_inner(target)
+        root = root_of(target)
+        for path in single:  # beside what is in the archive (a .docx is a zip, too, and stays as it is)
+            _bring(path, root, False, names[path])
         root = root_of(target)
         return root, _arrange(root, target)
     except Refused:
@@ -66,6 +70,8 @@ def opened(handin, target):
         raise
     except Exception as error:  # of all that can be wrong with a stranger's files, nothing may come through
         sandbox.remove(target)
+        if is_no_room(error):  # here, which is not theirs
+            raise
         raise Refused(tr("{name}: cannot be unpacked ({error})", name=_named(handin),
                          error=sanitize(error)[:200])) from error
 
@@ -76,7 +82,7 @@ def _too_large(name):
 
 
 def _named(handin):
-    return sanitize(Path(handin[0] if isinstance(handin, list) else handin).name)
+    return sanitize(Path(next(iter(handin)) if isinstance(handin, (list, dict)) else handin).name)
 
 
 def is_junk(path):
@@ -88,8 +94,8 @@ def is_archive(path):
     return Path(path).name.lower().endswith(ARCHIVES)
 
 
-def _bring(path, target, unpack):
-    """Copy a file or a folder into the folder `target`, or `unpack` it there if it is an archive."""
+def _bring(path, target, unpack, name=None):
+    """Copy a file, as `name`, or a folder into the folder `target`, or `unpack` it there if it is an archive."""
     if path.is_dir():
         _copy_folder(path, target)
     elif unpack and (zipfile.is_zipfile(path) or is_archive(path) and tarfile.is_tarfile(path)):
@@ -101,7 +107,7 @@ def _bring(path, target, unpack):
     elif is_archive(path) or path.stat().st_size > LARGEST * 2**20 or not path.suffix:
         raise Refused(tr("{name}: is neither a folder nor a zip", name=sanitize(path.name)))
     else:
-        shutil.copyfile(path, target / path.name)
+        shutil.copyfile(path, target / (name or path.name))
 
 
 def _open_inner(target):

@@ -230,3 +230,28 @@ def test_without_checks_it_says_what_to_run_first(tmp_path):
         with pytest.raises(SystemExit, match="checks.csv is not there: run python -m teacher check first"):
             teacher.main([command, "--checks", str(tmp_path), "--out", str(tmp_path / "out")])
     assert not list(tmp_path.iterdir())
+
+
+def test_what_has_no_weight_is_not_open(checked, tmp_path):
+    (tmp_path / "scores" / "mos.csv").unlink()
+    course = (tmp_path / "course.ini").read_text(encoding="utf-8")
+    marks = "[marks]\nchecks = 60\npictures = 0\nreport = "
+    (tmp_path / "course.ini").write_text(f"{course}\n{marks}40\n", encoding="utf-8")
+    teacher.main(["grades", *checked])
+    mark(tmp_path / "marks.csv")
+    teacher.main(["grades", *checked])
+    rows = {row["name"]: row for row in read_own(tmp_path / "grades" / "grades.csv")}
+    assert (rows["张三"]["points"], rows["张三"]["open"]) == ("92.0", "")
+    (tmp_path / "course.ini").write_text(f"{course}\n{marks}0\n", encoding="utf-8")
+    (tmp_path / "marks.csv").unlink()
+    teacher.main(["grades", *checked])
+    assert read_own(tmp_path / "grades" / "grades.csv")[0]["points"] == "60.0"
+
+
+def test_marks_of_another_student_of_that_name_are_named(checked, tmp_path):
+    teacher.main(["grades", *checked])
+    rows = read_own(tmp_path / "marks.csv")
+    rows[0]["student_id"] = "2021019999"
+    write_csv(tmp_path / "marks.csv", rows, list(rows[0]), for_spreadsheets=True)
+    with pytest.raises(SystemExit, match="'2021012345_张三' is 2021019999 there, and 2021012345 in checks.csv"):
+        teacher.main(["grades", *checked])

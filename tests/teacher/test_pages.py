@@ -129,3 +129,24 @@ def test_what_strangers_wrote_is_only_shown(checked, tmp_path):
         assert "<img src=x" not in page and "<script>document.title" not in page
         assert page.count("<script>") == ("script-src 'sha256-" in page) == ("The class" in page)
         assert "default-src 'none'" in page
+
+
+@pytest.mark.parametrize("command", ["feedback", "summary", "similarity"])
+def test_without_the_list_of_the_graded_pictures_nothing_is_said_about_them(checked, tmp_path, capsys, monkeypatch,
+                                                                            command):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("teacher.similarity.alike", lambda pictures, *_: {})
+    where = [str(tmp_path / "checks" / "handins")] if command == "similarity" else checked[:-2]
+    out = ["--out", str(tmp_path / ("out" if command != "summary" else "summary.html"))]
+    with pytest.raises(SystemExit, match="--list: there is no list lists/set5.csv"):
+        teacher.main([command, *where, "--list", "lists/set5.csv", *out])
+    teacher.main([command, *where, *out])
+    assert "pictures are not" in capsys.readouterr().out
+    if command == "feedback":
+        page = (tmp_path / "out" / "Wang_Fang.html").read_text(encoding="utf-8")
+        assert "None of the graded pictures" not in page and "Pictures and scores" not in page
+
+
+def test_points_that_are_left_out_are_named(checked, tmp_path, capsys):
+    teacher.main(["feedback", *checked, "--grades", "none.csv", "--out", str(tmp_path / "out")])
+    assert "points are left out: there is no none.csv" in capsys.readouterr().out

@@ -312,3 +312,22 @@ def test_files_that_cannot_be_trusted_are_named_and_not_averaged_away(sitting):
     assert [file.name for file, _ in wrong] == ["ratings r3.json", "odd.json"]
     with pytest.raises(ValueError, match="no file of ratings that can be used"):
         scores.score([], key)
+
+
+def test_what_lies_beside_the_folder_of_a_hand_in_is_not_rated(class_of_four, tmp_path):
+    _, handins, csv_file = class_of_four
+    picture, decoy = (utils.read_picture(handins[name] / "results" / "cat.png") for name in ("ann-lee", "bob-lee"))
+    graded = Path(csv_file).stem
+    (tmp_path / "hw").mkdir()
+    (tmp_path / "hw" / "models.py").write_text("", encoding="utf-8")
+    utils.save_picture(tmp_path / "hw" / "results" / "handin" / graded / "cat.png", picture)
+    utils.save_picture(tmp_path / "results" / "handin" / graded / "cat.png", decoy)
+    found = rating.find_pictures(tmp_path, list(TestDataset(csv_file, 4)), graded)
+    assert np.array_equal(found["cat"], picture)
+
+
+def test_a_page_is_calibrated_with_a_picture_that_nobody_handed_in(class_of_four, tmp_path):
+    _, handins, csv_file = class_of_four
+    page, *_ = rating.make_page({"dee-lee": handins["dee-lee"]}, csv_file, tmp_path / "page.html")  # it has no cat
+    content = contents(page)[1]
+    assert len(content["scenes"]) == 1 and len(content["calibration"]) == 2

@@ -1,6 +1,7 @@
 """Pairs of hand-ins worth a look."""
 
 import io
+import json
 import shutil
 
 import numpy as np
@@ -91,3 +92,25 @@ def test_a_class_without_hand_ins_is_refused(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(ValueError, match="holds no hand-ins"):
         classes.check_all(tmp_path / "in", tmp_path / "out")
+
+
+def test_the_same_settings_and_seed_are_told_beside_pictures_that_are_alike(tmp_path, photograph, monkeypatch):
+    picture = np.ascontiguousarray(photograph[:96, :128])
+    utils.save_picture(tmp_path / "originals" / "cat.png", picture)
+    listed, = create_data_lists.create_data_lists(None, {"one": tmp_path / "originals"}, tmp_path, progress=False)
+    for name, seed in (("ann", 0), ("bob", 0), ("cem", 1), ("dee", None)):
+        root = tmp_path / "in" / name
+        utils.save_picture(root / RESULT / "one" / "cat.png", picture // 2)
+        (root / "models.py").write_text("import torch\n", encoding="utf-8")
+        (root / RESULT / "result.json").write_text(json.dumps({"run": name}), encoding="utf-8")
+        settings = {"seed": seed, "name": name, "threads": name, "crop": 96}
+        record = json.dumps([{"phase": "p", "last_epoch": 2, "settings": settings}]) if name != "dee" else "{"
+        (root / "runs" / name).mkdir(parents=True)
+        (root / "runs" / name / "settings.json").write_text(record, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    found = similarity.find(tmp_path / "in", listed.csv_file)
+    assert {(pair.first, pair.second) for pair in found if pair.same_settings} == {("ann", "bob")}
+    assert {(pair.first, pair.second) for pair in found if pair.pictures} >= {("ann", "cem"), ("bob", "dee")}
+    similarity.save(found, tmp_path / "in", tmp_path / "out", "one")
+    said = (tmp_path / "out" / "similarity.csv").read_text(encoding="utf-8-sig")
+    assert said.count("trained with the same settings and seed") == 1

@@ -1,6 +1,7 @@
 """Who has handed in what: names as learning platforms and students write them, and the class list."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -12,13 +13,15 @@ import pytest
 from students import zipped
 
 from kit import files
+from kit.handin import check as handin_check
+from kit.handin import opening
 from kit.handin.findings import Finding
 from kit.handin.opening import Refused, opened
 from kit.handin.texts import text_of
 from kit.language import language
 from teacher import __main__ as teacher
 from teacher import classes
-from teacher.roster import match, read_roster
+from teacher.roster import is_called, match, read_roster
 from teacher.submissions import submissions
 
 
@@ -346,3 +349,117 @@ def test_a_class_from_its_download_to_its_table(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "out" / "handins").iterdir()] == ["=HYPERLINK(1)"]
     assert not (tmp_path / "out" / "张三.json").exists()
     assert json.loads((tmp_path / "out" / "=HYPERLINK(1).json").read_bytes())["findings"]
+
+
+@pytest.mark.parametrize("one, other, same", [
+    ("Li Wei", "WeiLi", True), ("Wang, Fang", "wangfang", True), ("三 张", "张三", True), ("ＬＩ Wei", "li_wei", True),
+    ("李文博", "李博文", False), ("Li Yuan", "Liu Yan", False), ("", "", False), ("Wei", "Weiwei", False)])
+def test_names_are_the_same_in_any_order_of_their_words_and_not_of_their_letters(one, other, same):
+    assert is_called({"name": one}, {"name": other}) == is_called({"name": other}, {"name": one}) == same
+
+
+def test_who_has_a_name_keeps_it_when_a_namesake_hands_in(tmp_path, unlooked):
+    (tmp_path / "in").mkdir()
+    first = classes.check_all(class_download(tmp_path, "张伟_1002"), tmp_path / "out", progress=False)
+    rows = classes.check_all(class_download(tmp_path, "张伟_1001", to="b.zip"), tmp_path / "out", progress=False)
+    assert [row["handin"] for row in first] == ["张伟"]
+    assert {row["platform_id"]: row["handin"] for row in rows} == {"1002": "张伟", "1001": "张伟_1001"}
+
+
+@pytest.mark.parametrize("called", ["liwei_5512_990{number}_{file}", "Li Wei_5512_assignsubmission_file_{file}",
+                                    "2021012345_{file}", "2021012345_李伟_{file}"])
+def test_files_that_came_one_by_one_are_called_as_their_student_calls_them(tmp_path, unlooked, called):
+    handed_in(tmp_path / "files", {name: "x" for name in [*handin_check.NEEDED, "mynet.py"]})
+    (tmp_path / "in").mkdir()
+    for number, path in enumerate(sorted((tmp_path / "files").iterdir())):
+        path.rename(tmp_path / "in" / called.format(number=number, file=path.name))
+    row, = classes.check_all(tmp_path / "in", tmp_path / "out", progress=False)
+    root, notes = opened(unlooked[0], tmp_path / "opened")
+    assert {path.name for path in root.iterdir()} >= set(handin_check.NEEDED) and not notes
+    assert (root / "mynet.py").is_file() or called.startswith("2021012345_{")  # (which could be a name)
+
+
+def test_a_file_beside_an_archive_is_put_to_it(tmp_path, unlooked):
+    zipped(handed_in(tmp_path / "files", {"models.py": "m", "report.md": "old"}), tmp_path / "hw.zip", "hw/")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "hw.zip").rename(tmp_path / "in" / "liwei_5512_1_hw.zip")
+    (tmp_path / "in" / "liwei_5512_2_report.pdf").write_bytes(b"%PDF")
+    classes.check_all(tmp_path / "in", tmp_path / "out", progress=False)
+    root, _ = opened(unlooked[0], tmp_path / "opened")
+    assert sorted(path.name for path in root.iterdir()) == ["models.py", "report.md", "report.pdf"]
+
+
+def test_older_attempts_are_named(tmp_path, unlooked, capsys):
+    put(tmp_path / "in", "2021012345_张三_hw.zip", "2021012345_张三_hw_v2.zip")
+    classes.check_all(tmp_path / "in", tmp_path / "out")
+    assert "2021012345_张三: the newest is looked at, and not 2021012345_张三_hw.zip" in capsys.readouterr().out
+
+
+def test_a_number_of_many_people_is_nobodys(tmp_path):
+    found, _ = submissions(put(tmp_path, "20261220_LiWei.zip", "20261220_ZhangSan.zip", "20261220_WangFang.zip"))
+    assert [(one.name, one.student_id) for one in found] == [("LiWei", ""), ("WangFang", ""), ("ZhangSan", "")]
+    for pattern in ("hw7-(.*)", "hw7-(?P<student>.*)"):
+        with pytest.raises(ValueError, match="needs one of the groups .*student_id.*name.*platform_id"):
+            submissions(tmp_path, pattern)
+
+
+def test_a_download_of_one_student_is_one_hand_in(tmp_path, unlooked):
+    for number, place in enumerate(["Li Wei_1001_assignsubmission_file_", "mine"]):
+        handed_in(tmp_path / str(number) / place)
+        download = zipped(tmp_path / str(number), tmp_path / f"{number}.zip")
+        row, = classes.check_all(download, tmp_path / f"out{number}", progress=False)
+        assert row["handin"] in ("Li Wei", "mine")
+
+
+def test_a_full_disk_is_nobodys_problem_and_stops(tmp_path, unlooked, monkeypatch):
+    def check(path, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(classes, "check", check)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(files.NoRoom, match="out: the disk is full; make room, and the same command goes on"):
+        classes.check_all(class_download(tmp_path, "ann_1"), tmp_path / "out", progress=False)
+    assert not list((tmp_path / "out").glob("*.json"))
+    monkeypatch.setattr(opening, "_bring", lambda *arguments: check(None))
+    handed_in(tmp_path / "hw")
+    with pytest.raises(OSError, match="No space left"):
+        opened(tmp_path / "hw", tmp_path / "copy")
+
+
+def test_with_another_list_of_the_graded_pictures_all_are_looked_at_again(tmp_path, unlooked):
+    (tmp_path / "in").mkdir()
+    download = class_download(tmp_path, "ann_1")
+    for text, looks in [(None, 1), ("a", 2), ("a", 2), ("b", 3)]:
+        if text:
+            put(tmp_path / "lists", "Set5.csv").joinpath("Set5.csv").write_text(text, encoding="utf-8")
+        classes.check_all(download, tmp_path / "out", lists=tmp_path / "lists", progress=False)
+        assert len(unlooked) == looks, text
+
+
+def test_who_waits_when_a_check_is_stopped_is_not_missing(tmp_path, unlooked, monkeypatch):
+    def stop(future):
+        raise KeyboardInterrupt
+
+    (tmp_path / "in").mkdir()
+    roster = [{"student_id": "", "name": name, "platform_id": number, "email": ""} for name, number in
+              (("ann", "1"), ("bob", "2"))]
+    download = class_download(tmp_path, "ann_1", "bob_2")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(classes, "as_completed", stop)
+        classes.check_all(download, tmp_path / "out", progress=False, roster=roster)
+    assert "missing" not in (tmp_path / "out" / "checks.csv").read_text(encoding="utf-8-sig")
+
+
+def test_lines_of_a_grade_book_that_are_no_students_are_not_missing(tmp_path):
+    (tmp_path / "a.csv").write_text('Student,ID,HW\n    Points Possible,,100\n"Wei, Li",5512,\n"Student, Test",9,\n',
+                                    encoding="utf-8")
+    assert [person["name"] for person in read_roster(tmp_path / "a.csv")] == ["Wei, Li"]
+    (tmp_path / "b.csv").write_text("name\n" + "x" * 200_000 + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="b.csv: cannot be read as a table .field larger than field limit"):
+        read_roster(tmp_path / "b.csv")
+
+
+def test_many_model_files_are_a_few_findings(tmp_path):
+    handed_in(tmp_path, {f"{number}.npy": "x" for number in range(1600)})
+    found = [one.text for one in handin_check.check_files(tmp_path) if "model file" in one.text]
+    assert len(found) == 6 and found[-1] == "1595 more files are model files"

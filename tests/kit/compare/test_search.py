@@ -85,7 +85,7 @@ def test_what_diverges_is_ended_and_the_search_goes_on(cfg):
 def test_a_search_of_other_settings_needs_another_name(cfg):
     search(changed(cfg, warmup_epochs=1), 1, warmup_lr=(1e-4, 1e-2))
     for other, ranges, told in [(dict(channels=8), {}, "channels = 4, not 8"), (dict(best_by="niqe"), {}, "best_by = "),
-                                ({}, dict(blocks=(1, 3)), "what it looks for = 'warmup_lr', not 'blocks, warmup_lr'")]:
+                                ({}, dict(blocks=(1, 3)), "ranges = 'warmup_lr', not 'blocks, warmup_lr'")]:
         with pytest.raises(ValueError, match=f"the search 's' was begun with .*{told}.*cfg.name = 's_2'"):
             search(changed(cfg, warmup_epochs=1, **other), 2, warmup_lr=(1e-4, 1e-2), **ranges)
     assert states(cfg) == ["COMPLETE"]
