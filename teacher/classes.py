@@ -18,7 +18,7 @@ from kit.files import NoRoom, extract, is_no_room, members, require_room, writab
 from kit.handin import sandbox
 from kit.handin.check import check
 from kit.handin.contents import NEEDED
-from kit.handin.findings import Finding, as_dict, sanitize
+from kit.handin.findings import Finding, NotTried, as_dict, sanitize
 from kit.handin.opening import LARGEST, is_archive, is_junk
 from kit.language import language
 from teacher import handout
@@ -189,7 +189,8 @@ def _check_one(one, out, name, digest, wanted, **options):
             raise NoRoom(f"{out}: the disk is full; make room, and the same command goes on") from error
         findings, scores = [Finding("check", "problem", sanitize(
             f"could not be checked ({type(error).__name__}: {error})")[:300])], {}
-    result = {"digest": digest, "asked": sorted(wanted), "whose": list(whose(one)), **as_dict(findings, scores)}
+    asked = [] if any(isinstance(one, NotTried) for one in findings) else sorted(wanted)  # the next call looks again
+    result = {"digest": digest, "asked": asked, "whose": list(whose(one)), **as_dict(findings, scores)}
     with write_whole(out / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result

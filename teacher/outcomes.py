@@ -1,5 +1,6 @@
 """What the sheet "predict, run, observe" comes to: its rows run with several seeds, for the instructor."""
 
+from create_data_lists import ensure_lists
 from kit.compare.sweeps import gpus_for, sweep
 from kit.compute.threads import counts
 from kit.files import write_whole
@@ -15,12 +16,15 @@ def write(path, seeds=3, rows=None, **changes):
     figures whichever row they stand in. `changes` are settings, as for `solver.settings`.
     """
     cfg = settings("demo", **{"threads": 1, **changes})
+    ensure_lists(cfg)
     small = sheet_settings(cfg, "loss")
     parts = ["# What the sheet comes to\n\n"
              f"The rows of `lessons.SHEET`, each variant trained with {seeds} seeds in the small setting "
              f"({small.warmup_epochs} epochs of warm-up, {small.adversarial_epochs} of adversarial training where that "
              f"is the question, each of {small.updates_per_epoch} updates): mean ± standard deviation on the held-out "
-             "photographs. A difference that is not larger than the spread may be noise."]
+             "photographs. A difference that is not larger than the spread may be noise. These are of the whole kit's "
+             "demo; the student edition starts from the paper's settings and comes to other figures. What they mean is "
+             "said in answers.md."]
     for row in rows or SHEET:
         at_once = len(gpus_for(cfg.device)) or counts()[0]
         found = sweep(sheet_settings(cfg, row), seeds=seeds, at_once=at_once, **SHEET[row].grid)

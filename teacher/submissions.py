@@ -76,7 +76,8 @@ def is_named(path, pattern=None):
 
 def whose(one):
     """What tells a student from others: the platform's number, else the student's own, else the name."""
-    return next((key, getattr(one, key)) for key in ("platform_id", "student_id", "name") if getattr(one, key))
+    return next(((key, getattr(one, key)) for key in ("platform_id", "student_id") if getattr(one, key)),
+                ("name", one.name))
 
 
 def _by_person(group):
@@ -86,7 +87,9 @@ def _by_person(group):
     people = []
     for one in group:
         mine = next((person for person in people if is_called(one._asdict(), person[0]._asdict())), None)
-        mine.append(one) if mine else people.append([one])
+        if mine is None:
+            people.append(mine := [])
+        mine.append(one)
     if len(people) < 3 or not all(one.name and _is_whole(one) for one in group):
         return [group]
     return [[one._replace(student_id="") for one in person] for person in people]

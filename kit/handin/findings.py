@@ -13,6 +13,12 @@ NOT_HERE = "weights that are not here are not downloaded"
 Finding = namedtuple("Finding", "what verdict text")
 
 
+class NotTried(Finding):
+    """What could not be looked at this time, for a reason that is this machine's."""
+
+    __slots__ = ()
+
+
 def table(findings):
     """The findings as a table."""
     marks = {"ok": "✓", "note": "–", "problem": "✗"}

@@ -57,7 +57,7 @@ def opened(handin, target):
         names = {Path(path): name for path, name in handin.items()} if isinstance(handin, dict) else {
             Path(path): Path(path).name for path in (handin if several else [handin])}
         single = [path for path in names if several and not path.is_dir() and not is_archive(path)]
-        for path in names.keys() - set(single):
+        for path in (path for path in names if path not in single):
             _bring(path, target, True)
         _open_inner(target)
         root = root_of(target)

@@ -11,7 +11,7 @@ from pathlib import Path
 from kit.files import KIT
 from kit.handin import sandbox
 from kit.handin.contents import NOT_OWN, RESULT, own_code
-from kit.handin.findings import NOT_HERE, Finding, sanitize
+from kit.handin.findings import NOT_HERE, Finding, NotTried, sanitize
 from kit.handin.texts import text_of
 from kit.language import LOCALE, language, tr
 from kit.settings.content_loss import PIXEL_TERMS, content_terms
@@ -36,8 +36,8 @@ def check_code(root, folder, trusted, seconds, edition=None, vgg=None):
     outcome = sandbox.run(folder / "kit" / "handin" / "smoke_test.py", [str(tests / "test_models.py")], folder, seconds,
                           trusted=trusted, readable=[*readable, tests])
     if outcome.reason == "server":
-        return [*findings, Finding("code", "note", tr("it was not tried: the system has ended what it was tried in, "
-                                                      "for want of memory perhaps; check it again"))]
+        return [*findings, NotTried("code", "note", tr("it was not tried: the system has ended what it was tried in, "
+                                                       "for want of memory perhaps; check it again"))]
     tried = [Finding("code", "problem", tr("it tried what no training needs: {attempt}", attempt=sanitize(attempt)))
              for attempt in outcome.attempts[:3]]
     results = _read_trial(sandbox.read_left(folder, "trial.json", outcome.word))
@@ -54,7 +54,7 @@ def check_code(root, folder, trusted, seconds, edition=None, vgg=None):
     if "error" in results.get("modules", {}):
         error = results["modules"]["error"]
         if lacking := _lacking_package(error, root):
-            findings.append(Finding("code", "note", tr(
+            findings.append(NotTried("code", "note", tr(
                 "it was not tried: it asks for the package {package}, which is not installed here; if you know that "
                 "package, install it to try the code", package=lacking)))
             return findings

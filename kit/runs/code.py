@@ -40,7 +40,7 @@ def code_of(*functions):
         except (OSError, TypeError, SyntaxError):
             continue
         scope = getattr(one, "__globals__", None) or vars(sys.modules.get(one.__module__, object))
-        around = inspect.getclosurevars(one).nonlocals if inspect.isfunction(one) else {}
+        around = _around(one)
         values = [(scope.get(word), prefix, word) for word in words if word in scope and word not in around]
         values += [(value, f"{name}.", word) for word, value in around.items()]
         values += [(getattr(scope[base], part, None), f"{base}.", part) for base, part in parts
@@ -49,8 +49,21 @@ def code_of(*functions):
             if _is_own(value):
                 todo.append((value, where))
             elif isinstance(value, CONSTANTS) and not word.startswith("__"):
-                found[where + word] = hashlib.sha256(repr(value).encode()).hexdigest()[:12]
+                found[where + word] = hashlib.sha256(lasting(repr(value)).encode()).hexdigest()[:12]
     return found
+
+
+def lasting(text):
+    """A text without the addresses in memory of functions and objects, which are others in each process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def _around(one):
+    """What a function has from the one around it: name → value."""
+    try:
+        return inspect.getclosurevars(one).nonlocals
+    except (TypeError, ValueError):  # it is a class, or one of them has no value yet
+        return {}
 
 
 @lru_cache

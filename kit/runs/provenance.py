@@ -7,12 +7,11 @@ the epoch function, and the digests of all code of the user's that it and the ne
 
 import hashlib
 import inspect
-import re
 from pathlib import Path
 
 from kit.console import did_you_mean
 from kit.files import is_portable
-from kit.runs.code import code_of
+from kit.runs.code import code_of, lasting
 from kit.runs.folder import Run
 from kit.runs.history import run_names
 from kit.settings.schema import SECTIONS, SETTINGS, fixed
@@ -47,18 +46,13 @@ KIT_CODE = {
 
 def trained_by(phase, cfg, extras):
     """What the epochs of a phase hang on, but for their number: a dictionary from what a user sets to its value."""
-    own = {f"{name} of the epoch function": _lasting(repr(parameter.default))
+    own = {f"{name} of the epoch function": lasting(repr(parameter.default))
            for name, parameter in phase.parameters.items()
            if name not in cfg and parameter.default is not parameter.empty}
     values = phase.settings(cfg)
     return {named(phase, "lr", cfg): phase.learning_rate, named(phase, "schedule", cfg): phase.schedule_text,
             "the epoch function": phase.function.__name__, **own,
             **{name: values[name] for name in EVERYWHERE + phase.hangs_on(cfg, extras)}}
-
-
-def _lasting(value):
-    """A text without the addresses in memory of functions and objects, which are others in each process."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", value) if isinstance(value, str) else value
 
 
 def named(phase, what, cfg):
@@ -175,7 +169,7 @@ def _still_valid(state, phases, cfg, extras, makers, may_have_moved=False):
         for setting, value in _trained_by_then(old[0], now.keys()).items() if old else ():
             if may_have_moved and setting == "valid_list" and "validation" in state:
                 continue
-            if now.get(setting, value) != _lasting(value):
+            if now.get(setting, value) != (lasting(value) if isinstance(value, str) else value):
                 return valid, (f"its {phase.name} was trained with {setting} = {value!r}, not {now[setting]!r}")
         if different := _different_code(old[0].get("code") if old else None, phase, extras, makers):
             return valid, (f"the code of its {phase.name} differs from what trained its epochs 1 to {count}: "

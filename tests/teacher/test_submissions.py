@@ -15,7 +15,7 @@ from students import zipped
 from kit import files
 from kit.handin import check as handin_check
 from kit.handin import opening
-from kit.handin.findings import Finding
+from kit.handin.findings import Finding, NotTried
 from kit.handin.opening import Refused, opened
 from kit.handin.texts import text_of
 from kit.language import language
@@ -463,3 +463,18 @@ def test_many_model_files_are_a_few_findings(tmp_path):
     handed_in(tmp_path, {f"{number}.npy": "x" for number in range(1600)})
     found = [one.text for one in handin_check.check_files(tmp_path) if "model file" in one.text]
     assert len(found) == 6 and found[-1] == "1595 more files are model files"
+
+
+def test_what_could_not_be_tried_here_is_looked_at_again(tmp_path, unlooked, monkeypatch):
+    looked = []
+
+    def check(path, **options):
+        looked.append(path)
+        Path(options["scratch"]).mkdir(parents=True, exist_ok=True)
+        return [NotTried("code", "note", "install it")] if len(looked) == 1 else [Finding("code", "ok", "fine")], {}
+
+    monkeypatch.setattr(classes, "check", check)
+    (tmp_path / "in").mkdir()
+    download = class_download(tmp_path, "ann_1")
+    rows = [classes.check_all(download, tmp_path / "out", progress=False)[0] for _ in range(3)]
+    assert [row["notes"] for row in rows] == [1, 0, 0] and len(looked) == 2
