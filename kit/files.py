@@ -178,7 +178,8 @@ def data_uri(data, kind="PNG"):
 
 @contextmanager
 def locked(path, timeout, say=True):
-    """A context that one program at a time is in. Raises filelock's Timeout when another is after these seconds.
+    """A context that one program at a time is in. Raises filelock's Timeout when another is after these seconds, and
+    OSError for a folder that cannot be written to.
 
     Some disks in a network have no locks: there it says so, if it is to `say` it, and goes on without.
     """
@@ -186,6 +187,9 @@ def locked(path, timeout, say=True):
     try:
         lock.acquire(timeout=timeout)
     except (NotImplementedError, OSError) as error:
+        if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise OSError(f"{path.parent}: cannot be written to ({error.strerror}); choose another folder, or copy "
+                          f"what is in it") from error
         if not _tells_of_no_locks(error, path):
             raise
         if say:

@@ -145,3 +145,13 @@ def test_archives_that_cannot_be_read_say_why(tmp_path):
         archive.infolist()[1].flag_bits |= 1  # (as it is noted at the end of the archive)
     with members(tmp_path / "a.zip") as entries:
         assert [problem for _, _, problem, _ in entries] == [None, "encrypted: make the archive without a password"]
+
+
+def test_a_lock_in_a_folder_that_is_only_to_be_read_names_the_folder(tmp_path, monkeypatch):
+    def acquire(*arguments, **options):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "lists" / ".train.x4.lock"))
+
+    monkeypatch.setattr("kit.files.FileLock.acquire", acquire)  # root may write everywhere
+    with pytest.raises(OSError, match=r"lists: cannot be written to \(Permission denied\); choose another folder"):
+        with waiting_lock(tmp_path / "lists" / ".train.x4.lock", "caching"):
+            pass
