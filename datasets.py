@@ -33,7 +33,6 @@ Pair = namedtuple("Pair", "name lr hr")
 # ----------------------------------------------------------------------------------------------- lists
 
 
-
 def read_list(csv_file, scale=4):
     """The rows of a list that `create_data_lists.py` wrote.
 

@@ -23,7 +23,7 @@ from kit.handin.opening import LARGEST, is_archive, is_junk
 from kit.language import language
 from teacher import handout
 from teacher.roster import is_called, match
-from teacher.submissions import is_named, submissions, whose
+from teacher.submissions import is_handin, submissions, whose
 
 FIELDS = ["handin", "student_id", "name", "platform_id", "late", "attempt", "complete", "problems", "notes", "psnr",
           "ssim", "findings"]
@@ -145,7 +145,7 @@ def _download(file, out, pattern=None):
             extract(entries, work)
         work.rename(target)
     inner = [path for path in target.iterdir() if not is_junk(path.name)]
-    if len(inner) != 1 or not inner[0].is_dir() or is_named(inner[0], pattern):
+    if len(inner) != 1 or not inner[0].is_dir() or is_handin(inner[0], pattern):
         return target
     return target if any((inner[0] / name).exists() for name in NEEDED) else inner[0]
 
@@ -202,7 +202,7 @@ def _named(found, out):
     earlier = {tuple(result["whose"]): name for name, result in results.items() if result and "whose" in result}
     named, taken = {}, set(earlier.values())
     for one in found:
-        name = earlier.get(whose(one)) or _name(one, taken)
+        name = earlier.pop(whose(one), None) or _name(one, taken)
         named[name] = one
         taken.add(name)
     return named

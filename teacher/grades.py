@@ -4,6 +4,7 @@ A grade is made only where nothing is open: what is not known yet, lateness or a
 everything.
 """
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -34,9 +35,10 @@ def make_marks(path, checks, course):
     if strange := marks.keys() - known.keys():
         raise ValueError(f"{path}: {min(strange)!r} is no hand-in of checks.csv; remove the row, or run `check` again")
     for name, row in marks.items():
-        if row["student_id"] and known[name]["student_id"] not in ("", row["student_id"]):
-            raise ValueError(f"{path}: {name!r} is {row['student_id']} there, and {known[name]['student_id']} in "
-                             f"checks.csv; put the marks to whom they belong")
+        there, here = (one["student_id"].lstrip("0") for one in (row, known[name]))
+        if there and here and there != here and not re.search(r"E\+\d+$", there):  # (as Excel writes long ones)
+            raise ValueError(f"{path}: {name!r} is {there} there, and {here} in checks.csv; put the marks to whom they "
+                             f"belong")
     for name in known.keys() - marks.keys():
         marks[name] = {key: known[name].get(key, "") for key in ("handin", "student_id", "name")}
     if len(marks) > len(rows):

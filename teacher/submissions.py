@@ -23,7 +23,6 @@ PATTERNS = {
     "number first": rf"{_NUMBER}[ _\-+]*(?P<name>{_PERSON})?(?P<file>.*)",
     "name first": rf"(?P<name>{_PERSON})[ _\-+]+{_NUMBER}(?P<file>.*)",
 }
-PLATFORMS = [PATTERNS["Moodle"], PATTERNS["Canvas"]]
 # Beside hand-ins stand lists and pages of the platform's; those are none.
 NO_HANDIN = {".csv", ".tsv", ".xlsx", ".xls", ".html", ".htm", ".txt", ".json", ".log", ".md"}
 WHOSE = {"student_id", "name", "platform_id"}
@@ -49,13 +48,7 @@ def submissions(folder, pattern=None):
 
     Raises ValueError for a pattern that is none, or names no group that tells students apart.
     """
-    try:
-        patterns = [re.compile(text) for text in ([pattern] if pattern else PATTERNS.values())]
-    except re.error as error:
-        raise ValueError(f"the pattern {pattern!r} is no regular expression: {error}") from error
-    if not WHOSE & patterns[0].groupindex.keys():
-        raise ValueError(f"the pattern {pattern!r} needs one of the groups (?P<student_id>…), (?P<name>…) and "
-                         f"(?P<platform_id>…), by which students are told apart")
+    patterns = _patterns(pattern, PATTERNS.values())
     groups, left_out = defaultdict(list), []
     for path in sorted(Path(folder).iterdir()):
         if path.name.startswith(".") or is_junk(path.name):
@@ -65,13 +58,27 @@ def submissions(folder, pattern=None):
             left_out.append(path.name)
         elif "_onlinetext" not in path.name:
             groups[whose(one)].append(one)
-    groups = [part for group in groups.values() for part in _by_person(group)]
-    return sorted(map(_newest, groups), key=lambda one: (one.name, one.student_id)), left_out
+    people = defaultdict(list)
+    for one in (one for group in groups.values() for one in _without_shared_number(group)):
+        people[whose(one)].append(one)
+    return sorted(map(_newest, people.values()), key=lambda one: (one.name, one.student_id)), left_out
 
 
-def is_named(path, pattern=None):
-    """Whether a file or folder is called as a platform, or a pattern of one's own, calls hand-ins."""
-    return any(re.fullmatch(each, _stem(path)) for each in ([pattern] if pattern else PLATFORMS))
+def _patterns(pattern, usual):
+    """A pattern for names, if there is one, else the usual ones, compiled. Raises ValueError as `submissions` does."""
+    try:
+        found = [re.compile(text) for text in ([pattern] if pattern else usual)]
+    except re.error as error:
+        raise ValueError(f"the pattern {pattern!r} is no regular expression: {error}") from error
+    if not WHOSE & found[0].groupindex.keys():
+        raise ValueError(f"the pattern {pattern!r} needs one of the groups (?P<student_id>…), (?P<name>…) and "
+                         f"(?P<platform_id>…), by which students are told apart")
+    return found
+
+
+def is_handin(folder, pattern=None):
+    """Whether a folder is called as Moodle, or a pattern of one's own, calls those of students."""
+    return any(each.fullmatch(folder.name) for each in _patterns(pattern, [PATTERNS["Moodle"]]))
 
 
 def whose(one):
@@ -80,19 +87,15 @@ def whose(one):
                 ("name", one.name))
 
 
-def _by_person(group):
-    """A group of hand-ins with one number; of three or more people with it each one's, for it is a date, say."""
-    if group[0].platform_id or not group[0].student_id:
-        return [group]
+def _without_shared_number(group):
+    """Hand-ins with one number; without it where three or more people have it, for then it is a date, say."""
+    if group[0].platform_id or not group[0].student_id or not all(one.name and _is_whole(one) for one in group):
+        return group
     people = []
     for one in group:
-        mine = next((person for person in people if is_called(one._asdict(), person[0]._asdict())), None)
-        if mine is None:
-            people.append(mine := [])
-        mine.append(one)
-    if len(people) < 3 or not all(one.name and _is_whole(one) for one in group):
-        return [group]
-    return [[one._replace(student_id="") for one in person] for person in people]
+        if not any(is_called(one._asdict(), other._asdict()) for other in people):
+            people.append(one)
+    return group if len(people) < 3 else [one._replace(student_id="") for one in group]
 
 
 def _read_name(path, patterns):
@@ -124,7 +127,10 @@ def _stem(path):
 
 
 def _newest(group):
-    """The newest of what one student has handed in; single files belong together, and to the newest archive."""
+    """The newest of what one student has handed in; single files belong together, and to the newest archive.
+
+    Several are in the order of their age: in that of `opened`, which takes a later one for the better.
+    """
     def age(one):
         return one.attempt, one.order, one.path.stat().st_mtime
 
@@ -134,7 +140,7 @@ def _newest(group):
     called = next((one.name for one in reversed(group) if one.name), "")
     if newest and not single:
         return newest._replace(name=called, older=tuple(one.path for one in older), names=())
-    parts = [*([newest] if newest else []), *sorted(single, key=lambda one: one.path.name)]
+    parts = [one for one in group if one is newest or one in single]
     return parts[0]._replace(path=[one.path for one in parts], name=called, late=any(one.late for one in parts),
                              older=tuple(one.path for one in older), names=tuple(one.names[0] for one in parts))
 

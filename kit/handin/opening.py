@@ -37,7 +37,8 @@ def opened(handin, target):
     Parameters
     ----------
     handin : path, list of paths, or dict of path → str
-        An archive, a folder, a folder that holds a lone archive, or several files, with what they are called.
+        An archive, a folder, a folder that holds a lone archive, or several files, with what they are called, from the
+        oldest to the newest.
     target : path
 
     Returns
@@ -56,15 +57,16 @@ def opened(handin, target):
         several = isinstance(handin, (list, dict))
         names = {Path(path): name for path, name in handin.items()} if isinstance(handin, dict) else {
             Path(path): Path(path).name for path in (handin if several else [handin])}
-        single = [path for path in names if several and not path.is_dir() and not is_archive(path)]
-        for path in (path for path in names if path not in single):
+        whole, notes = [path for path in names if not several or path.is_dir() or is_archive(path)], []
+        for path in whole:
             _bring(path, target, True)
         _open_inner(target)
+        root, newest = root_of(target), max((list(names).index(path) for path in whole), default=-1)
+        for number, path in enumerate(names):  # beside what is in the archive (a .docx is a zip, too, and stays so)
+            if path not in whole and (number > newest or not (root / names[path]).exists()):
+                notes += _put_beside(path, root, names[path], whole)
         root = root_of(target)
-        for path in single:  # beside what is in the archive (a .docx is a zip, too, and stays as it is)
-            _bring(path, root, False, names[path])
-        root = root_of(target)
-        return root, _arrange(root, target)
+        return root, [*notes, *_arrange(root, target)]
     except Refused:
         sandbox.remove(target)
         raise
@@ -108,6 +110,18 @@ def _bring(path, target, unpack, name=None):
         raise Refused(tr("{name}: is neither a folder nor a zip", name=sanitize(path.name)))
     else:
         shutil.copyfile(path, target / (name or path.name))
+
+
+def _put_beside(path, root, name, whole):
+    """Copy a single file; says as a note that it is left out, where there is a `whole` archive and it cannot be."""
+    try:
+        _bring(path, root, False, name)
+        return []
+    except Refused:
+        if not whole:
+            raise
+        return [Finding("files", "note", tr("{name} was not looked at: it is too large, or has no ending",
+                                            name=sanitize(name)))]
 
 
 def _open_inner(target):

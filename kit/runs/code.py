@@ -28,19 +28,20 @@ def code_of(*functions):
     through a module of one's own (`mylosses.charbonnier`), and what a function has from the one around it, has a dot in
     its name.
     """
-    found, todo = {}, [(function, "") for function in functions]
+    found, seen, todo = {}, set(), [(function, "") for function in functions]
     while todo:
         one, prefix = todo.pop()
         one = _plain(one)
         name = prefix + getattr(one, "__qualname__", "")
-        if name in (prefix, *found):
+        if name in (prefix, *found) or prefix and id(one) in seen:  # (functions may use each other in a circle)
             continue
+        seen.add(id(one))
         try:
-            found[name], words, parts = _read(inspect.getsource(one))
+            found[name], words, parts, counted = _read(inspect.getsource(one))
         except (OSError, TypeError, SyntaxError):
             continue
         scope = getattr(one, "__globals__", None) or vars(sys.modules.get(one.__module__, object))
-        around = _around(one)
+        around = {word: value for word, value in _around(one).items() if word not in counted}
         values = [(scope.get(word), prefix, word) for word in words if word in scope and word not in around]
         values += [(value, f"{name}.", word) for word, value in around.items()]
         values += [(getattr(scope[base], part, None), f"{base}.", part) for base, part in parts
@@ -68,7 +69,7 @@ def _around(one):
 
 @lru_cache
 def _read(source):
-    """The digest of a source, and the names and the parts of names (`a.b`) that it uses.
+    """The digest of a source; the names, and the parts of names (`a.b`), that it uses; those that it sets itself.
 
     Kept, because each phase of each run asks for the same.
     """
@@ -77,7 +78,8 @@ def _read(source):
     words = {node.id for node in nodes if isinstance(node, ast.Name)}
     parts = {(node.value.id, node.attr) for node in nodes
              if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
-    return digest(source), sorted(words), sorted(parts)
+    counted = {name for node in nodes if isinstance(node, ast.Nonlocal) for name in node.names}
+    return digest(source), sorted(words), sorted(parts), counted
 
 
 def digest(source):

@@ -478,3 +478,35 @@ def test_what_could_not_be_tried_here_is_looked_at_again(tmp_path, unlooked, mon
     download = class_download(tmp_path, "ann_1")
     rows = [classes.check_all(download, tmp_path / "out", progress=False)[0] for _ in range(3)]
     assert [row["notes"] for row in rows] == [1, 0, 0] and len(looked) == 2
+
+
+def test_the_date_of_two_attempts_is_no_number_and_each_keeps_a_name(tmp_path, unlooked):
+    names = ["张三", "李四", "王五"]
+    put(tmp_path / "in", *(f"{date}_{name}.zip" for date in (20240101, 20240102) for name in names))
+    for number, path in enumerate(sorted((tmp_path / "in").iterdir())):
+        os.utime(path, (number, number))
+    for _ in range(2):
+        rows = classes.check_all(tmp_path / "in", tmp_path / "out", progress=False)
+        assert sorted(row["handin"] for row in rows) == sorted(names)
+    assert {path.name[:8] for path in unlooked} == {"20240102"}
+
+
+def test_an_older_single_file_does_not_take_the_place_of_one_in_the_archive(tmp_path, unlooked):
+    zipped(handed_in(tmp_path / "files", {"models.py": "zip", "report.md": "zip"}), tmp_path / "hw.zip")
+    (tmp_path / "in").mkdir()
+    for number, (name, text) in enumerate([("models.py", "old"), ("solver.py", "old"), ("hw.zip", None),
+                                           ("report.md", "new"), ("film", "x")]):
+        path = tmp_path / "in" / f"liwei_5512_{number}_{name}"
+        (tmp_path / "hw.zip").rename(path) if text is None else path.write_text(text, encoding="utf-8")
+    classes.check_all(tmp_path / "in", tmp_path / "out", progress=False)
+    root, notes = opened(unlooked[0], tmp_path / "opened")
+    assert {path.name: path.read_text(encoding="utf-8") for path in root.iterdir()} == {
+        "models.py": "zip", "solver.py": "old", "report.md": "new"}
+    assert [one.text for one in notes] == ["film was not looked at: it is too large, or has no ending"]
+
+
+def test_a_lone_folder_of_a_class_is_entered_whatever_it_is_called(tmp_path, unlooked):
+    zipped(put(tmp_path / "in", "CS_2024_1_work/ann_1_2_hw.zip", "CS_2024_1_work/bob_2_2_hw.zip"), tmp_path / "a.zip")
+    assert len(classes.check_all(tmp_path / "a.zip", tmp_path / "out", progress=False)) == 2
+    with pytest.raises(ValueError, match="is no regular expression"):
+        classes.check_all(tmp_path / "a.zip", tmp_path / "out", progress=False, pattern="(")

@@ -171,3 +171,35 @@ def factory(weight):
     del state["record"][0]["code"]["factory.<locals>.epoch.weight"]  # as older kits wrote it
     torch.save(state, last)
     assert len(trainer(1).history) == 1
+
+
+def test_functions_that_use_each_other_in_a_circle_come_to_an_end_and_what_one_counts_itself_is_no_change(own):
+    text = """
+def outer(factor):
+    count = 0
+    def even(n):
+        return n == 0 or odd(n - 1)
+    def odd(n):
+        return n and even(n - 1)
+    def epoch(batches):
+        nonlocal count
+        count += factor
+        return even(count)
+    return epoch
+
+def by_name(x):
+    return made(x)
+
+def around(function):
+    def inner(x):
+        return function(x)
+    return inner
+
+made = around(by_name)
+"""
+    epoch = own(text).outer(2)
+    before = code_of(epoch)
+    epoch([])
+    assert code_of(epoch) == before and "outer.<locals>.epoch.factor" in before
+    assert any(name.endswith("even") for name in before) and any(name.endswith("odd") for name in before)
+    assert {"by_name", "around.<locals>.inner"} <= code_of(own(text).by_name).keys()
