@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kit.console import Parser, Table, progress_bar
 from kit.data.download import ARCHIVES, download
-from kit.data.pairing import MOST_PIXELS, PixelBudget, check_pair, find_pairs, picture_files, read_table
+from kit.data.pairing import MOST_PIXELS, PixelBudget, check_pair, find_pairs, picture_files, read_list_file
 from kit.files import write_csv
 from kit.language import tr
 
@@ -167,7 +167,7 @@ def _has_moved(csv_file):
     if csv_file.stem not in DEMO_LISTS:
         return False
     try:
-        fields, rows = read_table(csv_file)
+        fields, rows = read_list_file(csv_file)
     except (ValueError, csv.Error):
         return False  # reading it will say what is wrong
     return "hr" in fields and not all((csv_file.parent / (row["hr"] or "")).is_file() for row in rows)

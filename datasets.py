@@ -18,7 +18,7 @@ from imresize import imresize
 from kit.data.augment import compress_jpeg, flip_and_rotate, jitter_colours, send
 from kit.data.image_cache import ends_of, make_image_cache, open_image_cache
 from kit.data.ondevice import DeviceCache
-from kit.data.pairing import read_table
+from kit.data.pairing import read_list_file
 from kit.language import tr
 from utils import read_picture, to_rgb
 
@@ -43,7 +43,7 @@ def read_list(csv_file, scale=4):
     if not csv_file.is_file():
         raise FileNotFoundError(f"{csv_file}: there is no such list; make it with create_data_lists.py")
     try:
-        fields, lines = read_table(csv_file)
+        fields, lines = read_list_file(csv_file)
     except csv.Error as error:
         raise ValueError(f"{csv_file}: not a CSV file ({error})") from error
     missing = {"hr", "lr", "scale", "width", "height"} - set(fields)

@@ -182,15 +182,16 @@ def _check_one(one, out, name, digest, wanted, **options):
     copy = out / "handins" / name
     try:
         sandbox.remove(copy)
-        several = isinstance(one.path, list)
-        findings, scores = check(dict(zip(one.path, one.names)) if several else one.path, scratch=copy, **options)
+        handin = dict(zip(one.path, one.names)) if isinstance(one.path, list) else one.path
+        findings, scores = check(handin, scratch=copy, **options)
     except (Exception, SystemExit) as error:  # nothing that somebody hands in may stop the others
         if is_no_room(error):
             raise NoRoom(f"{out}: the disk is full; make room, and the same command goes on") from error
         findings, scores = [Finding("check", "problem", sanitize(
             f"could not be checked ({type(error).__name__}: {error})")[:300])], {}
-    asked = [] if any(isinstance(one, NotTried) for one in findings) else sorted(wanted)  # the next call looks again
-    result = {"digest": digest, "asked": asked, "whose": list(whose(one)), **as_dict(findings, scores)}
+    again = any(isinstance(found, NotTried) for found in findings)  # the next call looks once more
+    result = {"digest": digest, "asked": [] if again else sorted(wanted), "whose": list(whose(one)),
+              **as_dict(findings, scores)}
     with write_whole(out / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result

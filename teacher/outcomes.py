@@ -25,8 +25,8 @@ def write(path, seeds=3, rows=None, **changes):
              "photographs. A difference that is not larger than the spread may be noise. These are of the whole kit's "
              "demo; the student edition starts from the paper's settings and comes to other figures. What they mean is "
              "said in answers.md."]
+    at_once = len(gpus_for(cfg.device)) or counts()[0]
     for row in rows or SHEET:
-        at_once = len(gpus_for(cfg.device)) or counts()[0]
         found = sweep(sheet_settings(cfg, row), seeds=seeds, at_once=at_once, **SHEET[row].grid)
         parts.append(f"## {row}\n\n{SHEET[row].question}\n\n{markdown(found)}")
     with write_whole(path) as temporary:

@@ -67,8 +67,8 @@ def people(file, header, rows):
         person = {key: cell(row, i) for key, i in places.items()}
         person["name"] = person["name"] or f"{cell(row, first)} {cell(row, last)}".strip()
         person["platform_id"] = re.sub(r"\D", "", person["platform_id"])  # "Participant 12345"
-        nobody = person["name"] in NOBODY or row[0].strip() in NOBODY or not (person["student_id"] or person["name"])
-        found.append(None if nobody else person)
+        is_one = person["name"] not in NOBODY and (person["student_id"] or person["name"])
+        found.append(person if is_one else None)
     return found
 
 

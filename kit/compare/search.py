@@ -132,13 +132,10 @@ def _check_same(study, cfg, ranges):
     if "settings" not in study.user_attrs:
         study.set_user_attr("settings", now)
     old = study.user_attrs["settings"]
-    new = free_name(cfg.name, cfg.runs)
-    while Path(cfg.runs, f"{new}.sqlite").exists():
-        new = free_name(new, cfg.runs)
     for name in now:
         if old.get(name, now[name]) != now[name]:
             raise ValueError(f"the search {cfg.name!r} was begun with {name} = {old[name]!r}, not {now[name]!r}; put "
-                             f"it back, or choose a new name: cfg.name = {new!r}")
+                             f"it back, or choose a new name: cfg.name = {free_name(cfg.name, cfg.runs)!r}")
 
 
 def _optuna():

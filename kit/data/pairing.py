@@ -175,7 +175,7 @@ def _checked_pair(hr_file, lr_file, scale, smallest, square):
     return rectangle, hashlib.sha256(repr(hr.shape).encode() + hr.tobytes()).digest(), None
 
 
-def read_table(csv_file):
+def read_list_file(csv_file):
     """(names of the columns, lines) of a list, whatever a spreadsheet has made of its encoding and its commas.
 
     Raises ValueError for one in no encoding that is known, and csv.Error for what is no CSV.

@@ -23,7 +23,7 @@ from kit.handin.contents import (
 from kit.handin.execution import check_execution
 from kit.handin.findings import Finding, sanitize
 from kit.handin.notebooks import check_notebooks, shown_scores
-from kit.handin.opening import Refused, opened
+from kit.handin.opening import Refused, files_of, opened
 from kit.handin.pictures import are_equal, check_pictures
 from kit.handin.report import PEN, tables_in, unwritten
 from kit.handin.texts import text_of
@@ -69,8 +69,8 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
 
     Raises FileNotFoundError for a hand-in that is not there, and OSError where its code cannot be kept in.
     """
-    for path in handin if isinstance(handin, (list, dict)) else [handin]:
-        if not Path(path).exists():
+    for path in files_of(handin):
+        if not path.exists():
             raise FileNotFoundError(f"{path}: there is no such file or folder")
     temporary = tempfile.mkdtemp()
     try:

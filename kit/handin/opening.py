@@ -54,9 +54,7 @@ def opened(handin, target):
     target = Path(target)
     target.mkdir(parents=True)
     try:
-        several = isinstance(handin, (list, dict))
-        names = {Path(path): name for path, name in handin.items()} if isinstance(handin, dict) else {
-            Path(path): Path(path).name for path in (handin if several else [handin])}
+        names, several = files_of(handin), isinstance(handin, (list, dict))
         whole, notes = [path for path in names if not several or path.is_dir() or is_archive(path)], []
         for path in whole:
             _bring(path, target, True)
@@ -83,8 +81,15 @@ def _too_large(name):
               count=MOST_FILES, size=LARGEST)
 
 
+def files_of(handin):
+    """The files and folders of a hand-in, as `opened` takes it, and what they are called: path → name."""
+    if isinstance(handin, dict):
+        return {Path(path): name for path, name in handin.items()}
+    return {Path(path): Path(path).name for path in (handin if isinstance(handin, list) else [handin])}
+
+
 def _named(handin):
-    return sanitize(Path(next(iter(handin)) if isinstance(handin, (list, dict)) else handin).name)
+    return sanitize(next(iter(files_of(handin))).name)
 
 
 def is_junk(path):

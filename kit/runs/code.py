@@ -33,7 +33,7 @@ def code_of(*functions):
         one, prefix = todo.pop()
         one = _plain(one)
         name = prefix + getattr(one, "__qualname__", "")
-        if name in (prefix, *found) or prefix and id(one) in seen:  # (functions may use each other in a circle)
+        if name == prefix or name in found or prefix and id(one) in seen:  # (functions may use each other in a circle)
             continue
         seen.add(id(one))
         try:

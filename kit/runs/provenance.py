@@ -215,7 +215,8 @@ def check_name_is_new(cfg):
 
 
 def free_name(name, runs):
-    """A name like this one that no run has yet: demo_2, demo_3, …"""
+    """A name like this one that no run and no search has yet: demo_2, demo_3, …"""
     base, _, number = name.rpartition("_")
     base, first = (base, int(number) + 1) if base and number.isdigit() else (name, 2)
-    return next(f"{base}_{i}" for i in range(first, 10**6) if not Path(runs, f"{base}_{i}").exists())
+    names = (f"{base}_{i}" for i in range(first, 10**6))
+    return next(name for name in names if not any(Path(runs, name + end).exists() for end in ("", ".sqlite")))

@@ -65,8 +65,8 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
 
     def note(name, optimizer, *_):
         steps.append(name)
-        used[name] = optimizer.param_groups[0]["lr"]
-        state.rate = float(used["generator"]) if "generator" in used else state.rate
+        used[name] = float(optimizer.param_groups[0]["lr"])  # (also of a number of NumPy's)
+        state.rate = used.get("generator", state.rate)
 
     for learner in learners.values():
         learner.network.train()

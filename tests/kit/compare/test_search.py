@@ -88,6 +88,9 @@ def test_a_search_of_other_settings_needs_another_name(cfg):
                                 ({}, dict(blocks=(1, 3)), "ranges = 'warmup_lr', not 'blocks, warmup_lr'")]:
         with pytest.raises(ValueError, match=f"the search 's' was begun with .*{told}.*cfg.name = 's_2'"):
             search(changed(cfg, warmup_epochs=1, **other), 2, warmup_lr=(1e-4, 1e-2), **ranges)
+    Path(cfg.runs, "s_2.sqlite").touch()  # another search
+    with pytest.raises(ValueError, match="cfg.name = 's_3'"):
+        search(changed(cfg, warmup_epochs=1, channels=8), 2, warmup_lr=(1e-4, 1e-2))
     assert states(cfg) == ["COMPLETE"]
     search(changed(cfg, warmup_epochs=1, sample_every=1), 2, warmup_lr=(1e-4, 1e-2))  # on which nothing hangs
     assert states(cfg) == ["COMPLETE", "COMPLETE"]
