@@ -6,6 +6,8 @@ import json
 import os
 import re
 import tarfile
+import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -510,3 +512,17 @@ def test_a_lone_folder_of_a_class_is_entered_whatever_it_is_called(tmp_path, unl
     assert len(classes.check_all(tmp_path / "a.zip", tmp_path / "out", progress=False)) == 2
     with pytest.raises(ValueError, match="is no regular expression"):
         classes.check_all(tmp_path / "a.zip", tmp_path / "out", progress=False, pattern="(")
+
+
+def test_two_checks_of_one_class_take_turns(tmp_path, unlooked, capsys):
+    put(tmp_path / "in", "ann.zip")
+    (tmp_path / "out").mkdir()
+    with files.locked(tmp_path / "out" / ".lock", 1):
+        second = threading.Thread(target=teacher.main, args=[
+            ["check", str(tmp_path / "in"), "--out", str(tmp_path / "out")]])
+        second.start()
+        while second.is_alive() and "waiting for it" not in capsys.readouterr().out:
+            time.sleep(0.05)
+        assert not unlooked
+    second.join()
+    assert len(unlooked) == 1 and "1 of 1 are complete" in capsys.readouterr().out
