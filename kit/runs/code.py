@@ -21,12 +21,12 @@ GIVEN = {"create_data_lists", "datasets", "imresize", "utils"}
 CONSTANTS = (bool, int, float, str, tuple, type(None))
 
 
-def code_of(*functions):
+def code_of(*functions, told_by=None):
     """The digests of functions, and of functions, classes and constants that they use: name → digest.
 
     What stands in a library, in the kit's machinery or nowhere (typed into a terminal) is left out. What is reached
     through a module of one's own (`mylosses.charbonnier`), and what a function has from the one around it, has a dot in
-    its name.
+    its name. They are `told_by` another function than `digest`, if one is given.
     """
     found, seen, todo = {}, set(), [(function, "") for function in functions]
     while todo:
@@ -37,7 +37,7 @@ def code_of(*functions):
             continue
         seen.add(id(one))
         try:
-            found[name], words, parts, counted = _read(inspect.getsource(one))
+            found[name], words, parts, counted = _read(inspect.getsource(one), told_by or digest)
         except (OSError, TypeError, SyntaxError):
             continue
         scope = getattr(one, "__globals__", None) or vars(sys.modules.get(one.__module__, object))
@@ -68,7 +68,7 @@ def _around(one):
 
 
 @lru_cache
-def _read(source):
+def _read(source, told_by):
     """The digest of a source; the names, and the parts of names (`a.b`), that it uses; those that it sets itself.
 
     Kept, because each phase of each run asks for the same.
@@ -79,11 +79,32 @@ def _read(source):
     parts = {(node.value.id, node.attr) for node in nodes
              if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
     counted = {name for node in nodes if isinstance(node, ast.Nonlocal) for name in node.names}
-    return digest(source), sorted(words), sorted(parts), counted
+    return told_by(source), sorted(words), sorted(parts), counted
 
 
 def digest(source):
     """The digest of a source without what does not count."""
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(source).readline)
+              if token.type not in (tokenize.COMMENT, tokenize.NL)]
+    parts, begins = [], True
+    for token, following in zip(tokens, [*tokens[1:], tokens[-1]]):
+        if token.type in (tokenize.INDENT, tokenize.DEDENT):
+            parts.append("\t" if token.type == tokenize.INDENT else "\b")
+        elif token.type != tokenize.NEWLINE and not (begins and _is_docstring(token, following)):
+            parts.append(re.sub(r"\s", "", token.string))
+        begins = token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    # Python 3.12 takes f-strings apart: together, and without spaces and doubled braces, they are the same.
+    return hashlib.sha256(re.sub(r"([{}])\1+", r"\1", "".join(parts)).encode()).hexdigest()[:12]
+
+
+def _is_docstring(token, following):
+    """Whether the first token of a statement is all of it, and a text (f-strings are none, says Python 3.12)."""
+    return (token.type == tokenize.STRING and following.type in (tokenize.NEWLINE, tokenize.ENDMARKER)
+            and "f" not in re.match(r"\w*", token.string)[0].lower())
+
+
+def former_digest(source):
+    """What `digest` was until 2026-11: a text at the beginning of a line did not count, an f-string from 3.12 on did."""
     parts, begins = [], True
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT or token.type == tokenize.STRING and begins:
@@ -91,7 +112,6 @@ def digest(source):
         if token.type in (tokenize.INDENT, tokenize.DEDENT):
             parts.append("\t" if token.type == tokenize.INDENT else "\b")
         elif token.type not in (tokenize.NEWLINE, tokenize.NL):
-            # Python 3.12 takes f-strings apart: together, and without spaces and doubled braces, they are the same.
             parts.append(re.sub(r"\s", "", token.string).replace("{{", "{").replace("}}", "}"))
         begins = token.type in (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT)
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kit.console import did_you_mean
 from kit.files import is_portable
-from kit.runs.code import code_of, lasting
+from kit.runs.code import code_of, former_digest, lasting
 from kit.runs.folder import Run
 from kit.runs.history import run_names
 from kit.settings.schema import SECTIONS, SETTINGS, fixed
@@ -30,17 +30,17 @@ KIT_SOURCES = {
 # What `code_of` gives of the kit's own functions, classes and constants, today's and those of earlier versions that
 # compute the same: name → digests; None where a version has no such thing and computes the same without.
 KIT_CODE = {
-    "Discriminator": {"0eabc91168ea"}, "FeatureDiscriminator": {"6bae9ac3b748"}, "Generator": {"547b9fdfa78f"},
-    "HighFrequencyInput": {"707fac6f8ae6"}, "ResidualBlock": {"ea183338160a"}, "SameConv2d": {"9d86f0c91e6a"},
-    "StridedDiscriminator": {"7093bef17ab4"}, "adversarial_loss": {"1ef45da54258"},
-    "alternating_epoch": {"3d3436d45697"}, "conv": {"3d3077499deb"}, "discriminator_loss": {"5f3f67306205"},
-    "flat_mse_loss": {None, "649ee5dd1c66"}, "lazy_r1": {"95ef47bf41a4"}, "lr_consistency_loss": {"7fd19249b3f2"},
-    "make_content_loss": {"c9b310ce1007", "04638d9c8aed", "a75f3ccf2a0b", "711f6f1b5156"},
-    "make_discriminator": {"8c6c7722e3e9"}, "make_generator": {"658d4e9bb574"},
-    "mesh_mse_loss": {None, "b48b5de232d9"}, "mse_loss": {"fe39bb23c51b"},
-    "probability": {"a1d24fe6181d"}, "r1_penalty": {"a3dc5f4e91ff"}, "simultaneous_epoch": {"9d464437faac"},
-    "vgg_loss": {"60ade71dd808", "1304781187b1", None}, "vgg_losses": {None, "a36ad9217550"},
-    "warmup_epoch": {"260f0c9a952e"},
+    "Discriminator": {"0eabc91168ea", "6723ed1e64a6"}, "FeatureDiscriminator": {"6bae9ac3b748"},
+    "Generator": {"547b9fdfa78f"}, "HighFrequencyInput": {"707fac6f8ae6"}, "ResidualBlock": {"ea183338160a"},
+    "SameConv2d": {"9d86f0c91e6a"}, "StridedDiscriminator": {"7093bef17ab4"}, "adversarial_loss": {"1ef45da54258"},
+    "alternating_epoch": {"3d3436d45697", "e1b08f500c88"}, "conv": {"3d3077499deb"},
+    "discriminator_loss": {"5f3f67306205"}, "flat_mse_loss": {None, "649ee5dd1c66"}, "lazy_r1": {"95ef47bf41a4"},
+    "lr_consistency_loss": {"7fd19249b3f2"},
+    "make_content_loss": {"c9b310ce1007", "04638d9c8aed", "a75f3ccf2a0b", "711f6f1b5156", "b601411997a7"},
+    "make_discriminator": {"8c6c7722e3e9"}, "make_generator": {"658d4e9bb574"}, "mesh_mse_loss": {None, "b48b5de232d9"},
+    "mse_loss": {"fe39bb23c51b"}, "probability": {"a1d24fe6181d"}, "r1_penalty": {"a3dc5f4e91ff"},
+    "simultaneous_epoch": {"9d464437faac", "dd9957b8c3d0"}, "vgg_loss": {"60ade71dd808", "1304781187b1", None},
+    "vgg_losses": {None, "a36ad9217550"}, "warmup_epoch": {"260f0c9a952e"},
 }
 
 
@@ -62,10 +62,11 @@ def named(phase, what, cfg):
     return name if name in cfg else f"the {field} of the phase {phase.name!r}"
 
 
-def code(phase, extras, makers):
+def code(phase, extras, makers, told_by=None):
     """The digests of what makes the updates of a phase; `makers` are the functions by networks: name → function."""
     made = {**makers, **{name: extra.make for name, extra in extras.items()}}
-    return code_of(phase.function, *(make for name, make in made.items() if name in phase.parameters))
+    return code_of(phase.function, *(make for name, make in made.items() if name in phase.parameters),
+                   told_by=told_by)
 
 
 def segment(phase, epoch, cfg, extras, makers):
@@ -193,7 +194,8 @@ def _different_code(old, phase, extras, makers):
         return []
     # What has a dot was not looked at by older kits; what uses it now, and did not then, is told by its own digest.
     now = {name: digest for name, digest in now.items() if name in old or "." not in name}
-    return sorted(name for name in {*old, *now} if old.get(name) != now.get(name)
+    then = code(phase, extras, makers, former_digest)  # what they would have been told by
+    return sorted(name for name in {*old, *now} if old.get(name) not in (now.get(name), then.get(name))
                   and not {old.get(name), now.get(name)} <= KIT_CODE.get(name.rpartition(".")[2], set()))
 
 

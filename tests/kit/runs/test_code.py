@@ -11,7 +11,7 @@ import solver
 from helpers import changed, train
 from kit import runs
 from kit.runs import provenance
-from kit.runs.code import code_of, digest
+from kit.runs.code import code_of, digest, former_digest
 from kit.training.phases import Phase
 
 EPOCH = '''
@@ -68,6 +68,48 @@ def test_what_changes_is_named_and_comments_and_layout_are_not(own, old, new, na
     assert sorted(name for name in {*before, *after} if before.get(name) != after.get(name)) == names
 
 
+def test_each_python_tells_code_by_the_same_digest():
+    """As 3.10, 3.11, 3.12 and 3.13 gave it."""
+    assert digest(r'''
+def f(x):
+    """Doc."""
+    # note
+    print("a"
+          f"b {x:{4}.{2}} {{z}} {x!r}"
+
+          "c", rf"\d{x}",  {"a": {1: 2}})
+    f"alone {x}"
+    "also not"
+    return getattr(x,
+                   "relu"), {
+        "k": f"""
+        {x =}
+        """}
+''') == "f3b52d2d6b52"
+
+
+IN_LINES = EPOCH.replace("square()", 'pow(\n        {\n            "how": 2}["how"])')
+
+
+def test_texts_in_later_lines_of_a_statement_count(own):
+    before = code_of(own(IN_LINES).my_epoch)
+    after = code_of(own(IN_LINES.replace('"how"', '"what"')).my_epoch)
+    assert {name for name in before if before[name] != after[name]} == {"my_loss"}
+
+
+def test_a_run_whose_code_was_told_in_the_former_way_goes_on(own, small_settings, monkeypatch):
+    def trained(text, epochs):
+        cfg = changed(small_settings, name="mine", adversarial_epochs=0)
+        return solver.Trainer(cfg, [Phase("mine", own(text).my_epoch, epochs, 1e-3)], progress=False).train()
+
+    with monkeypatch.context() as then:
+        then.setattr(provenance, "code_of", lambda *functions, **_: code_of(*functions, told_by=former_digest))
+        trained(IN_LINES, 1)
+    with pytest.raises(ValueError, match="the code of its mine differs .*: my_loss"):
+        trained(IN_LINES.replace("square", "abs").replace("2}", "3}"), 2)
+    assert len(trained(IN_LINES, 2)) == 2
+
+
 def test_a_changed_loss_under_an_old_name_is_refused(own, small_settings):
     def phases(module):
         return [Phase("mine", module.my_epoch, 2, 1e-3)]
@@ -93,7 +135,7 @@ def test_a_changed_network_is_refused_and_a_fork_says_what_is_left(small_setting
 
 def test_runs_without_a_record_of_code_go_on(small_settings, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("kit.runs.provenance.code_of", lambda *functions: {})
+        patch.setattr("kit.runs.provenance.code_of", lambda *functions, **told_by: {})
         train(small_settings, warmup_epochs=1, adversarial_epochs=0)
     assert len(train(small_settings, warmup_epochs=2, adversarial_epochs=0).history) == 2
 
@@ -114,8 +156,8 @@ def test_the_kits_own_code_is_known():
 def test_a_run_of_a_kit_whose_content_loss_had_other_parts_goes_on(small_settings, monkeypatch, of_then):
     code = provenance.code_of
     with monkeypatch.context() as then:
-        then.setattr(provenance, "code_of", lambda *functions: {
-            name: digest for name, digest in (code(*functions) | of_then).items() if digest})
+        then.setattr(provenance, "code_of", lambda *functions, **told_by: {
+            name: digest for name, digest in (code(*functions, **told_by) | of_then).items() if digest})
         train(small_settings, warmup_epochs=0, adversarial_epochs=1)
     assert len(train(small_settings, warmup_epochs=0, adversarial_epochs=2).history) == 2
 
@@ -124,7 +166,8 @@ def test_a_run_of_an_older_kit_whose_functions_computed_the_same_goes_on(small_s
     train(small_settings, warmup_epochs=1, adversarial_epochs=0)
     changed_since = {"mse_loss": {*provenance.KIT_CODE["mse_loss"], "of today"}}
     code = provenance.code_of
-    monkeypatch.setattr(provenance, "code_of", lambda *functions: code(*functions) | {"mse_loss": "of today"})
+    monkeypatch.setattr(provenance, "code_of", lambda *functions, **told_by: code(*functions, **told_by)
+                        | {"mse_loss": "of today"})
     with pytest.raises(ValueError, match="the code of its warmup differs .*: mse_loss"):
         solver.Trainer(changed(small_settings, warmup_epochs=2, adversarial_epochs=0), progress=False)
     monkeypatch.setattr(provenance, "KIT_CODE", provenance.KIT_CODE | changed_since)
