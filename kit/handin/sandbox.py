@@ -120,7 +120,13 @@ def _environment(font_list):
     """What the environment of any process here has; nothing of the user's own."""
     return {"PATH": os.defpath, "MPLBACKEND": "agg", "LANG": "C.UTF-8", "MPLCONFIGDIR": font_list,
             "OMP_NUM_THREADS": str(THREADS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            walls.PLACES: os.pathsep.join(_places_of_libraries()),
             **{name: os.environ[name] for name in ("SYSTEMROOT", "PATHEXT") if name in os.environ}}
+
+
+def _places_of_libraries():
+    """The folders that packages are installed in: isolated, Python leaves out the user's own and PYTHONPATH's."""
+    return [path for path in sys.path if path and any(Path(path).glob("*.dist-info"))]
 
 
 class _ServerDied(Exception):

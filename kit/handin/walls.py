@@ -23,17 +23,23 @@ ATTEMPTS = 3  # the descriptor of the pipe for what a program tries, in a forked
 # (torch._dynamo is what PyTorch's optimizers import when the first is made.)
 LIBRARIES = ["numpy", "torch", "matplotlib.pyplot", "skimage.metrics", "skimage.data", "pytest", "tqdm", "easydict",
              "filelock", "safetensors.torch", "torch._dynamo"]
+PLACES = "KIT_PLACES_OF_LIBRARIES"  # in the environment: the folders that packages are found in, one after the other
 
 
 def main():
     """Run one program, as the arguments say; or, as `serve DESCRIPTOR`, in a fork for each that is asked for there."""
-    arguments = sys.argv[1:]
+    arguments, places = sys.argv[1:], places_of_libraries()
+    sys.path[:] = [path for path in sys.path if path not in places] + places
     for name in LIBRARIES:
         importlib.import_module(name)
     if arguments[0] == "serve":
         arguments = fork_for_each(socket.socket(fileno=int(arguments[1])))
     if arguments:
         run(*arguments)
+
+
+def places_of_libraries():
+    return [path for path in os.environ.get(PLACES, "").split(os.pathsep) if path]
 
 
 def fork_for_each(asked):
@@ -128,7 +134,7 @@ def _restrict_files(libc, folder, readable):
     if rules < 0:
         raise OSError(ctypes.get_errno(), "Landlock is refused")
     reading = EXECUTE | READ_FILE | READ_DIR
-    places = [(path, reading) for path in {*READABLE, *readable, sys.prefix, sys.base_prefix,
+    places = [(path, reading) for path in {*READABLE, *readable, sys.prefix, sys.base_prefix, *places_of_libraries(),
                                         os.path.realpath(__file__)}]
     places += [(folder, handled & ~EXECUTE & ~NO_DEVICES), ("/dev/null", READ_FILE | WRITE_FILE | TRUNCATE)]
     for path, rights in places:
@@ -231,10 +237,15 @@ def watch_attempts(folder, log):
             writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             suspicious = writes and _leads_out(path)
         else:
-            suspicious = event in NEVER or event in OUTSIDE and any(map(_leads_out, arguments[:2]))
+            suspicious = (event in NEVER and not _asks_for_ipv6(event, arguments)
+                          or event in OUTSIDE and any(map(_leads_out, arguments[:2])))
         if suspicious and left > 0:
             line = f"{event} {' '.join(map(str, arguments[:2]))}"[:200].replace("\n", " ").encode() + b"\n"
             left -= os.write(log, line)
+
+    def _asks_for_ipv6(event, arguments):
+        """As urllib3 does when it is imported: within this machine, and nothing comes of it."""
+        return event == "socket.bind" and arguments[1][:2] == ("::1", 0)
 
     def _leads_out(path):
         if not isinstance(path, (str, bytes, os.PathLike)) or not path:

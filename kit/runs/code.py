@@ -104,7 +104,7 @@ def _is_docstring(token, following):
 
 
 def former_digest(source):
-    """What `digest` was until 2026-11: a text at the beginning of a line did not count, an f-string from 3.12 on did."""
+    """What `digest` was until 2026-11: a text at the beginning of a line did not count, an f-string of 3.12 did."""
     parts, begins = [], True
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT or token.type == tokenize.STRING and begins:

@@ -254,6 +254,22 @@ def test_programs_end_with_the_one_that_has_started_them(tmp_path):
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("walled", [pytest.param(True, marks=walls), False])
+def test_packages_of_the_users_own_are_found_and_nothing_else_of_theirs(walled, tmp_path, monkeypatch):
+    """As `pip install --user` and PYTHONPATH have them, which an isolated Python does not look at."""
+    for folder in ("work", "packages/own-1.0.dist-info", "private"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "packages" / "own.py").write_text("number = 5", encoding="utf-8")
+    (tmp_path / "private" / "other.py").write_text("number = 6", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.syspath_prepend(tmp_path / "private")
+    monkeypatch.setattr(sandbox._ForkServer, "present", None)
+    if not walled:
+        monkeypatch.setattr(sandbox, "lacking", lambda: "Windows cannot wall a process in")
+    outcome = outcome_of("import own; print(own.number); import other", tmp_path / "work", trusted=not walled)
+    assert outcome.output.startswith("5") and "No module named 'other'" in outcome.output, outcome
+
+
 def test_without_walls_only_ones_own_code_is_run(monkeypatch, tmp_path):
     monkeypatch.setattr(sandbox, "lacking", lambda: "this kernel has no Landlock")
     program = tmp_path / "program.py"
@@ -261,6 +277,15 @@ def test_without_walls_only_ones_own_code_is_run(monkeypatch, tmp_path):
     with pytest.raises(OSError, match="only where it can do no harm, and this kernel has no Landlock"):
         sandbox.run(program, [], tmp_path)
     assert "ran" in sandbox.run(program, [], tmp_path, trusted=True).output
+
+
+def test_that_a_library_asks_for_ipv6_is_no_attempt(monkeypatch, tmp_path):
+    """As urllib3 does when it is imported."""
+    monkeypatch.setattr(sandbox, "lacking", lambda: "Windows cannot wall a process in")
+    code = ("import socket\ntry: socket.socket(socket.AF_INET6).bind(('::1', 0))\nexcept OSError: pass\n"
+            "try: socket.socket(socket.AF_INET).bind(('0.0.0.0', 0))\nexcept OSError: pass")
+    (attempt,) = outcome_of(code, tmp_path, trusted=True).attempts
+    assert "'0.0.0.0'" in attempt
 
 
 def test_names_of_folders_import_nothing_here(tmp_path, monkeypatch):
