@@ -89,7 +89,8 @@ def export(generator, out, kind="onnx"):
 
 def _write(network, path, kind):
     example = torch.rand(2, 3, 20, 24)
-    shapes = ({0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")},)
+    free = getattr(torch.export.Dim, "AUTO", None)  # (of PyTorch 2.6; a name does not go with bicubic interpolation)
+    shapes = ({i: free or torch.export.Dim(name) for i, name in [(0, "batch"), (2, "height"), (3, "width")]},)
     program = torch.export.export(network, (example,), dynamic_shapes=shapes)
     if kind == "pt2":
         with open(path, "wb") as file:  # (by a name it wants its ending)

@@ -205,8 +205,8 @@ def receptive_field(generator):
     with torch.no_grad(), _WithoutAddresses():
         try:
             found = max(_spread(network, rotated) for rotated in (False, True))
-            is_alike = found >= PROBE_LENGTH // 2 - 1 or all(_is_alike_everywhere(network, found, rotated)
-                                                             for rotated in (False, True))
+            is_alike = found >= PROBE_LENGTH // 2 - 1 or all(_is_alike_everywhere(network, found, rotated, cut)
+                                                             for rotated in (False, True) for cut in (5, 7))
         except Exception as error:  # it does not take every size
             _raise_out_of_memory(error)
             is_alike = False
@@ -234,9 +234,9 @@ def _spread(network, rotated):
     return int((touched - middle).abs().max()) if len(touched) else PROBE_LENGTH
 
 
-def _is_alike_everywhere(network, radius, rotated):
-    """Whether a strip gives the same when five pixels of it are cut off, beyond the cut's receptive field."""
-    values, cut = torch.rand(2 * radius + 32, generator=torch.Generator().manual_seed(0)), 5
+def _is_alike_everywhere(network, radius, rotated, cut):
+    """Whether a strip gives the same when some pixels of it are cut off, beyond the cut's receptive field."""
+    values = torch.rand(2 * radius + 32, generator=torch.Generator().manual_seed(0))
     whole, part = _strip(network, values, rotated), _strip(network, values[cut:], rotated)
     begin = (part.shape[-1] // (len(values) - cut)) * radius
     whole, part = whole[..., whole.shape[-1] - part.shape[-1] + begin :], part[..., begin:]

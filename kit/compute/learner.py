@@ -4,6 +4,7 @@ import inspect
 from contextlib import contextmanager
 from functools import wraps
 
+import numpy as np
 import torch
 
 
@@ -62,6 +63,14 @@ class Learner:
 
         return method
 
+    def __setattr__(self, name, value):
+        """What the network has is set there: `generator.alpha = 0.5`, say."""
+        network = vars(self).get("network")
+        if network is not None and not hasattr(type(self), name) and name not in vars(self) and hasattr(network, name):
+            setattr(network, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def _is_per_sample(self):
         """Whether the network says that it looks at each picture alone (by one of two names, the second an older)."""
         return True in (getattr(self.network, name, False) for name in ("per_sample", "judges_each_alone"))
@@ -69,12 +78,13 @@ class Learner:
     @contextmanager
     def frozen(self):
         """A context in which gradients pass through the network and its own weights get none."""
+        learning = [weight for weight in self.network.parameters() if weight.requires_grad]  # others stay frozen
         self.network.requires_grad_(False)
         self._frozen = True
         try:
             yield
         finally:
-            for weight in self._weights():  # the optimizer's: others are frozen for good
+            for weight in learning:
                 weight.requires_grad_(True)
             self._frozen = False
 
@@ -101,7 +111,7 @@ class Learner:
     @learning_rate.setter
     def learning_rate(self, value):
         for group in self.optimizer.param_groups:
-            group["lr"] = value
+            group["lr"] = float(value)  # (NumPy's could not be saved)
 
 
 def joint_step(*losses):
@@ -111,10 +121,19 @@ def joint_step(*losses):
     """
     for learner, loss in losses:
         learner.optimizer.zero_grad(set_to_none=True)
-        learner.machine.scaler.scale(loss).backward(inputs=learner._weights(), retain_graph=loss is not losses[-1][1])
+        learning = [weight for weight in learner._weights() if weight.requires_grad]
+        learner.machine.scaler.scale(loss).backward(inputs=learning, retain_graph=loss is not losses[-1][1])
     for learner, _ in losses:
         learner._step()
     losses[0][0].machine.scaler.update()
+
+
+def state_of(optimizer):
+    """What is saved of an optimizer; the numbers of NumPy's that an epoch function has set in it as Python's."""
+    state = optimizer.state_dict()
+    groups = [{name: value.item() if isinstance(value, np.generic) else value for name, value in group.items()}
+              for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
 
 
 def load_optimizer(optimizer, state):

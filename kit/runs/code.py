@@ -4,6 +4,7 @@ Comments, docstrings and layout do not count, and neither does the version of Py
 """
 
 import ast
+import functools
 import hashlib
 import inspect
 import io
@@ -11,7 +12,6 @@ import re
 import sys
 import textwrap
 import tokenize
-from functools import lru_cache
 from pathlib import Path
 
 from kit.files import KIT
@@ -25,8 +25,9 @@ def code_of(*functions, told_by=None):
     """The digests of functions, and of functions, classes and constants that they use: name → digest.
 
     What stands in a library, in the kit's machinery or nowhere (typed into a terminal) is left out. What is reached
-    through a module of one's own (`mylosses.charbonnier`), and what a function has from the one around it, has a dot in
-    its name. They are `told_by` another function than `digest`, if one is given.
+    through a module of one's own (`mylosses.charbonnier`), by an object of a class of one's own or a functools.partial,
+    and what a function has from the one around it, has a dot in its name. They are `told_by` another function than
+    `digest`, if one is given.
     """
     found, seen, todo = {}, set(), [(function, "") for function in functions]
     while todo:
@@ -47,11 +48,20 @@ def code_of(*functions, told_by=None):
         values += [(getattr(scope[base], part, None), f"{base}.", part) for base, part in parts
                    if inspect.ismodule(scope.get(base)) and _is_of_the_user(scope[base])]
         for value, where, word in values:
-            if _is_own(value):
+            if is_own(value):
                 todo.append((value, where))
+            elif is_own(type(value)):  # `loss = Loss()`; what it holds may change while it trains
+                todo.append((type(value), f"{where}{word}."))
+            elif isinstance(value, functools.partial) and is_own(value.func):
+                todo.append((value.func, f"{where}{word}."))
+                found[f"{where}{word}.given"] = _digest_of((value.args, sorted(value.keywords.items())))
             elif isinstance(value, CONSTANTS) and not word.startswith("__"):
-                found[where + word] = hashlib.sha256(lasting(repr(value)).encode()).hexdigest()[:12]
+                found[where + word] = _digest_of(value)
     return found
+
+
+def _digest_of(value):
+    return hashlib.sha256(lasting(repr(value)).encode()).hexdigest()[:12]
 
 
 def lasting(text):
@@ -67,7 +77,7 @@ def _around(one):
         return {}
 
 
-@lru_cache
+@functools.lru_cache
 def _read(source, told_by):
     """The digest of a source; the names, and the parts of names (`a.b`), that it uses; those that it sets itself.
 
@@ -122,7 +132,7 @@ def _plain(function):
     return inspect.unwrap(getattr(function, "func", function))
 
 
-def _is_own(value):
+def is_own(value):
     """Whether something is a function or class of the user's: beside the kit, in a package of theirs, in a notebook."""
     if not (inspect.isfunction(value) or inspect.isclass(value)):
         return False

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kit.console import did_you_mean
 from kit.files import is_portable
-from kit.runs.code import code_of, former_digest, lasting
+from kit.runs.code import code_of, former_digest, is_own, lasting
 from kit.runs.folder import Run
 from kit.runs.history import run_names
 from kit.settings.schema import SECTIONS, SETTINGS, fixed
@@ -46,13 +46,18 @@ KIT_CODE = {
 
 def trained_by(phase, cfg, extras):
     """What the epochs of a phase hang on, but for their number: a dictionary from what a user sets to its value."""
-    own = {f"{name} of the epoch function": lasting(repr(parameter.default))
-           for name, parameter in phase.parameters.items()
-           if name not in cfg and parameter.default is not parameter.empty}
+    own = {name: parameter.default for name, parameter in phase.parameters.items()
+           if name not in cfg and parameter.default is not parameter.empty} | phase.given
+    own = {f"{name} of the epoch function": _told(value) for name, value in own.items()}
     values = phase.settings(cfg)
     return {named(phase, "lr", cfg): phase.learning_rate, named(phase, "schedule", cfg): phase.schedule_text,
             "the epoch function": phase.function.__name__, **own,
             **{name: values[name] for name in EVERYWHERE + phase.hangs_on(cfg, extras)}}
+
+
+def _told(value):
+    """A value as a text that is the same in each process."""
+    return repr(sorted(value, key=repr)) if isinstance(value, (set, frozenset)) else lasting(repr(value))
 
 
 def named(phase, what, cfg):
@@ -65,7 +70,8 @@ def named(phase, what, cfg):
 def code(phase, extras, makers, told_by=None):
     """The digests of what makes the updates of a phase; `makers` are the functions by networks: name → function."""
     made = {**makers, **{name: extra.make for name, extra in extras.items()}}
-    return code_of(phase.function, *(make for name, make in made.items() if name in phase.parameters),
+    given = (value for value in phase.given.values() if inspect.isfunction(value) and is_own(value))
+    return code_of(phase.function, *given, *(make for name, make in made.items() if name in phase.parameters),
                    told_by=told_by)
 
 

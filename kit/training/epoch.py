@@ -23,8 +23,13 @@ def batches_on(machine, train_set, cfg, first, count):
                     pinned=machine.device.type == "cuda")
     for number, (lr, hr) in enumerate(found, first):
         batch = to_unit(machine.move(lr)), to_signed(machine.move(hr))
-        seed_all(int(np.random.SeedSequence([cfg.seed, number, machine.rank]).generate_state(1)[0]))
+        seed_all(seed_of(cfg.seed, number, machine.rank))
         yield batch
+
+
+def seed_of(*numbers):
+    """One seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class Rest:
@@ -40,11 +45,14 @@ class Rest:
         return self.length
 
 
-def updates(phase, arguments, rest, state, discriminator_rate, say):
+def updates(phase, arguments, rest, state, seed, discriminator_rate, say):
     """Make the updates of an epoch that are not made yet, with the `rest` of its batches; yields the losses of each.
 
     The learners among the arguments are told the learning rate, and the number within the epoch, of the update that
-    comes next. Raises ValueError for an epoch function that does not yield once for each batch, or makes no update.
+    comes next. Random numbers are seeded with `seed`, that of the epoch, before its function is called: what that draws
+    before its first batch is the same when the epoch is resumed.
+
+    Raises ValueError for an epoch function that does not yield once for each batch, or makes no update.
     """
     learners = {name: argument for name, argument in arguments.items() if isinstance(argument, Learner)}
     if state.step == state.steps_per_epoch:  # it was saved before its validation, and that was killed
@@ -74,6 +82,7 @@ def updates(phase, arguments, rest, state, discriminator_rate, say):
     prepare()
     try:
         state.torn = True  # until it is counted
+        seed_all(seed)
         for losses in phase.losses(arguments, Rest(rest, state.steps_per_epoch)):
             yield losses
             prepare()

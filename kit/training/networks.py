@@ -2,6 +2,7 @@
 
 import copy
 import random
+import re
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from kit.compute.inference import reason_of
 from kit.compute.layers import copy_of, use_fast_layers
-from kit.compute.learner import Learner, load_optimizer
+from kit.compute.learner import Learner, load_optimizer, state_of
 from kit.console import printable
 from kit.evaluation.formats import fill, misfit, recognised, stored
 from kit.language import N_
@@ -40,7 +41,7 @@ class Networks:
     def __init__(self, cfg, machine, make_generator, make_discriminator, judged, say):
         self.cfg, self.machine, self._discriminator_of = cfg, machine, make_discriminator
         seed_all(cfg.seed)
-        self.generator = self._placed(check_kind(make_generator(cfg), "generator"))
+        self.generator = self._placed(check_kind(_made(make_generator, cfg), "generator"))
         self.discriminator = self.average = None
         size = cfg.batch_size // machine.world
         # Of several processes one downloads what a network needs.
@@ -52,7 +53,8 @@ class Networks:
             check_logits(*settle_format(machine, "discriminator", self.new_discriminator, size, cfg.crop, say,
                                         cfg.precision == "auto"))
         self.generator = machine.move(self.generator)
-        self.optimizers = {"generator": self._adam(self.generator)}
+        self._learning = {}  # network → the names of its weights that learn; a part may be frozen for good
+        self.optimizers = {"generator": self._adam(self.generator, "generator")}
         self._begin_average()
 
     def __iter__(self):
@@ -68,14 +70,12 @@ class Networks:
         """Go on from the result, with optimizers anew: a new task, for which old momentum would mislead."""
         _load(self.generator, self.result.state_dict())
         self._begin_average()
-        self.optimizers["generator"] = self._adam(self.generator)
-        if self.discriminator:
-            self.optimizers["discriminator"] = self._adam(self.discriminator)
+        self.optimizers = {name: self._adam(getattr(self, name), name) for name in self.optimizers}
 
     def add_discriminator(self):
         seed_all(self.cfg.seed + 1)
         self.discriminator = self.new_discriminator()
-        self.optimizers["discriminator"] = self._adam(self.discriminator)
+        self.optimizers["discriminator"] = self._adam(self.discriminator, "discriminator")
 
     def new_discriminator(self):
         network = check_kind(self._discriminator_of(self.cfg), "discriminator")
@@ -96,7 +96,7 @@ class Networks:
                 with torch.random.fork_rng(devices=[]):
                     network = getattr(self, name)
                     network = copy_of(network) if network else self.new_discriminator()
-                learners[name] = self._learner(name, network.train(), self._adam(network), machine)
+                learners[name] = self._learner(name, network.train(), self._adam(network, name), machine)
         return _with_optimizers(phase, learners)
 
     def follow(self, steps):
@@ -117,12 +117,12 @@ class Networks:
     def to_save(self):
         """What a saved state has of them."""
         saved = {"generator": self.generator.state_dict(), "generator_settings": section(self.cfg, "generator"),
-                 "g_optimizer": self.optimizers["generator"].state_dict(), "scaler": self.machine.scaler.state_dict()}
+                 "g_optimizer": state_of(self.optimizers["generator"]), "scaler": self.machine.scaler.state_dict()}
         if self.average:
             saved["average"] = self.average.state_dict()
         if self.discriminator:
             saved |= {"discriminator": self.discriminator.state_dict(),
-                      "d_optimizer": self.optimizers["discriminator"].state_dict()}
+                      "d_optimizer": state_of(self.optimizers["discriminator"])}
         return saved
 
     def load(self, saved):
@@ -186,8 +186,11 @@ class Networks:
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return self.machine.move(use_fast_layers(network) if fast else network)
 
-    def _adam(self, network):
-        learning = [weight for weight in network.parameters() if weight.requires_grad]  # a part may be frozen for good
+    def _adam(self, network, name):
+        """An optimizer of all weights that learned when the network was made, whatever a phase has frozen since."""
+        weights = dict(network.named_parameters())
+        names = self._learning.setdefault(name, [one for one, weight in weights.items() if weight.requires_grad])
+        learning = [weights[one].requires_grad_(True) for one in names]
         return torch.optim.Adam(learning, betas=(self.cfg.adam_beta1, self.cfg.adam_beta2), eps=self.cfg.adam_eps,
                                 fused=(self.cfg.fused_adam and self.machine.device.type != "mps") or None)
 
@@ -197,6 +200,18 @@ class Networks:
             # Their layers, found once, for the search takes longer than the averaging.
             self._layers = [list(network.modules()) for network in (self.average, self.generator)]
             self._averaged = _averaged(self._layers[0])
+
+
+def _made(make_generator, cfg):
+    """A generator, made of its own settings: when a checkpoint of it is loaded there are no others."""
+    own = section(cfg, "generator")
+    try:
+        return make_generator(type(cfg)(own))
+    except (AttributeError, KeyError) as error:
+        if set(cfg) - set(own) & set(re.findall(r"\w+", str(error))):
+            raise ValueError(f"make_generator: {error}; a generator can be made of {', '.join(own)} alone, for without "
+                             f"the others its checkpoints are loaded") from error
+        raise
 
 
 def _with_optimizers(phase, learners):

@@ -4,6 +4,7 @@ import inspect
 import math
 import re
 from collections import namedtuple
+from functools import partial
 
 from kit.console import did_you_mean
 from kit.files import is_portable
@@ -46,7 +47,15 @@ class Phase(namedtuple("Phase", "name epoch epochs learning_rate schedule change
     @property
     def parameters(self):
         """What the epoch function asks for: name → inspect.Parameter."""
-        return inspect.signature(self.epoch).parameters
+        return {name: parameter for name, parameter in inspect.signature(self.epoch).parameters.items()
+                if name not in self.given}
+
+    @property
+    def given(self):
+        """What a functools.partial gives to the epoch function: name → value."""
+        if not isinstance(self.epoch, partial):
+            return {}
+        return inspect.signature(self.function).bind_partial(*self.epoch.args, **self.epoch.keywords).arguments
 
     def asks_for(self, name):
         """Whether something is needed: that the phase has epochs, and that they ask for it."""

@@ -112,7 +112,7 @@ class RunState:
     # -------------------------------------------------------------------------------------------- counting
 
     def begin_phase(self, phase):
-        self.phase, self.epoch = phase.name, 0
+        self.phase, self.epoch, self.rate = phase.name, 0, None
 
     def start_clock(self):
         """Begin to time an epoch, or go on with it."""

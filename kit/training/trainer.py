@@ -18,7 +18,7 @@ from kit.training import divergence
 from kit.training.checks import check_enlarges, check_same, memory_told
 from kit.training.cost import cost_table, seconds_per_update, seconds_to_validate
 from kit.training.display import HOURS, Display, long_told
-from kit.training.epoch import batches_on, explained, updates
+from kit.training.epoch import Rest, batches_on, explained, seed_of, updates
 from kit.training.keeping import Keeper
 from kit.training.networks import Networks
 from kit.training.pace import Pace
@@ -130,7 +130,8 @@ class Trainer:
             count = max(updates, phase.settings(self.cfg).penalty_every)  # the slower ones as often as they come
             arguments = phase.arguments(self.cfg, {**self._made.of(phase), **self.networks.copies(phase)})
             with self.machine.tuned():
-                return seconds_per_update(phase, arguments, self._batches(0, count + 1), count)
+                rest = Rest(self._batches(0, count + 1), self.state.steps_per_epoch)
+                return seconds_per_update(phase, arguments, rest, count)
 
         make = partial(enlarger, self.generator, self.machine)
         validating = seconds_to_validate(make, self.valid_set, self.cfg.valid_pictures)
@@ -226,7 +227,8 @@ class Trainer:
         state = self.state
         rest = self._batches(state.steps, state.steps_per_epoch - state.step)
         rate = phase.settings(self.cfg).discriminator_rate
-        return self.pace.paced(updates(phase, arguments, rest, state, rate, self._say), state)
+        seed = seed_of(self.cfg.seed, len(self.history), self.machine.rank, 1)
+        return self.pace.paced(updates(phase, arguments, rest, state, seed, rate, self._say), state)
 
     def _keep_watch(self, phase, display):
         """After an update: show the losses from time to time; save when it is time to, or the user stops it."""
