@@ -116,7 +116,7 @@ def write_csv(path, rows, fields, for_spreadsheets=False):
 
 def _no_formula(value):
     """A value that a spreadsheet does not compute."""
-    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return "'" + value if isinstance(value, str) and re.match(r"'*[=+\-@\t\r]", value) else value
 
 
 class NoRoom(OSError):
@@ -294,7 +294,9 @@ def _upto(archive, largest):
     """The members of a tar archive until they have more than so many bytes: what is behind is not even unpacked."""
     size = 0
     for item in archive:
+        if item.size < 0:
+            raise ValueError(f"{item.name[:100]!r} has a size below 0")
         yield item
-        size += item.size
+        size += item.size + tarfile.BLOCKSIZE  # (with its header: there may be millions of empty ones)
         if size > largest:
             return

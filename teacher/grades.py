@@ -89,6 +89,8 @@ def _grade(row, opinion, marks, course, late):
     unknown = [f"report: {name}" for name in course.rubric if marked[name] is None and course.marks["report"]]
     if None not in (marked[name] for name in course.rubric):
         shares["report"] = sum(marked[name] for name in course.rubric) / (sum(course.rubric.values()) or 1)
+    unlooked = row["findings"].startswith(("the file: ", "check: ")) and marked["checks_percent"] is None
+    unknown += ["its files could not be looked at"] if unlooked and course.marks["checks"] else []
     unknown += ["no opinion score"] if shares["pictures"] is None and course.marks["pictures"] else []
     unknown += ["late, by how many days?"] if row["late"] and late is None else []
     parts = {name: None if share is None else course.marks[name] * share for name, share in shares.items()}

@@ -47,7 +47,7 @@ def read_own(file):
     Raises FileNotFoundError where it is not there.
     """
     _, header, rows = read_table(file)
-    return [{name: re.sub(r"^'(?=[=+\-@\t\r])", "", cell) for name, cell in zip(header, row)} for row in rows]
+    return [{name: re.sub(r"^'(?='*[=+\-@\t\r])", "", cell) for name, cell in zip(header, row)} for row in rows]
 
 
 def people(file, header, rows):

@@ -17,6 +17,7 @@ import numpy as np
 
 from kit.console import Table
 from kit.files import write_csv
+from kit.handin.findings import sanitize
 from kit.handin.texts import text_of
 from teacher.rating import NEAREST, ORIGINAL
 
@@ -50,7 +51,7 @@ def read_ratings(files, key):
             scores = {str(token): int(score) for token, score in scores.items()}
             times = {str(token): datetime.fromisoformat(str(when).removesuffix("Z")).replace(tzinfo=None)
                      for token, when in content.get("times", {}).items()}
-            expected = checksum(rater, scores)
+            expected, rater = checksum(rater, scores), sanitize(rater)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
             wrong.append((file, "is cut off, or no file of ratings"))
             continue
@@ -59,7 +60,7 @@ def read_ratings(files, key):
         elif check != expected:
             wrong.append((file, "was changed by hand"))
         elif unknown := [t for t, value in scores.items() if t not in key["versions"] or value not in range(1, 6)]:
-            wrong.append((file, f"has a score that the page cannot give ({unknown[0]})"))
+            wrong.append((file, f"has a score that the page cannot give ({sanitize(unknown[0])[:40]})"))
         elif rater not in good:
             good[rater] = Ratings(file, rater, scores, times)
         else:
@@ -211,8 +212,8 @@ def plot(results):
         colour = "grey" if one.version in (ORIGINAL, NEAREST) else "tab:blue"
         axis.errorbar(one.mos, i, xerr=one.interval, fmt="o", color=colour, capsize=3)
         axis.plot(one.plain, i, "|", color="black", markersize=9)
-    axis.set(yticks=range(len(means)), yticklabels=[one.version for one in means], xlim=(0.8, 5.2),
-             xlabel="mean opinion score with 95 % confidence interval; |: plain mean")
+    axis.set_yticks(range(len(means)), [one.version for one in means], parse_math=False)  # (names may have a "$")
+    axis.set(xlim=(0.8, 5.2), xlabel="mean opinion score with 95 % confidence interval; |: plain mean")
     axis.grid(alpha=0.3)
     plt.close(figure)
     return figure

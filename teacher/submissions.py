@@ -1,5 +1,6 @@
 """Who has handed in what: student, attempt and lateness, from the names that learning platforms give to files."""
 
+import os
 import re
 from collections import defaultdict, namedtuple
 from pathlib import Path
@@ -88,24 +89,24 @@ def whose(one):
 
 
 def _without_shared_number(group):
-    """Hand-ins with one number; without it where three or more people have it, for then it is a date, say."""
+    """Hand-ins with one number; without it where several people have it, for then it is a date, say."""
     if group[0].platform_id or not group[0].student_id or not all(one.name and _is_whole(one) for one in group):
         return group
     people = []
     for one in group:
         if not any(is_called(one._asdict(), other._asdict()) for other in people):
             people.append(one)
-    return group if len(people) < 3 else [one._replace(student_id="") for one in group]
+    return group if len(people) < 2 else [one._replace(student_id="") for one in group]
 
 
 def _read_name(path, patterns):
     """What the name of a file or folder says."""
     stem = _stem(path) or path.name
-    ending = path.name[len(stem):]
+    stem, ending = _readable(stem), path.name[len(stem):]
     for pattern in patterns:
         if found := pattern.fullmatch(stem):
             said = {key: value or "" for key, value in found.groupdict().items()}
-            name, file = said.get("name", "").strip(), said.get("file", "")
+            name, file = sanitize(said.get("name", "")).strip(), said.get("file", "")
             if f"{name}{file}{ending}" in NEEDED:  # a number, and what the file is called
                 name, file = "", name + file
             if not (name or said.get("student_id") or said.get("platform_id")):
@@ -115,6 +116,15 @@ def _read_name(path, patterns):
                               bool(said.get("late")), int(attempt[1]) if attempt else 1, int(said.get("order") or 0),
                               names=(file.strip(" _-+") + ending if file.strip(" _-+") else path.name,))
     return Submission(path, name=sanitize(stem), names=(path.name,))  # (a number at its end may be the student's)
+
+
+def _readable(name):
+    """A name, though it is in GBK, as `unzip` on Linux leaves it."""
+    try:
+        name.encode()
+        return name
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("gb18030", "replace")
 
 
 def _stem(path):
@@ -131,8 +141,10 @@ def _newest(group):
 
     Several are in the order of their age: in that of `opened`, which takes a later one for the better.
     """
-    def age(one):
-        return one.attempt, one.order, one.path.stat().st_mtime
+    alike = len({re.sub(_ATTEMPT, "", _stem(one.path)) for one in group if _is_whole(one)}) == 1
+
+    def age(one):  # a number is that of the attempt where the names are the same without: not in "lab 3, corrected"
+        return one.order, one.attempt if alike else 0, one.path.stat().st_mtime
 
     group = sorted(group, key=age)
     *older, newest = [one for one in group if _is_whole(one)] or [None]

@@ -6,6 +6,7 @@ Nothing in a hand-in is trusted: its files are only read, within limits, and its
 import json
 import re
 import tempfile
+import tokenize
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from kit.handin.notebooks import check_notebooks, shown_scores
 from kit.handin.opening import Refused, files_of, opened
 from kit.handin.pictures import are_equal, check_pictures
 from kit.handin.report import PEN, tables_in, unwritten
-from kit.handin.texts import text_of
+from kit.handin.texts import JSON, text_of
 from kit.handin.trial import check_code
 from kit.language import N_, tr
 
@@ -89,7 +90,8 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
             findings.append(_problem("pictures", error))
         findings += _guarded("report", check_report, root)
         if (root / "models.py").is_file():
-            findings += check_code(root, Path(temporary, "trial"), trusted, seconds, edition, vgg)
+            place = Path(temporary, "trial")
+            findings += _guarded("code", lambda root: check_code(root, place, trusted, seconds, edition, vgg), root)
         if execute:
             findings += check_execution(root, Path(temporary, "execution"), EXECUTING * seconds, edition, vgg)
     finally:
@@ -101,6 +103,8 @@ def _guarded(what, look, root):
     """What a look at a part finds; a problem where it fails, whatever the files are."""
     try:
         return look(root)
+    except sandbox.CannotKeepIn:
+        raise
     except Exception as error:
         return [_problem(what, error)]
 
@@ -136,10 +140,23 @@ def check_files(root):
     if len(models) > NAMED:
         findings.append(Finding("files", "problem",
                                 tr("{count} more files are model files", count=len(models) - NAMED)))
+    findings += [Finding("files", "note", tr("{name} is read by Python as {coding}: what one sees in it is not what "
+                                             "runs", name=name, coding=sanitize(coding)))
+                 for name in ("models.py", "solver.py") if (coding := _odd_coding(root / name))]
     if not list(root.glob("runs/*/history.csv")):
         findings.append(Finding("files", "note",
                                 tr("no run's history is among them: how it was trained cannot be seen")))
     return findings or [Finding("files", "ok", tr("all there, and no model file"))]
+
+
+def _odd_coding(file):
+    """The encoding that a source names for itself, where it is none in which texts are written; else None."""
+    try:
+        with open(file, "rb") as source:
+            coding = tokenize.detect_encoding(source.readline)[0]
+    except (OSError, SyntaxError):
+        return None
+    return None if re.match(r"(utf-?8|gb|big5|euc|shift|cp\d|iso-8859|latin|ascii|koi8|windows)", coding) else coding
 
 
 def _other_report(root):
@@ -156,7 +173,7 @@ def check_kit(root, edition=None):
     if digests is None:
         return []  # nothing to compare with
     try:
-        own = json.loads(text_of(root / DIGESTS)) if (root / DIGESTS).is_file() else kit_digests(root / "kit")
+        own = json.loads(text_of(root / DIGESTS, JSON)) if (root / DIGESTS).is_file() else kit_digests(root / "kit")
         changed = sorted(name for name in own if own[name] != digests.get(name))
     except (ValueError, TypeError, AttributeError, OSError, RecursionError):
         return [Finding("kit", "note", tr("{file} cannot be read, so it is not known whether kit/ was changed",
@@ -204,13 +221,14 @@ def check_numbers(root):
     findings = []
     for verdict, table, words in zip(("problem", "note"), tables_in(root / REPORT),
                                      (tr("run python -m kit report again"), tr("is it of another run?"))):
-        wrong = [(key, said) for key, said in table.items() if key in shown and not are_equal(said, shown[key])]
+        wrong = [(key, said) for key, several in table.items() if key in shown for said in several
+                 if not any(are_equal(said, one) for one in shown[key])]
         if wrong:
             (graded, method), said = wrong[0]
             others = tr(", and {count} more", count=len(wrong) - 1) if len(wrong) > 1 else ""
             findings.append(Finding("report", verdict, tr(
                 "a table says {said} of {method!r} on {set}, but test.ipynb {shown}{others}; {words}", said=_pair(said),
-                method=sanitize(method), set=sanitize(graded), shown=_pair(shown[graded, method]), others=others,
+                method=sanitize(method), set=sanitize(graded), shown=_pair(shown[graded, method][0]), others=others,
                 words=words)))
     return findings
 

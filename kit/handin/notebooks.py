@@ -109,17 +109,17 @@ def shown_scores(path):
 
 
 def scores_in(lines):
-    """The scores in tables, given as lines of cells, as the kit writes them: (set, method) → (PSNR, SSIM)."""
+    """The scores in tables, given as lines of cells, as the kit writes them: (set, method) → all their (PSNR, SSIM)."""
     found, columns = {}, {}
     for method, *cells in lines:  # (what is printed before a table may stand in its first line)
         headers = {i: re.match(r"(\S+) \(\d+", cell) for i, cell in enumerate(cells)}
         if any(headers.values()):
             columns = {i: header[1] for i, header in headers.items() if header}
             continue
-        for i, name in columns.items():
-            with suppress(ValueError, IndexError):
-                psnr, ssim = (float(number.strip().replace("∞", "inf")) for number in cells[i].split("/")[:2])
-                found.setdefault((name, method), (psnr, ssim))
+        for i, cell in enumerate(cells):
+            with suppress(ValueError, KeyError):
+                psnr, ssim = (float(number.strip().replace("∞", "inf")) for number in cell.split("/")[:2])
+                found.setdefault((columns[i], method), []).append((psnr, ssim))
     return found
 
 

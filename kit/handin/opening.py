@@ -3,6 +3,9 @@
 Nothing that is opened is run, and nothing is written outside the new folder.
 """
 
+import bz2
+import gzip
+import lzma
 import os
 import re
 import shutil
@@ -11,6 +14,7 @@ import tarfile
 import tempfile
 import unicodedata
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from kit.files import extract, is_no_room, members
@@ -64,6 +68,7 @@ def opened(handin, target):
             if path not in whole and (number > newest or not (root / names[path]).exists()):
                 notes += _put_beside(path, root, names[path], whole)
         root = root_of(target)
+        notes += _copies(target)
         return root, [*notes, *_arrange(root, target)]
     except Refused:
         sandbox.remove(target)
@@ -130,13 +135,14 @@ def _put_beside(path, root, name, whole):
 
 
 def _open_inner(target):
-    """Unpack a lone archive that a folder or an archive holds, as platforms and browsers wrap them."""
+    """Unpack the archive that a folder or an archive holds, as platforms and browsers wrap them, in place of files."""
     for _ in range(3):
         files = [path for path in target.rglob("*") if path.is_file() and not is_junk(path.relative_to(target))]
-        if len(files) != 1 or not (is_archive(files[0]) or files[0].suffix.lower() in UNREADABLE):
+        archives = [path for path in files if is_archive(path) or path.suffix.lower() in UNREADABLE]
+        if len(archives) != 1 or _needed_in(target):
             return
         with tempfile.TemporaryDirectory() as place:  # out of the way of what is in it
-            inner = Path(shutil.move(files[0], place))
+            inner = Path(shutil.move(archives[0], place))
             _bring(inner, target, True)
 
 
@@ -165,6 +171,8 @@ def _copy_folder(folder, target):
 def _unpack(path, target):
     """Unpack an archive within limits, all names looked at before the first file is written."""
     name = sanitize(path.name)
+    if _is_far_too_large(path):
+        raise Refused(_too_large(name))
     if zipfile.is_zipfile(path):  # what Python unpacks at once, however large it is, is not unpacked
         with zipfile.ZipFile(path) as archive:
             if any(item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -181,6 +189,22 @@ def _unpack(path, target):
         extract(entries, target)
 
 
+def _is_far_too_large(path):
+    """Whether an archive has so many names, or so much in it, that it is not even listed."""
+    if zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            file.seek(-min(path.stat().st_size, 2**16 + 22), os.SEEK_END)
+            end = file.read().rpartition(b"PK\5\6")[2]
+        return int.from_bytes(end[8:12], "little") > 1000 * MOST_FILES  # bytes of its directory
+    for opener in (gzip.open, bz2.open, lzma.open):
+        with suppress(OSError, EOFError, lzma.LZMAError), opener(path) as unpacked:
+            size, most = 0, 2 * LARGEST * 2**20
+            while size <= most and (read := len(unpacked.read(2**20))):
+                size += read
+            return size > most
+    return False
+
+
 # ------------------------------------------------------------------------------------------- where things are
 
 
@@ -190,15 +214,31 @@ def root_of(folder):
     return Path(os.path.commonpath(found)) if found else Path(folder)
 
 
+def _copies(folder):
+    """A note for the first file that is there in two folders, none in the other: which one is looked at."""
+    for name, path in _needed_in(folder).items():
+        for other in _own_files(folder):
+            if (other != path and other.name == path.name and len(other.parts) == len(path.parts)
+                    and other.read_bytes() != path.read_bytes()):
+                return [Finding("files", "note", tr(
+                    "there are two of {name}, and they differ: {found} was looked at, and not {other}", name=name,
+                    found=sanitize(path.relative_to(folder)), other=sanitize(other.relative_to(folder))))]
+    return []
+
+
+def _own_files(folder):
+    """The files in a folder, the least deep first, but for those in folders of the kit and of what it makes."""
+    files = [path for path in folder.rglob("*")
+             if path.is_file() and not set(path.relative_to(folder).parts[:-1]) & NOT_OWN]
+    return sorted(files, key=lambda path: (len(path.parts), str(path)))
+
+
 def _needed_in(folder):
     """Where the files are that are handed in: name → path, of several the least deep, and rather of the right name.
 
     Folders of the kit and of what it makes are left out: what is called alike there was not handed in.
     """
-    files = [path for path in folder.rglob("*")
-             if path.is_file() and not set(path.relative_to(folder).parts[:-1]) & NOT_OWN]
-    files.sort(key=lambda path: (len(path.parts), str(path)))
-    found = {}
+    files, found = _own_files(folder), {}
     for name in NEEDED:
         fits = ([path for path in files if path.name == name]
                 or [path for path in files if path.name not in NEEDED and _plain(path.name) == name])
@@ -211,7 +251,7 @@ def _plain(name):
     """A file's name without what copies, browsers and attempts add to it: "train (1).ipynb" is "train.ipynb"."""
     name = unicodedata.normalize("NFKC", name).lower()
     stem, dot, ending = name.rpartition(".")
-    marks = r"\s*(\(\d+\)|[-_ ]*(copy|副本|最终版?|final|v\d+|\d+))$"
+    marks = r"[-_\s]*(\(\d+\)|copy|副本|最终版?|final|v\d+|\d+)$"
     while (shorter := re.sub(marks, "", stem)) != stem and shorter:
         stem = shorter
     return f"{stem}{dot}{ending}"

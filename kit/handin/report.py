@@ -132,7 +132,7 @@ def tables_in(path):
     """The scores in the tables of a report: two of what `notebooks.scores_in` gives, of generated ones, and of others.
     """
     def scores(text):
-        return scores_in([re.split(r"\s*(?<!\\)\|\s*", line.strip().strip("|").strip())
+        return scores_in([[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
                           for line in text.splitlines() if line.lstrip().startswith("|")])
 
     text = text_of(path)

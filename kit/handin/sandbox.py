@@ -129,6 +129,10 @@ def _places_of_libraries():
     return [path for path in sys.path if path and any(Path(path).glob("*.dist-info"))]
 
 
+class CannotKeepIn(OSError):
+    """This machine cannot keep the program of a stranger in."""
+
+
 class _ServerDied(Exception):
     """The process that all others are forked from has ended."""
 
@@ -234,8 +238,8 @@ def require():
     """Raise OSError where this machine cannot keep a program in."""
     missing = lacking()
     if missing:
-        raise OSError(f"code of others is run only where it can do no harm, and {missing}; use Linux 6.2 or newer "
-                      f"(in a virtual machine, say)")
+        raise CannotKeepIn(f"code of others is run only where it can do no harm, and {missing}; use Linux 6.2 or newer "
+                           f"(in a virtual machine, say)")
 
 
 def lacking():

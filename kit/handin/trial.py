@@ -12,7 +12,7 @@ from kit.files import KIT
 from kit.handin import sandbox
 from kit.handin.contents import NOT_OWN, RESULT, own_code
 from kit.handin.findings import NOT_HERE, Finding, NotTried, sanitize
-from kit.handin.texts import text_of
+from kit.handin.texts import JSON, text_of
 from kit.language import LOCALE, language, tr
 from kit.settings.content_loss import PIXEL_TERMS, content_terms
 from kit.settings.schema import SECTIONS, SETTINGS, current_names
@@ -57,13 +57,16 @@ def check_code(root, folder, trusted, seconds, edition=None, vgg=None):
             findings.append(NotTried("code", "note", tr(
                 "it was not tried: it asks for the package {package}, which is not installed here; if you know that "
                 "package, install it to try the code", package=lacking)))
-            return findings
+            return [*findings, *tried]
         findings.append(Finding("code", "problem", tr("it cannot be imported: {error}", error=error)))
     findings += _on_networks(results.get("networks"), _names_of_tests(edition.get(TESTS, "")))
     if NOT_HERE in training.get("error", ""):
         findings.append(Finding("training", "note", tr("it was not tried: it needs weights that are not here")))
     elif "error" in training:
         findings.append(Finding("training", "problem", tr("a training of a few updates failed: {error}", **training)))
+    elif training.get("phases") and training["own"]:
+        findings.append(Finding("training", "note", tr(
+            "its Trainer is of its own, so whether it trains was not looked at here: read it")))
     elif training.get("phases"):
         findings.append(Finding("training", "ok", tr("a few updates of {phases} ran",
                                                      phases=", ".join(training["phases"]))))
@@ -90,8 +93,8 @@ def prepare(root, folder, edition=None, vgg=None):
     installed = {name for name in {file.parts[0] for file in own if len(file.parts) > 1} if _is_installed(name)}
     findings = [Finding("code", "note", tr("its folder {name} is called like an installed package, which is what was "
                                            "tried", name=sanitize(name))) for name in sorted(installed)]
-    for file in own:
-        if file.parts[0] not in installed:
+    for file in own:  # (a folder may be called like one of the kit's files)
+        if file.parts[0] not in installed and not any((folder / place).is_file() for place in file.parents):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / file, folder / file)
     if vgg:  # where PyTorch keeps what it has downloaded; a link, for a copy could be changed, and takes long
@@ -108,8 +111,9 @@ def settings_of(root, vgg=None):
     the content loss is the MSE where it needs them.
     """
     try:
-        run = json.loads(text_of(root / RESULT / "result.json"))["run"]
-        said = current_names(json.loads(text_of(root / "runs" / Path(str(run)).name / "settings.json"))[-1]["settings"])
+        run = json.loads(text_of(root / RESULT / "result.json", JSON))["run"]
+        record = text_of(root / "runs" / Path(str(run)).name / "settings.json", JSON)
+        said = current_names(json.loads(record)[-1]["settings"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         said = {}
     names = [*SECTIONS["generator"], *SECTIONS["discriminator"], *SECTIONS["losses and updates"], "crop",
@@ -163,7 +167,8 @@ def _read_trial(content):
                          "outcome": str(row["outcome"]), "why": sanitize(row["why"])[:300]}
                         for row in given["tests"][:200]]}
                 if part == "training" and "phases" in given:
-                    results[part] = {"phases": [sanitize(name)[:50] for name in given["phases"][:20]]}
+                    results[part] = {"phases": [sanitize(name)[:50] for name in given["phases"][:20]],
+                                     "own": given.get("own") is not False}
         return results
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
@@ -195,4 +200,4 @@ def _on_networks(networks, wanted):
     text = tr("{passed} of {all} tests passed", passed=passed, all=len(networks["tests"]))
     if any(row["paper"] for row in failed):
         text += tr(" (a note is about what the paper has otherwise)")
-    return [*findings, Finding("networks", "note" if failed else "ok", text)]
+    return [*findings, Finding("networks", "problem" if not passed else "note" if failed else "ok", text)]

@@ -237,15 +237,16 @@ def watch_attempts(folder, log):
             writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             suspicious = writes and _leads_out(path)
         else:
-            suspicious = (event in NEVER and not _asks_for_ipv6(event, arguments)
+            suspicious = (event in NEVER and not _is_harmless(event, arguments)
                           or event in OUTSIDE and any(map(_leads_out, arguments[:2])))
         if suspicious and left > 0:
             line = f"{event} {' '.join(map(str, arguments[:2]))}"[:200].replace("\n", " ").encode() + b"\n"
             left -= os.write(log, line)
 
-    def _asks_for_ipv6(event, arguments):
-        """As urllib3 does when it is imported: within this machine, and nothing comes of it."""
-        return event == "socket.bind" and arguments[1][:2] == ("::1", 0)
+    def _is_harmless(event, arguments):
+        """As urllib3 asks for IPv6 when it is imported, and `platform` for the processor."""
+        return (event == "socket.bind" and arguments[1][:2] == ("::1", 0)
+                or event == "subprocess.Popen" and arguments[0] == "uname")
 
     def _leads_out(path):
         if not isinstance(path, (str, bytes, os.PathLike)) or not path:

@@ -2,19 +2,23 @@
 name whom it is like; "unseen" where nothing can tell; "ok" where there is nothing to be gained.
 """
 
+import io
 import json
 import re
 import shutil
+import struct
 import zipfile
 
 import nbformat
 import numpy as np
+from PIL import Image, ImageCms
 from students import SET_UP, compressed, registers
 
 import utils
 from helpers import ROOT
 from kit import evaluation
 from kit.evaluation.generators import load_generators
+from kit.handin.contents import RESULT
 
 CHEATS = {}
 cheat = registers(CHEATS)
@@ -29,7 +33,21 @@ CODE = {
     "leaves while it is tried": "import os\ndef make_generator(cfg):\n    os._exit(0)\n",
     "tries the network": "import urllib.request\ntry: urllib.request.urlopen('http://127.0.0.1:9/', timeout=1)\n"
                          "except OSError: pass\n",
+    "hides what it has tried": "import os\ntry: os.system('true')\nexcept OSError: pass\n"
+                               "raise ModuleNotFoundError(\"No module named 'einops'\")\n",
 }
+# In place of models.py, and at the end of solver.py.
+SKIPS = """import pytest
+def make_generator(*a, **k): pytest.skip("")
+def __getattr__(name):
+    if name.startswith("__"): raise AttributeError(name)
+    return make_generator
+"""
+TRAINS_NOTHING = """
+class Trainer:
+    def __init__(self, *a, **k): pass
+    def train(self): return [{"phase": "warmup", "psnr": 1.0}]
+"""
 
 
 def _reference(student):
@@ -188,3 +206,41 @@ def _leaves(student, place):
 @cheat("calls_home", "opens a connection", "problem", "it tried what no training needs: urllib.Request", code=True)
 def _calls_home(student, place):
     student.add("models.py", CODE["tries the network"])
+
+
+@cheat("hidden", "hides what it has tried behind a package that is lacking", "problem",
+       "what no training needs: os.system", code=True)
+def _hidden(student, place):
+    student.add("models.py", CODE["hides what it has tried"])
+
+
+@cheat("skips", "networks that skip their tests", "problem", "0 of", code=True)
+def _skips(student, place):
+    (student.folder / "models.py").write_text(SKIPS, encoding="utf-8")
+
+
+@cheat("trains_nothing", "a trainer that trains nothing", "note", "its Trainer is of its own", code=True)
+def _trains_nothing(student, place):
+    student.add("solver.py", TRAINS_NOTHING)
+
+
+@cheat("profile", "the originals, darkened, under a colour profile that undoes it", "problem",
+       "more than any network can reach")
+def _profile(student, place):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    other = srgb.tobytes().replace(struct.pack(">i", round(2.4 * 65536)), struct.pack(">i", round(2.05 * 65536)))
+    convert = ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(other)), srgb, "RGB", "RGB")
+    ramp = Image.fromarray(np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2))
+    shown = np.asarray(ImageCms.applyTransform(ramp, convert))[0, :, 1].astype(int)
+    undone = np.array([np.abs(shown - value).argmin() for value in range(256)], np.uint8)
+    student.pictures({pair.name: undone[pair.hr] for pair in student.pairs})
+    for path in sorted((student.folder / RESULT / "Set5").glob("*.png")):
+        picture = Image.open(path)
+        picture.load()
+        picture.save(path, icc_profile=other)
+
+
+@cheat("coding", "a models.py in a comment, which Python reads as code", "note", "what one sees in it is not what runs")
+def _coding(student, place):
+    code = (student.folder / "models.py").read_text(encoding="utf-8")
+    (student.folder / "models.py").write_bytes(b"# coding: unicode_escape\n# " + code.encode("unicode_escape"))

@@ -192,6 +192,20 @@ def _vgg(student, place):
     student.add("solver.py", FEATURES)
 
 
+@honest("2021012325_Platform", "asks for the processor; a folder called like a file of the kit", "ok", "", code=True)
+def _platform(student, place):
+    student.add("models.py", "import platform\nplatform.processor()\n")
+    student.add("utils.py/mine.py", "")
+
+
+@honest("2021012326_Twice", "the same method in the tables of two runs", "ok")
+def _twice(student, place):
+    mine = student.scores_of(student.read())
+    tables = [f"PSNR / SSIM / NIQE  Set5 (5)\n{'─' * 20}\nmine  {scores[0]:.2f} / {scores[1]:.4f} / 5.00\n"
+              for scores in ((20.0, 0.5), mine)]
+    student.notebook("test", [SET_UP, "print('test')"], "\n".join(tables))
+
+
 @honest("2021012324_Seven", "a 7z archive: to be unpacked by hand", "problem", "of 7-Zip, which cannot be opened here")
 def _seven(student, place):
     (place / "2021012324_Seven.7z").write_bytes(b"7z\xbc\xaf\x27\x1c")

@@ -1,14 +1,17 @@
 """A class of honest people and of cheats: each hand-in's verdict beside the one it deserves (shown by `-s`)."""
 
+import json
+
 import pytest
 from cheats import CHEATS
 from honest import HONEST
-from students import make_all, make_set5
+from students import Student, make_all, make_set5
 
 from helpers import ROOT, walls
 from kit.console import Table
 from kit.handin import check as handin
 from kit.handin.findings import Finding
+from kit.handin.pictures import check_pictures
 from teacher import classes, similarity
 
 
@@ -72,3 +75,20 @@ def test_nobody_honest_is_called_similar(verdicts):
     """But to who has copied from them."""
     for name in HONEST:
         assert set(verdicts[name][1]) <= {*CHEATS, *KITS}, name
+
+
+def test_pictures_of_set5_that_nobody_has_measured_are_told(tmp_path, photograph):
+    pairs = make_set5(tmp_path / "lists", photograph)
+    (tmp_path / "lists" / "demo_test.csv").write_bytes((tmp_path / "lists" / "Set5.csv").read_bytes())
+    student = Student(tmp_path / "ann", pairs, 1)
+    handed = student.folder / "results" / "handin"
+    (handed / "Set5").rename(handed / "demo_test")
+    (handed / "result.json").write_text(json.dumps({"set": "demo_test", "method": "mine", "run": "mine"}),
+                                        encoding="utf-8")
+    said, _ = check_pictures(student.folder, tmp_path / "lists")
+    assert not any("there are others in results/handin/Set5" in one.text for one in said)
+    student.pictures({pair.name: pair.hr for pair in pairs})
+    (handed / "result.json").write_text(json.dumps({"set": "demo_test", "method": "mine", "run": "mine"}),
+                                        encoding="utf-8")
+    said, _ = check_pictures(student.folder, tmp_path / "lists")
+    assert [one.verdict for one in said if "there are others in results/handin/Set5" in one.text] == ["problem"]

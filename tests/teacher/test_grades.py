@@ -258,3 +258,17 @@ def test_marks_of_another_student_of_that_name_are_named(checked, tmp_path):
     write_csv(tmp_path / "marks.csv", rows, list(rows[0]), for_spreadsheets=True)
     with pytest.raises(SystemExit, match="'2021012345_张三' is 2021019999 there, and 2021012345 in checks.csv"):
         teacher.main(["grades", *checked])
+
+
+def test_what_could_not_be_looked_at_is_open_and_no_mark_for_nothing(checked, tmp_path, capsys):
+    rows = read_own(tmp_path / "checks" / "checks.csv")
+    rows[0] |= {"problems": "1", "findings": "the file: a.rar: is neither a folder nor a zip"}
+    write_csv(tmp_path / "checks" / "checks.csv", rows, classes.FIELDS, for_spreadsheets=True)
+    teacher.main(["grades", *checked])
+    mark(tmp_path / "marks.csv")
+    teacher.main(["grades", *checked])
+    row = read_own(tmp_path / "grades" / "grades.csv")[0]
+    assert row["points"] == "" and "its files could not be looked at" in row["open"]
+    mark(tmp_path / "marks.csv", **{rows[0]["name"]: {"checks_percent": "0"}})
+    teacher.main(["grades", *checked])
+    assert "could not be looked at" not in read_own(tmp_path / "grades" / "grades.csv")[0]["open"]

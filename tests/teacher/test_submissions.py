@@ -23,7 +23,7 @@ from kit.handin.texts import text_of
 from kit.language import language
 from teacher import __main__ as teacher
 from teacher import classes
-from teacher.roster import is_called, match, read_roster
+from teacher.roster import is_called, match, read_own, read_roster
 from teacher.submissions import submissions
 
 
@@ -526,3 +526,31 @@ def test_two_checks_of_one_class_take_turns(tmp_path, unlooked, capsys):
         assert not unlooked
     second.join()
     assert len(unlooked) == 1 and "1 of 1 are complete" in capsys.readouterr().out
+
+
+def test_two_people_with_one_number_are_two_whoever_has_written_it(tmp_path):
+    put(tmp_path, "Li Wei 20261129.zip", "Wang Fang 20261129.zip", "Anna Berg 20261130.zip", "Tom Koch 20261130.zip")
+    found, _ = submissions(tmp_path)
+    assert [one.name for one in found] == ["Anna Berg", "Li Wei", "Tom Koch", "Wang Fang"]
+
+
+@pytest.mark.parametrize("old, new", [
+    ("2021012345_张三_assignment_4.zip", "2021012345_张三_assignment_4_corrected.zip"),
+    ("wangfang_5512_5001_lab-3.zip", "wangfang_5512_5009_lab-3-corrected.zip"),
+    ("2021012345_张三_hw_v9.zip", "2021012345_张三_hw_v10.zip"),
+])
+def test_a_number_in_the_name_of_the_assignment_is_no_attempt(tmp_path, old, new):
+    put(tmp_path, old, new)
+    os.utime(tmp_path / old, (0, 0))
+    (one,), _ = submissions(tmp_path)
+    assert one.path.name == new
+
+
+def test_a_name_in_gbk_as_unzip_leaves_it_and_one_that_begins_with_an_apostrophe(tmp_path, unlooked):
+    (tmp_path / "in").mkdir()
+    gbk = os.fsdecode("张三".encode("gbk") + b"_123_assignsubmission_file_x.zip")
+    put(tmp_path / "in", gbk, "'-x_124_assignsubmission_file_x.zip")
+    classes.check_all(tmp_path / "in", tmp_path / "out", progress=False)
+    rows = read_own(tmp_path / "out" / "checks.csv")
+    assert sorted(row["handin"] for row in rows) == ["'-x", "张三"]
+    assert all((tmp_path / "out" / f"{row['handin']}.json").is_file() for row in rows)

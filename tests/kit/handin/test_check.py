@@ -40,7 +40,7 @@ def hostile_data(folder, good):
     cells("odd_outputs", lambda cell: cell.update(outputs=["x"]))
     cells("odd_source", lambda cell: cell.update(source="\ud800"))
     path = member("nan") / "test.ipynb"
-    shown = shown_scores(path)["demo_test", "adversarial"]
+    (shown,) = shown_scores(path)["demo_test", "adversarial"]
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(f"{shown[0]:.2f} / {shown[1]:.4f}", "nan / nan"), encoding="utf-8")
     path = member("bicubic") / RESULT / "result.json"
@@ -152,7 +152,7 @@ def make_discriminator(cfg):
     torch.save({"w": torch.zeros(3)}, weights)
     path = member("forged") / "test.ipynb"
     text = path.read_text(encoding="utf-8")
-    shown = shown_scores(path)["demo_test", "adversarial"]
+    (shown,) = shown_scores(path)["demo_test", "adversarial"]
     assert f"{shown[0]:.2f} / " in text
     path.write_text(text.replace(f"{shown[0]:.2f} / ", "31.23 / "), encoding="utf-8")
     path = member("unwritten") / "report.md"

@@ -63,8 +63,8 @@ def test_a_table_that_is_printed_is_a_table(tmp_path, before):
     for output in (nbformat.v4.new_output("stream", text=before + TABLE),
                    nbformat.v4.new_output("execute_result", data={"text/plain": before + TABLE}, execution_count=1)):
         notebook(tmp_path / "test.ipynb", "print(table)", outputs=[output])
-        assert shown_scores(tmp_path / "test.ipynb") == {("Set5", "bicubic"): (28.42, 0.8101),
-                                                         ("Set5", "adversarial"): (29.13, 0.8402)}
+        assert shown_scores(tmp_path / "test.ipynb") == {("Set5", "bicubic"): [(28.42, 0.8101)],
+                                                         ("Set5", "adversarial"): [(29.13, 0.8402)]}
 
 
 def test_the_tables_of_a_report_are_those_of_the_notebook(tmp_path):

@@ -1,0 +1,73 @@
+"""Archives of people who mean harm, and of people who have put things elsewhere."""
+
+import gzip
+import io
+import tarfile
+import zipfile
+
+import pytest
+
+from kit.handin.opening import Refused, opened
+from kit.handin.texts import JSON, text_of
+
+
+def tar(path, *members):
+    """A tar whose headers may say of their sizes what they like."""
+    with open(path, "wb") as file:
+        for name, size in members:
+            item = tarfile.TarInfo(name)
+            item.size = size
+            file.write(item.tobuf(tarfile.GNU_FORMAT))
+        file.write(bytes(1024))
+    return path
+
+
+def test_a_size_below_nothing_is_refused_and_does_not_go_round_for_ever(tmp_path):
+    with pytest.raises(Refused, match="size below 0"):
+        opened(tar(tmp_path / "a.tar", ("models.py", 0), ("x", -512)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_of_very_many_names_is_not_even_listed(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number in range(20_000):
+            archive.writestr(f"{number:0120d}", "")
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", None)  # it would fail
+    with pytest.raises(Refused, match="more than 2000 files"):
+        opened(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_a_packed_tar_is_not_listed_with_more_in_it_than_may_be(tmp_path, monkeypatch):
+    with gzip.open(tmp_path / "a.tar.gz", "wb", 1) as file:
+        file.write(tarfile.TarInfo("x").tobuf())
+        for _ in range(201):
+            file.write(bytes(2**20))
+    monkeypatch.setattr("kit.handin.opening.members", None)  # it would fail
+    with pytest.raises(Refused, match="more than 2000 files"):
+        opened(tmp_path / "a.tar.gz", tmp_path / "out")
+
+
+def test_an_archive_beside_a_note_is_opened(tmp_path):
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("work/models.py", "x = 1")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("work.zip", inner.getvalue())
+        archive.writestr("readme.txt", "It is in work.zip.")
+    root, _ = opened(tmp_path / "a.zip", tmp_path / "out")
+    assert (root / "models.py").read_text(encoding="utf-8") == "x = 1"
+
+
+@pytest.mark.parametrize("text, told", [("x = 2", True), ("x = 1", False)])
+def test_of_two_whole_copies_it_is_told_which_is_looked_at(tmp_path, text, told):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("backup/models.py", "x = 1")
+        archive.writestr("final/models.py", text)
+    _, notes = opened(tmp_path / "a.zip", tmp_path / "out")
+    assert told == any("backup/models.py was looked at, and not final/models.py" in one.text for one in notes)
+
+
+def test_json_that_would_fill_the_memory_is_not_read(tmp_path):
+    (tmp_path / "a.json").write_text("[" + "[]," * JSON + "0]", encoding="utf-8")
+    with pytest.raises(ValueError, match="a.json: has more than 2 MB"):
+        text_of(tmp_path / "a.json", JSON)
