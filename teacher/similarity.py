@@ -208,6 +208,12 @@ col:nth-child(1), col:nth-child(4) { width: 1em } col:nth-child(2), col:nth-chil
 """
 
 
+def _can_be_compared(one, other):
+    """Whether Python shows soon where lines differ: it compares each with each between two that are equal."""
+    found = difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
+    return sum((i2 - i1) * (j2 - j1) for kind, i1, i2, j1, j2 in found if kind == "replace") < 5_000
+
+
 def _shown(pair, folder, graded):
     sources = [code_of(folder / name) if (folder / name).is_dir() else
                {file: (handout.HOME / file).read_text(encoding="utf-8") for file in ("models.py", "solver.py")}
@@ -224,6 +230,8 @@ def _shown(pair, folder, graded):
         differ = difflib.HtmlDiff(tabsize=4, wrapcolumn=70)
         for file in sorted(sources[0].keys() & sources[1].keys() & {"models.py", "solver.py", "train.ipynb"}):
             one, other = ([line[:300] for line in files[file].splitlines()[:1500]] for files in sources)
-            lines.append(f"<details><summary>{file}</summary>"
-                         f"{differ.make_table(one, other, *titles, context=False)}</details>")
+            shown = (differ.make_table(one, other, *titles, context=False) if _can_be_compared(one, other) else
+                     "".join(f"<p>{title}</p><pre>{text(chr(10).join(part))}</pre>"
+                             for title, part in zip(titles, (one, other))))
+            lines.append(f"<details><summary>{file}</summary>{shown}</details>")
     return "\n".join(lines)

@@ -114,3 +114,14 @@ def test_the_same_settings_and_seed_are_told_beside_pictures_that_are_alike(tmp_
     similarity.save(found, tmp_path / "in", tmp_path / "out", "one")
     said = (tmp_path / "out" / "similarity.csv").read_text(encoding="utf-8-sig")
     assert said.count("trained with the same settings and seed") == 1
+
+
+def test_many_lines_that_are_nearly_alike_are_shown_and_not_compared(tmp_path):
+    """Python's own comparison of 500 such lines takes minutes, and ends in a RecursionError."""
+    for name, shift in (("ann", 0), ("bob", 1)):
+        (tmp_path / name).mkdir()
+        rows = (", ".join(str((7 * i + j + shift) % 10) for j in range(20)) for i in range(100))
+        (tmp_path / name / "models.py").write_text("\n".join(f"x{i} = [{row}]" for i, row in enumerate(rows)))
+    similarity.save([similarity.Pair("ann", "bob", 0.9, {})], tmp_path, tmp_path / "out")
+    page = (tmp_path / "out" / "similarity.html").read_text(encoding="utf-8")
+    assert page.count("<pre>x0 = [") == 2 and "table class=\"diff\"" not in page
