@@ -79,13 +79,17 @@ def create_data_lists(train=None, tests=None, out="data/lists", scale=4, crop=96
         raise ValueError("no set named: give a training folder, a test folder, or both")
     if scale not in (2, 4, 8):
         raise ValueError(f"scale must be 2, 4 or 8, not {scale!r}")
+    if train is not None and "train" in (tests or {}):
+        raise ValueError("a test set cannot be called 'train', as the list of the training pictures is; choose another "
+                         "name")
     found = []
     for name, folders, smallest in sets:  # all folders first: a typing error should not cost minutes
         if not re.fullmatch(r"[\w.-]+", name):
             raise ValueError(f"{name!r} cannot name a list; use letters, digits, '_', '-' and '.'")
         hr, lr = folders if isinstance(folders, (tuple, list)) else (folders, None)
         found.append((name, *find_pairs(hr, lr, scale), smallest))
-    return [_write_list(name, pairs, left_out, Path(out, f"{name}.csv"), scale, smallest, progress)
+    out = Path(out).expanduser()
+    return [_write_list(name, pairs, left_out, out / f"{name}.csv", scale, smallest, progress)
             for name, pairs, left_out, smallest in found]
 
 
@@ -283,10 +287,14 @@ def main(arguments=None, prog=None):
         train, tests = find_known_sets(options.data) if options.data else (None, {})
         if options.train:
             train = _folders(options.train, "--train")
+        given = set(DEMO_LISTS)
         for first, *lr in options.test:
             name, equals, hr = first.partition("=")
             if not equals:
                 raise ValueError(f"--test needs NAME=FOLDER, not {first!r}")
+            if name in given:
+                raise ValueError(f"--test: there is another list called {name!r}; choose another name")
+            given.add(name)
             tests[name] = _folders([hr, *lr], "--test")
         if not (options.demo or options.faces or train or tests):
             parser.error("name a set: --demo, --data, --train, --test or --faces")

@@ -52,7 +52,7 @@ def read_picture(path, stored=False):
 def save_picture(path, picture):
     """Save a uint8 picture as PNG, whole or not at all, making its folder if need be."""
     check_picture(picture, "save_picture")
-    with write_whole(path) as temporary:
+    with write_whole(Path(path).expanduser()) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG", compress_level=4)  # hardly larger, and much quicker
 
 
@@ -326,7 +326,7 @@ def super_resolve_folder(generator, folder, out, *, progress=True, **options):
     Where several files differ in their endings alone, these stay in the names: `IMG_1.jpg.png`. `options` go to
     `super_resolve`. Returns (written, left_out): the list of files written, and one of (file name, reason) for files
     that are not pictures. Raises FileNotFoundError for a missing folder, and ValueError where `out` is the same, for
-    originals would be overwritten.
+    originals would be overwritten, and where two results would have one name.
     """
     folder, out = Path(folder).expanduser(), Path(out).expanduser()
     if not folder.is_dir():
@@ -335,8 +335,12 @@ def super_resolve_folder(generator, folder, out, *, progress=True, **options):
         raise ValueError(f"{out}: the pictures themselves would be overwritten; choose another folder for the results")
     written, left_out, enlarge = [], [], Enlarger(generator, **options)
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    names = result_names(files)
+    for path, name in zip(files, names):
+        if [str(other).lower() for other in names].count(str(name).lower()) > 1:
+            raise ValueError(f"{path}: its result would be called {name.name}, and so would another's; rename it")
     bar = progress_bar(files, tr("enlarging"), progress, unit=f" {tr('pictures')}")
-    for path, name in zip(bar, result_names(files)):
+    for path, name in zip(bar, names):
         try:
             picture = read_picture(path)
         except ValueError as error:

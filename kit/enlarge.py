@@ -73,9 +73,10 @@ def enlarge_all(what, out, enlarge, kind="png", quality=92, how=(), progress=Tru
     picture and where results would overwrite pictures, FileNotFoundError for what is not there, and OSError for a
     folder that cannot be written to and a full disk.
     """
-    jobs, left_out = jobs_of(what, Path(out), ENDINGS[kind])
+    out = Path(out).expanduser()
+    jobs, left_out = jobs_of(what, out, ENDINGS[kind])
     require_writable(out)  # before minutes are spent
-    with waiting_lock(Path(out) / ".enlarged.lock", tr("enlarging"), progress):
+    with waiting_lock(out / ".enlarged.lock", tr("enlarging"), progress):
         return _enlarge_jobs(jobs, left_out, out, enlarge, kind, quality, how, progress)
 
 

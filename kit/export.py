@@ -50,7 +50,7 @@ def main(arguments=None, prog="python -m kit export"):
         source = weights_file(options.weights)
         ending = Path(options.out or "").suffix
         kind = options.format or next((kind for kind in ENDINGS if ENDINGS[kind] == ending), "onnx")
-        out = Path(options.out or Path(source.name.removesuffix(".tar")).stem + ENDINGS[kind])
+        out = Path(options.out or Path(source.name.removesuffix(".tar")).stem + ENDINGS[kind]).expanduser()
         if out.suffix != ENDINGS[kind]:
             raise ValueError(f"--out {out} does not end in {ENDINGS[kind]}")
         print(export(load_generator(source), out, kind))

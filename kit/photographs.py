@@ -70,6 +70,10 @@ def _exif_of(path):
             details.pop(tag, None)
         if COLOUR_SPACE in details:
             details[COLOUR_SPACE] = 1  # sRGB
+        for part in (exif, *parts.values()):
+            for tag, value in list(part.items()):
+                if isinstance(value, str) and not value.isascii():  # bytes, read as Latin 1, and else written as ASCII
+                    part[tag] = value.encode("latin-1")
         return exif.tobytes() if exif else b""
     except Exception as error:  # Pillow raises whatever its code stumbles over
         print(tr("{path}: its EXIF cannot be taken over ({error})", path=path, error=error))

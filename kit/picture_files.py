@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from kit.language import tr
 
@@ -29,6 +29,14 @@ ADOBE_RGB_TO_XYZ = np.array([[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.0
 # Pillow refuses twice as many pixels. Its own limit is a defence of servers, and half of what a photograph of a
 # telephone has when it is enlarged.
 Image.MAX_IMAGE_PIXELS = 2**29
+# So with texts and profiles that are packed in a PNG, of which it takes 1 MB.
+PngImagePlugin.MAX_TEXT_CHUNK = 2**25
+
+# TIFF's tags, and how EXIF's orientations are undone.
+NEW_SUBFILE_TYPE, BITS, PHOTOMETRIC, PLANES = 254, 258, 262, 284
+TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+         8: Image.Transpose.ROTATE_90}
 
 
 def open_picture(path, stored=False):
@@ -45,26 +53,31 @@ def open_picture(path, stored=False):
     if not path.stat().st_size:
         raise ValueError(f"{path}: not a readable picture (it is empty)")
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        # (By its name Pillow maps uncompressed files into memory, and those that are turned wrongly.)
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
+            _refuse_previews(image)
             # The second picture of a telephone's MPO is the same again, for another screen.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             raw = " ".join(str(tile[3]) for tile in image.tile)  # how the pixels are stored
+            planes, grey = _has_planes_of_16_bits(image), _odd_grey(image)
             sixteen = image.mode in ("RGB", "RGBA") and ";16" in raw
             if frames == 1:
                 image.load()
-                if sixteen and not stored:
-                    _round_to_8_bits(image, path)
+                if planes or sixteen and not stored:
+                    _round_to_8_bits(image, path, planes)
                 text = texts_of(image)  # which a copy has not
                 if image.format == "PNG" and isinstance(image.info.get("transparency"), int):
                     # The grey value that is transparent, as it is stored, where Pillow compares it with 8 bits.
                     image.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(raw, 1)
                 if orientation_of(image) in ON_ITS_SIDE and "dpi" in image.info:
                     image.info["dpi"] = image.info["dpi"][::-1]
-                adobe_rgb = image.getexif().get_ifd(INTEROPERABILITY).get(1) == "R03"
-                image = ImageOps.exif_transpose(image)
+                adobe_rgb = _is_adobe_rgb(image)
+                image = _turned(image)
                 image.info["adobe_rgb"] = adobe_rgb
                 # (where XMP says how to turn it, that is taken out of the copy's)
                 image.info["text"] = {key: image.info.get(key, value) for key, value in text.items()}
+                if grey:
+                    image = _as_plain_grey(image, *grey)
                 if raw.startswith("LA;16"):  # grey, which Pillow reads as RGBA
                     image = image.convert("LA")
     except Exception as error:  # Pillow raises a dozen different ones for damaged files
@@ -76,7 +89,51 @@ def open_picture(path, stored=False):
 
 def orientation_of(image):
     """How an image of Pillow's is to be turned, by EXIF's numbers 1 to 8 (wherever it says so)."""
-    return image.getexif().get(0x0112, 1)
+    with suppress(Exception):  # Pillow raises whatever its code stumbles over in odd EXIF
+        return image.getexif().get(0x0112, 1)
+    return 1
+
+
+def _turned(image):
+    """An image as its EXIF says that it is to be seen."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # it writes EXIF anew, which it cannot with all that it can read
+        return image.transpose(TURNS[orientation_of(image)]) if orientation_of(image) in TURNS else image.copy()
+
+
+def _is_adobe_rgb(image):
+    with suppress(Exception):
+        return image.getexif().get_ifd(INTEROPERABILITY).get(1) == "R03"
+    return False
+
+
+def _refuse_previews(image):
+    """Raise ValueError for the small preview in a raw photograph, which Pillow takes for the picture."""
+    if image.format == "TIFF" and image.tag_v2.get(NEW_SUBFILE_TYPE, 0) & 1:
+        raise ValueError("a raw photograph, of which only a small preview can be read here; save it as PNG or JPEG")
+
+
+def _has_planes_of_16_bits(image):
+    """Whether a TIFF has red, green and blue one after the other, with 16 bits, which Pillow reads as 8."""
+    return (image.format == "TIFF" and image.mode in ("RGB", "RGBA") and image.tag_v2.get(PLANES) == 2
+            and 16 in image.tag_v2.get(BITS, ()))
+
+
+def _odd_grey(image):
+    """(bits, whether 0 is white) of a grey TIFF whose values Pillow leaves as they are stored; None for others."""
+    if image.format != "TIFF" or not image.mode.startswith("I;16"):
+        return None
+    bits, inverted = image.tag_v2.get(BITS, (16,))[0], image.tag_v2.get(PHOTOMETRIC) == 0
+    return (bits, inverted) if bits != 16 or inverted else None
+
+
+def _as_plain_grey(image, bits, inverted):
+    """The same picture with values from black, 0, to white, 65535."""
+    values = np.round(np.asarray(image) * (65535 / (2**bits - 1))).astype(np.uint16)
+    plain = Image.fromarray(65535 - values if inverted else values)
+    plain.info = image.info
+    return plain
 
 
 def texts_of(image):
@@ -90,8 +147,11 @@ def texts_of(image):
     return texts
 
 
-def _round_to_8_bits(image, path):
-    """Give an RGB picture of 16 bits its rounded values, where a library of the environment reads them."""
+def _round_to_8_bits(image, path, planes):
+    """Give an RGB picture of 16 bits its rounded values, where a library of the environment reads them.
+
+    Raises ValueError where that does not read colours in `planes`.
+    """
     values = None
     if image.format == "TIFF":
         from tifffile import TiffFile  # (scikit-image brings it along)
@@ -99,9 +159,15 @@ def _round_to_8_bits(image, path):
         # Of its one page, and not of the other files and series that it may speak of.
         with suppress(Exception), TiffFile(path) as file:  # (it has no decoder for some compressions)
             page = file.pages[0]
-            if page.shape == np.shape(image):
-                values = page.asarray()
-    if values is None or not np.array_equal(values >> 8, np.asarray(image)):  # (or turned already, as EXIF says)
+            read = page.asarray()
+            if planes and read.shape[1:] == np.shape(image)[:2]:
+                read = np.moveaxis(read, 0, -1)
+            values = read if read.shape == np.shape(image) else None
+    if planes:
+        if values is None:
+            raise ValueError("its colours of 16 bits lie one after the other, and cannot be read here; save it as PNG")
+        image.paste(Image.fromarray(np.round(values / 257).astype(np.uint8)))
+    elif values is None or not np.array_equal(values >> 8, np.asarray(image)):  # (or turned already, as EXIF says)
         print(tr("{path}: of its 16 bits per colour the upper 8 are read", path=path))
     else:
         image.paste(Image.fromarray(np.round(values / 257).astype(np.uint8)))
@@ -150,10 +216,11 @@ def as_srgb(image, path):
     if not profile or image.mode not in ("L", "RGB", "CMYK"):
         return image
     try:
-        transform = _transform(profile, image.mode)
-        if image.mode != "CMYK" and _is_identity(transform, image.mode):
+        transform = _transform_of(profile, image.mode)
+        if image.mode != "CMYK" and _is_identity(transform, transform.input_mode):
             return image
-        converted = ImageCms.applyTransform(image, transform)
+        # (A grey picture may have a profile of colours.)
+        converted = ImageCms.applyTransform(image.convert(transform.input_mode), transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
         print(tr("{path}: its colour profile cannot be used ({error}), and is ignored", path=path, error=error))
         return image
@@ -170,6 +237,15 @@ def _from_adobe_rgb(picture):
         rows = slice(top, top + 256)
         result[rows] = np.round(255 * xyz2rgb(linear[picture[rows]] @ ADOBE_RGB_TO_XYZ.T))
     return result
+
+
+def _transform_of(profile, mode):
+    try:
+        return _transform(profile, mode)
+    except ImageCms.PyCMSError:
+        if mode != "L":
+            raise
+        return _transform(profile, "RGB")
 
 
 @lru_cache(8)

@@ -266,3 +266,44 @@ def test_lists_that_a_spreadsheet_has_saved_are_known(tmp_path, saved):
     create_data_lists.ensure_lists(cfg)
     assert create_data_lists.test_lists(folder) == [Path(cfg.valid_list)]
     assert Path(cfg.valid_list).read_bytes() == data  # it stays as it is, whoever reads it says what is wrong
+
+
+def test_one_photograph_that_ends_in_LR_and_high_resolution_alone(tmp_path):
+    for seed, name in enumerate(("holiday", "sunset_LR")):
+        picture(tmp_path / "S" / "HR" / f"{name}.png", 40, 32, seed)
+    report, = make_lists(None, {"S": tmp_path / "S"}, tmp_path / "lists")
+    assert names(report) == [("holiday.png", None), ("sunset_LR.png", None)] and not report.left_out
+
+
+@pytest.mark.parametrize("name", ["Screenshot at 3.04.05\u202fPM", "全角\u3000空格", "two \U0001f468\u200d\U0001f469"])
+def test_names_that_can_be_written_can_be_listed(tmp_path, name):
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        pytest.skip("this system's file names cannot have such letters")
+    picture(tmp_path / "S" / f"{name}.png", 40, 32)
+    report, = make_lists(None, {"S": tmp_path / "S"}, tmp_path / "lists")
+    assert datasets.TestDataset(report.csv_file)[0].name == name
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--train", "A", "--test", "train=A"], "a test set cannot be called 'train'"),
+    (["--test", "x=A", "--test", "x=B"], "there is another list called 'x'"),
+    (["--test", "demo_train=A"], "there is another list called 'demo_train'")])
+def test_two_sets_of_one_name_are_refused(tmp_path, monkeypatch, arguments, words, capsys):
+    for name in ("A", "B"):
+        picture(tmp_path / name / "a.png", 96, 96)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=words):
+        create_data_lists.main([*arguments, "--out", "lists"])
+    assert not (tmp_path / "lists").exists()
+
+
+def test_a_tilde_is_the_home_of_what_is_read_and_of_what_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    utils.save_picture("~/S/a.png", np.zeros((40, 32, 3), np.uint8))
+    make_lists(None, {"S": "~/S"}, "~/lists")
+    assert (tmp_path / "home" / "lists" / "S.csv").is_file() and not list((tmp_path / "here").iterdir())

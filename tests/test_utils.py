@@ -361,3 +361,13 @@ def test_the_result_of_a_photograph_of_12_megapixels_can_be_read(tmp_path):
     Image.new("1", (16000, 12000)).save(tmp_path / "large.png")
     assert pixels_of(tmp_path / "large.png") == 192_000_000
     assert utils.read_picture(tmp_path / "large.png").shape == (12000, 16000)
+
+
+def test_two_results_of_one_name_are_refused_before_any_is_written(tmp_path, generator, photograph):
+    detail = np.ascontiguousarray(photograph[:24, :32])
+    for name in ("a.jpg", "a.png", "a.jpg.png"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(detail).save(tmp_path / "in" / name)
+    with pytest.raises(ValueError, match="its result would be called a.jpg.png, and so would another's"):
+        utils.super_resolve_folder(generator, tmp_path / "in", tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()

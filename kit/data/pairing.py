@@ -5,6 +5,7 @@ import hashlib
 import io
 import re
 import threading
+import unicodedata
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,11 +32,11 @@ def find_pairs(folder, lr_folder=None, scale=4):
     Returns (pairs, left_out): lists of (hr path, lr path or None) and of (file name, reason).
     Raises FileNotFoundError when a folder is missing or holds no file, naming the folders that it holds.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if lr_folder is None:
         folder, lr_folder = _parts(folder, scale)
     else:
-        folder, lr_folder = _with_files(folder), _with_files(Path(lr_folder))
+        folder, lr_folder = _with_files(folder), _with_files(Path(lr_folder).expanduser())
     hr, left_out = picture_files(folder)
     if not hr and not left_out:
         inside = ", ".join(path.name for path in _folders_in(folder))
@@ -47,7 +48,7 @@ def find_pairs(folder, lr_folder=None, scale=4):
         partner = {stem: next((name for name in (f"{stem}x{scale}", stem) if name in lr), None) for stem in hr}
         expected = {stem: f"{stem}x{scale}.png in {lr_folder}" for stem in hr}
         left_out += foreign
-    elif any(stem.endswith("_LR") for stem in hr):
+    elif any(stem.endswith("_LR") and re.sub("_LR$", "_HR", stem) in hr for stem in hr):
         lr = {stem: hr.pop(stem) for stem in list(hr) if stem.endswith("_LR")}
         partner = {stem: re.sub("_HR$", "_LR", stem) for stem in hr}
         expected = {stem: f"{partner[stem]}.png" for stem in hr}
@@ -67,8 +68,9 @@ def _parts(folder, scale):
     """The folders of high and of low resolution (None where that is to be made) of a set."""
     for place in (folder, *_only_folder_in(folder)):
         for hr, lr in WITHIN.items():
-            if (place / hr).is_dir():
-                return place / hr, place / lr.format(scale=scale)
+            if (place / hr).is_dir():  # (without any low resolution it is to be made; without that of this scale not)
+                lr = place / lr.format(scale=scale)
+                return place / hr, lr if lr.is_dir() or _folders_in(place) != [place / hr] else None
         if (place / f"image_SRF_{scale}").is_dir():
             return place / f"image_SRF_{scale}", None
     hr, base = _with_files(folder), folder.name.removesuffix("_HR")
@@ -104,7 +106,7 @@ def picture_files(folder):
     for path in sorted(folder.iterdir(), key=_natural_order):
         if path.name.startswith(".") or path.is_dir():
             continue
-        if not path.name.isprintable():  # (what is not UTF-8 cannot be written to a list)
+        if not _can_be_listed(path.name):
             left_out.append((ascii(path.name), tr("has a name with unusual characters; rename it")))
         elif path.suffix.lower() in UNREADABLE:
             left_out.append((path.name, tr("is in the format {name}, which is not read here; save it as PNG or JPEG",
@@ -116,6 +118,11 @@ def picture_files(folder):
         else:
             pictures[path.stem] = path
     return pictures, left_out
+
+
+def _can_be_listed(name):
+    """Whether a list can have a name: it is in UTF-8, and has no ends of lines or other controls in it."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
 
 
 def _natural_order(path):

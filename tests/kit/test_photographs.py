@@ -37,6 +37,16 @@ def test_exif_is_true_of_the_new_file(tmp_path, photograph, kind):
         assert kind == "webp" or image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_exif_in_other_letters_than_ascii_is_kept(tmp_path, photograph, kind):
+    exif = Image.Exif()
+    exif[0x013B], exif[0x8298] = "埃菲尔铁塔".encode(), "© Jürgen Müller".encode()
+    Image.fromarray(photograph[:24, :32]).save(tmp_path / "a.jpg", exif=exif)
+    with written(tmp_path / "b", read_photograph(tmp_path / "a.jpg"), kind) as image:
+        assert [image.getexif()[tag].encode("latin-1").decode() for tag in (0x013B, 0x8298)] == [
+            "埃菲尔铁塔", "© Jürgen Müller"]
+
+
 def test_how_a_tiff_stores_its_pixels_is_nothing_that_a_copy_keeps(tmp_path, photograph):
     tags = {270: "a scan", 34675: b"no profile"}
     Image.fromarray(photograph[:24, :32]).save(tmp_path / "a.tif", tiffinfo=tags, compression="tiff_lzw")
