@@ -53,6 +53,15 @@ def progress_bar(iterable=None, description="", show=True, **options):
     return tqdm(iterable, description, file=sys.stdout, mininterval=0.5, disable=not show, **options)
 
 
+def can_be_shown(text):
+    """Whether what is printed to has these letters: the pipe of a program on Windows may not."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        return True
+    except UnicodeEncodeError:
+        return False
+
+
 def printable(text):
     """A text without what could steer a terminal: names of files, and what stands in these, can be anything."""
     return "".join(letter if letter.isprintable() else "�" for letter in str(text))

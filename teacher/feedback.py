@@ -89,7 +89,7 @@ def make(checks, out, csv_file="data/lists/Set5.csv", opinions=None, grades=None
         write_page(page, f"{words['title']}: {row['name'] or name}", body, language)
         pages[page] = _folder(row)
     with write_whole(out / "feedback.zip") as temporary, \
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
         for page, place in pages.items():
             archive.write(page, f"{place}/feedback.html")
     return list(pages)

@@ -16,6 +16,7 @@ from easydict import EasyDict
 
 import solver
 from kit.compare.tables import entries_of, table
+from kit.compute import limits
 from kit.compute.device import Machine
 from kit.compute.interrupt import Stopped
 from kit.compute.threads import counts
@@ -185,7 +186,7 @@ def _room():
         import resource
 
         largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 / largest)
+        return int(limits.memory() / 2 / largest)
     except (ImportError, AttributeError, ValueError, OSError):  # not on Windows
         return 1
 
@@ -195,7 +196,7 @@ def _start(cfg, at_once, gpu):
 
     It saves and ends when it is told to, or when this program is gone.
     """
-    threads = max(1, (os.cpu_count() or 1) // at_once)
+    threads = max(1, limits.cores() // at_once)
     options = [f"--{name}={value!r}" for name, value in cfg.items()]
     said = tempfile.TemporaryFile("w+", errors="replace")  # (a pipe has no room for the bars that a phase may draw)
     return subprocess.Popen([sys.executable, Path(solver.__file__).resolve(), *options],

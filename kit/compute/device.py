@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import importlib
-import math
 import os
 import sys
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kit.compute import limits
 from kit.compute.layers import placed
 from kit.language import tr
 
@@ -125,14 +125,15 @@ class Machine:
     def _device(self, wanted):
         """The torch device of this name, tried out; for "auto" the best that works."""
         if wanted == "auto":
-            if torch.cuda.is_available():
+            # (several processes talk by gloo, which knows no MPS)
+            there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and self.world == 1}
+            for name in (name for name in there if there[name]):
                 try:
-                    return self._device("cuda")
+                    return self._device(name)
                 except ValueError as error:
                     if self.rank == 0:
                         print(tr("the GPU is left alone: {error}", error=error), flush=True)
-            # (several processes talk by gloo, which knows no MPS)
-            return torch.device("mps" if torch.backends.mps.is_available() and self.world == 1 else "cpu")
+            return torch.device("cpu")
         try:
             device = torch.device(f"cuda:{self.local_rank}" if wanted == "cuda" and self.world > 1 else wanted)
             # A GPU can be seen and yet be too old for the kernels of this PyTorch, so one is run.
@@ -237,13 +238,13 @@ class Machine:
         """
         if self.device.type == "cuda":
             return free_memory(self.device)
+        all_there = limits.memory()
         try:
             import resource
 
-            all_there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
             allowed, used = resource.getrlimit(resource.RLIMIT_AS)[0], _taken()[0]
         except (ImportError, AttributeError, ValueError, OSError):  # not on Windows
-            return math.inf
+            return all_there
         return all_there if allowed == resource.RLIM_INFINITY else min(all_there, allowed - used)
 
     def can_keep(self, size, wanted="auto"):

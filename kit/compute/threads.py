@@ -13,6 +13,8 @@ from statistics import median
 
 import torch
 
+from kit.compute.limits import quota
+
 TRIED = 3  # so many updates are timed with another number, after one that is not: it prepares the layers for it
 LATER = 10  # seconds at least until other numbers are tried again
 SHARE = 40  # and so many times the seconds that trying them has cost: a fortieth of the time goes into it
@@ -22,8 +24,11 @@ CLEARLY = 1.2  # so many times slower with fewer threads, still fewer are not tr
 
 
 def counts():
-    """The numbers of threads that are tried, the largest first: all that PyTorch takes, and halves of it."""
-    found = [torch.get_num_threads()]
+    """The numbers of threads that are tried, the largest first: all that PyTorch takes, and halves of it.
+
+    Of a container's limit PyTorch knows nothing.
+    """
+    found = [min(torch.get_num_threads(), quota())]
     while found[-1] > 1:
         found.append(found[-1] // 2)
     return found

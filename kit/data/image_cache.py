@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kit.compute.limits import cores
 from kit.console import progress_bar
 from kit.files import full_disk_told, patiently, remove, require_room, waiting_lock, write_whole
 from kit.language import tr
@@ -61,7 +62,7 @@ def _decode(csv_file, rows, scale, read, sources, cache, note, progress):
                  "put the list on another disk (create_data_lists.py --out)")
 
     # The file grows by whole pairs in the order of the list; their CRCs tell how far it has come.
-    workers = os.cpu_count() or 1
+    workers = cores()
     with full_disk_told(part), open(part, "ab") as file, open(checks, "w", encoding="ascii") as lines, \
             ThreadPoolExecutor(workers) as pool, \
             progress_bar(None, tr("caching {name}", name=csv_file.stem), progress, total=len(rows),

@@ -12,7 +12,7 @@ from kit.console import Parser
 from kit.files import write_whole
 from kit.handin.check import check
 from kit.handin.contents import make_zip
-from kit.handin.findings import as_dict, is_complete, table
+from kit.handin.findings import as_dict, is_complete, mark_of, table
 from kit.language import tr
 
 
@@ -64,7 +64,7 @@ def _check(handin, options, trusted):
         with write_whole(options.json) as file:
             file.write_text(json.dumps(as_dict(findings, scores), indent=1), encoding="utf-8")
     if not is_complete(findings):
-        sys.exit("\n" + tr("Not complete yet: see ✗ above"))
+        sys.exit("\n" + tr("Not complete yet: see {mark} above", mark=mark_of("problem")))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import re
 from collections import namedtuple
 
-from kit.console import Table, printable
+from kit.console import Table, can_be_shown, printable
 from kit.language import tr
 
 # What a trial says where code asks for weights that would have to be downloaded.
@@ -21,9 +21,14 @@ class NotTried(Finding):
 
 def table(findings):
     """The findings as a table."""
-    marks = {"ok": "✓", "note": "–", "problem": "✗"}
-    return Table([[marks[one.verdict], tr(one.what), one.text] for one in findings],
+    return Table([[mark_of(one.verdict), tr(one.what), one.text] for one in findings],
                  ["", tr("what"), tr("finding")], left=3)
+
+
+def mark_of(verdict):
+    """The mark of a verdict, in letters that can be printed here."""
+    marks, plain = {"ok": "✓", "note": "–", "problem": "✗"}, {"ok": "ok", "note": "-", "problem": "X"}
+    return (marks if can_be_shown("".join(marks.values())) else plain)[verdict]
 
 
 def is_complete(findings):

@@ -80,7 +80,8 @@ def write(folder=".", language=None, picture_folder="results/handin", lists="dat
         raise ValueError(f"language must be en or zh, not {language!r}")
     folder = Path(folder)
     path = folder / REPORT
-    old = text_of(path) if path.is_file() else ""
+    # (On Windows each "\n" is written as "\r\n".)
+    old = re.sub(r"\r+\n", "\n", text_of(path)) if path.is_file() else ""
     language_there = "zh" if SECTIONS["sources"]["zh"][0] in old else "en"
     if old and language not in (None, language_there):
         raise ValueError(f"{path}: is a report in the other language; move it away to get a new draft")

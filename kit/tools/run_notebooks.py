@@ -48,9 +48,13 @@ def execute(path, target, failed):
         if error.ename in ("KeyboardInterrupt", "Stopped"):  # as older kernels show a stop
             raise KeyboardInterrupt from None
         raise RuntimeError(f"{path}: a cell failed\n{error}") from None
-    except BaseException:  # stopped: nbclient raises one thing or another then
+    except BaseException as error:
         target = failed
-        raise KeyboardInterrupt from None
+        # (Stopped, nbclient ends the kernel itself, and raises one thing or another then.)
+        if not isinstance(error, Exception) or hasattr(client, "_async_cleanup_kernel_future"):
+            raise KeyboardInterrupt from None
+        raise RuntimeError(f"{path}: the kernel that ran it could not go on ({type(error).__name__}: {error}); if it "
+                           f"died, memory ran out perhaps: end other programs, or give it more") from error
     finally:
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)  # times of day, different in every run

@@ -121,7 +121,8 @@ def test_many_lines_that_are_nearly_alike_are_shown_and_not_compared(tmp_path):
     for name, shift in (("ann", 0), ("bob", 1)):
         (tmp_path / name).mkdir()
         rows = (", ".join(str((7 * i + j + shift) % 10) for j in range(20)) for i in range(100))
-        (tmp_path / name / "models.py").write_text("\n".join(f"x{i} = [{row}]" for i, row in enumerate(rows)))
+        (tmp_path / name / "models.py").write_text("\n".join(f"x{i} = [{row}]" for i, row in enumerate(rows)),
+                                                   encoding="utf-8")
     similarity.save([similarity.Pair("ann", "bob", 0.9, {})], tmp_path, tmp_path / "out")
     page = (tmp_path / "out" / "similarity.html").read_text(encoding="utf-8")
     assert page.count("<pre>x0 = [") == 2 and "table class=\"diff\"" not in page

@@ -121,7 +121,7 @@ def test_long_runs_are_trained_side_by_side_on_a_cpu(small_settings, monkeypatch
     monkeypatch.setattr(sweeps.time, "sleep", lambda _: None)
     monkeypatch.setattr(sweeps, "LONG", 0)
     monkeypatch.setattr(sweeps, "counts", lambda: [cores])
-    monkeypatch.setattr(sweeps.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(sweeps.limits, "cores", lambda: 4)
     monkeypatch.setattr(sweeps, "_room", lambda: room)
     cfg = changed(small_settings, threads=threads, warmup_epochs=1, adversarial_epochs=0, patches_per_picture=1)
     sweep(cfg, warmup_lr=[1e-4, 2e-4, 3e-4, 4e-4, 5e-4])

@@ -100,3 +100,17 @@ def test_no_thread_of_gloo_outlives_its_group(small_settings, tmp_path):
                   "--recipe", "demo", *arguments, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr[-2000:]
     assert [line for line in done.stdout.splitlines() if line.startswith("GLOO")] == ["GLOO 0"] * 2
+
+
+def test_a_gpu_of_apple_s_that_is_there_and_does_not_work_is_left_alone(monkeypatch, capsys):
+    """As in virtual machines, which say that they have one."""
+    usual = torch.ones
+
+    def ones(*shape, device=None, **options):
+        if str(device) == "mps":
+            raise RuntimeError("MPS backend out of memory")
+        return usual(*shape, device=device, **options)
+
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", ones)
+    assert Machine("auto").device.type == "cpu" and "left alone: device 'mps' cannot be used" in capsys.readouterr().out

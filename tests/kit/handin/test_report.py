@@ -96,3 +96,13 @@ def test_own_code_in_another_encoding_is_tried_as_it_is(tmp_path, monkeypatch):
     (tmp_path / "trial").mkdir()
     trial.prepare(tmp_path, tmp_path / "trial")
     assert (tmp_path / "trial" / "mylosses.py").read_bytes() == text
+
+
+def test_renewed_on_windows_its_lines_stay_as_they_are(tmp_path, monkeypatch):
+    """There each end of a line that is written gets a carriage return."""
+    usual = Path.write_text
+    monkeypatch.setattr(Path, "write_text", lambda path, text, **options: usual(path, text, newline="\r\n", **options))
+    report.write(tmp_path)
+    first = (tmp_path / "report.md").read_bytes()
+    report.write(tmp_path)
+    assert (tmp_path / "report.md").read_bytes() == first and b"\r\n" in first and b"\r\r" not in first

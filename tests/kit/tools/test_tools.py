@@ -14,7 +14,7 @@ import torch
 import datasets
 import solver
 import utils
-from helpers import SYSTEMS, changed, copy_kit
+from helpers import ROOT, SYSTEMS, changed, copy_kit
 from imresize import imresize
 from kit import runs
 from kit.evaluation.generators import load_generator
@@ -140,3 +140,14 @@ def test_the_benchmark_of_threads_trains_beside_other_programs(monkeypatch, smal
     assert [row[0] for row in rows] == ["warm-up update, one core busy", "adversarial update, one core busy",
                                         "2 runs of a sweep, one after the other | at once"]
     assert all(0 < value < 1e5 for row in rows for value in row[1:])
+
+
+def test_a_kernel_that_dies_is_not_called_stopped(tmp_path):
+    import nbformat
+
+    cells = [nbformat.v4.new_code_cell("import os\nos.kill(os.getpid(), 9)")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "dies.ipynb")
+    done = subprocess.run([sys.executable, "-m", "kit.tools.run_notebooks", str(tmp_path / "dies.ipynb"), "--out",
+                           str(tmp_path / "out")], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "the kernel that ran it could not go on (DeadKernelError" in done.stderr and "stopped" not in done.stderr
