@@ -84,7 +84,8 @@ def pixel_shuffle():
     _cells(axes[4], shuffled, np.tile([[0, 1], [2, 3]], (2, 2)), colours, "PixelShuffle(2)")
     constant = torch.ones(1, 1, 6, 6)
     for axis, kernel in [(axes[5], 3), (axes[6], 4)]:
-        made = F.conv_transpose2d(constant, torch.ones(1, 1, kernel, kernel), stride=2, padding=1)[0, 0, 2:-2, 2:-2]
+        made = F.conv_transpose2d(constant, torch.ones(1, 1, kernel, kernel), stride=2, padding=1)
+        made = made[0, 0, 2:-2, 2:-2].numpy()
         axis.imshow(made, cmap="gray", vmin=0, vmax=made.max() * 1.1, interpolation="nearest")
         axis.set_title(tr("transposed, kernel {kernel},\nof a constant", kernel=kernel), fontsize=8)
         axis.set_axis_off()

@@ -23,7 +23,7 @@ def plot_patches(train_set, count=8):
     figure, axes = plt.subplots(2, count, figsize=(13, 3.4), layout="constrained", subplot_kw=NO_TICKS)
     for column, pair in zip(axes.T, (train_set[n] for n in range(count))):
         for axis, patch in zip(column, pair):
-            axis.imshow(patch.permute(1, 2, 0), interpolation="nearest")
+            axis.imshow(patch.permute(1, 2, 0).numpy(), interpolation="nearest")
             axis.set_axis_off()
     for axis, what, size in [(axes[0, 0], tr("low resolution"), train_set.crop // train_set.scale),
                              (axes[1, 0], tr("high resolution"), train_set.crop)]:
