@@ -17,6 +17,8 @@ from kit.runs.pickles import check_pickle
 
 SAFETENSORS = ".safetensors"
 LONGEST = 300  # letters of a weight's name
+STORED = {torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16,
+          torch.int8, torch.uint8, torch.bool}
 TIGHTEST = 100  # how many times smaller than weights their file may be: far more than any compression makes of them
 BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how files of PyTorch before 1.6 begin
 
@@ -157,6 +159,12 @@ def check_weights(path, weights):
                              f"the file does not hold all")
         if value.is_floating_point() and value.isnan().any():  # (a mask may have infinities)
             raise ValueError(f"{path}: its weight {printable(name)} has values that are no numbers")
+
+
+def can_be_loaded(name, value):
+    """Whether a weight or buffer of this name, once saved, is not refused here."""
+    return (value.dtype in STORED and len(name) <= LONGEST
+            and not (value.is_floating_point() and value.isnan().any()))
 
 
 def _load_safetensors(path):

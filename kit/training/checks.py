@@ -11,6 +11,7 @@ from kit.compute.device import is_out_of_memory
 from kit.compute.inference import reason_of
 from kit.compute.layers import copy_of, shapes_of
 from kit.language import tr
+from kit.runs.checkpoints import LONGEST, can_be_loaded
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def settle_format(machine, what, make, size, side, say, may_change):
                     raise
                 reasons.append(reason_of(error))
                 continue
-            check_saved(what, made, network.state_dict())
+            check_saved(what, made, network)
             if reasons:
                 now = [name for name, changed in [(tr("the usual memory layout"), layout != wanted[0]),
                                                   ("fp32", precision != wanted[1])] if changed]
@@ -115,11 +116,12 @@ def _tried(network, machine, size, side):
         return _learned(network, machine, size, side), size
 
 
-def check_saved(what, made, tried):
+def check_saved(what, made, network):
     """Raise ValueError for a network whose state could not be loaded again.
 
-    `made` are the shapes in its state as it was made, `tried` is its state after it was tried.
+    `made` are the shapes in its state as it was made; now it was tried.
     """
+    tried = network.state_dict()
     if odd := [name for name, value in tried.items() if not isinstance(value, torch.Tensor)]:
         raise ValueError(f"the {what} keeps {odd[0]} in its state, which is no tensor: a run could not be resumed")
     if odd := [name for name, value in tried.items()
@@ -129,6 +131,15 @@ def check_saved(what, made, tried):
     if odd := [name for name in tried if name not in made or made[name] != tried[name].shape]:
         raise ValueError(f"the {what} makes or changes {odd[0]} in its forward pass: a run could not be resumed; make "
                          f"it in __init__, or register it with persistent=False")
+    if odd := [name for name, value in tried.items() if not can_be_loaded(name, value)]:
+        raise ValueError(f"the {what} keeps {odd[0][:LONGEST]} in its state ({tried[odd[0]].dtype}), and a run could not "
+                         f"be resumed: what is kept may have no complex or large unsigned numbers, none that is no "
+                         f"number, and no name of more than {LONGEST} letters; register it with persistent=False")
+    try:
+        torch.nn.Module.load_state_dict(network, tried)
+    except RuntimeError as error:
+        raise ValueError(f"the {what} cannot be given back what its state_dict() gives, so a run could not be resumed; "
+                         f"leave state_dict() as PyTorch has it ({' '.join(str(error).split())[:300]})") from error
 
 
 def _learned(network, machine, size, side):

@@ -1,6 +1,7 @@
 """Habits that people bring from other code of training: freezing, fading in, NumPy's numbers, functools.partial."""
 
 import functools
+import os
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 import models
 import solver
-from helpers import changed, equal, interrupted, learner, train, weights_of
+from helpers import changed, equal, interrupted, last, learner, train, weights_of
 from kit.compute.inference import receptive_field
 from kit.runs.provenance import trained_by
 from solver import Phase
@@ -186,3 +187,37 @@ class Windows(nn.Module):
 def test_windows_of_five_pixels_are_no_reason_for_seams():
     with pytest.raises(ValueError, match="cannot enlarge in tiles"):
         receptive_field(Windows())
+
+
+class Kept(models.Generator):
+    """A generator that keeps something odd in its state."""
+
+    def __init__(self, value, name="kept"):
+        super().__init__(4, channels=4, blocks=1)
+        self.register_buffer(name, value)
+
+
+class Forgetful(models.Generator):
+    def state_dict(self, *arguments, **options):
+        kept = super().state_dict(*arguments, **options)
+        return {name: value for name, value in kept.items() if "first" not in name}
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda cfg: Kept(torch.tensor(float("nan"))), r"keeps kept in its state .torch.float32.*none that is no number"),
+    (lambda cfg: Kept(torch.zeros(2, dtype=torch.uint16)), r"keeps kept in its state .torch.uint16."),
+    (lambda cfg: Kept(torch.zeros(2), "k" * 301), "no name of more than 300 letters"),
+    (lambda cfg: Forgetful(4, channels=4, blocks=1), "cannot be given back what its state_dict.. gives"),
+])
+def test_what_could_not_be_resumed_is_refused_before_it_is_trained(small_settings, monkeypatch, make, words):
+    monkeypatch.setattr(solver, "make_generator", make)
+    with pytest.raises(ValueError, match=words):
+        train(small_settings)
+
+
+def test_a_disk_that_changes_the_time_of_a_file_is_no_other_program(small_settings):
+    trainer = solver.Trainer(small_settings, progress=False)
+    trainer.train("warmup")
+    os.utime(last(small_settings), (1e9, 1e9))
+    trainer.train()
+    assert trainer.history[-1]["phase"] == "adversarial"
