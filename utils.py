@@ -12,6 +12,7 @@ The words of the kit, in every module and notebook:
 """
 
 import math
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,7 @@ def _comparable(sr, hr, border, smallest, who):
     check_picture(hr, who)
     if sr.shape != hr.shape:
         raise ValueError(f"{who} compares pictures of one shape, not {sr.shape} with {hr.shape}")
-    if not isinstance(border, int) or border < 0:
+    if not isinstance(border, Integral) or border < 0:
         raise ValueError(f"border must be a whole number of pixels, not {border!r}")
     if min(sr.shape[:2]) < 2 * border + smallest:
         raise ValueError(f"{who}: a {sr.shape[1]}×{sr.shape[0]} picture is too small for a border of {border}")

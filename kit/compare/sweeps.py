@@ -60,6 +60,7 @@ def sweep(cfg, variants=None, seeds=1, at_once=None, phases=None, **grid):
     """
     if (variants is None) == (not grid):
         raise ValueError("give either a list of variants or lists of values by name, such as warmup_lr=[1e-4, 1e-3]")
+    grid = {name: values.tolist() if isinstance(values, np.ndarray) else values for name, values in grid.items()}
     for name, values in grid.items():
         if not isinstance(values, (list, tuple)):
             raise ValueError(f"{name}: a sweep goes through a list of values; write {name}=[{values!r}, …]")
@@ -80,8 +81,7 @@ def sweep(cfg, variants=None, seeds=1, at_once=None, phases=None, **grid):
             named = "-".join([cfg.name, *(f"{name}_{_word(value)}" for name, value in changes.items())])
             if not is_portable(named) and not Path(cfg.runs, named).exists():  # too long for a folder
                 named = f"{named[:60]}-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
-            planned.append((EasyDict(current_names({**cfg, **changes, "name": named})), variant))
-            checked(planned[-1][0])
+            planned.append((checked(EasyDict(current_names({**cfg, **changes, "name": named}))), variant))
     todo = [one for one, _ in planned if not has_ended(one, (phases or solver.default_phases)(one))]
     failed = _train_all(todo, at_once, gpus, phases, len(planned)) if todo else {}
     for name, reason in failed.items():

@@ -52,11 +52,12 @@ Known = namedtuple("Known", "format layers settings")
 def stored(path):
     """What a file of weights holds, the generator's among them, and whether this kit wrote it.
 
+    Of a run's state they are the average, where there is one: what was validated.
     Raises what `read_checkpoint` raises, and ValueError where there are no weights, or none of plain numbers.
     """
     content = read_checkpoint(path)
     ours = is_of_this_kit(content)
-    weights = content["generator"] if ours else weights_in(content)
+    weights = content.get("average", content["generator"]) if ours else weights_in(content)
     if weights is None:
         raise ValueError(f"{path}: holds no weights of a generator that the kit finds; save the state_dict() of its "
                          f"network")

@@ -52,8 +52,8 @@ def opened(handin, target):
     findings : list of Finding
         What was found in another place, or under another name, than the kit writes it.
 
-    Raises Refused for what is neither, for a damaged archive, one that leads out of its folder or has links in it, and
-    for one that is too large; OSError where the disk is full.
+    Links are left out. Raises Refused for what is neither, for a damaged archive, one that leads out of its folder, and
+    one that is too large; OSError where the disk is full.
     """
     target = Path(target)
     target.mkdir(parents=True)
@@ -180,6 +180,8 @@ def _unpack(path, target):
                 raise Refused(tr("{name}: is compressed in an unusual way; make it with python -m kit zip", name=name))
     with members(path, largest=LARGEST * 2**20) as entries:
         entries = [entry for entry in entries if not is_junk(entry[0])]
+        # (What a link leads to was not handed in; `tar` takes links along, to where the pictures are, say.)
+        entries = [entry for entry in entries if entry[2] not in (tr("a link"), tr("a link or a device"))]
         for inside, _, problem, _ in entries:
             if problem:
                 raise Refused(tr("{name}: refused, because it contains {inside!r}, {problem}", name=name,

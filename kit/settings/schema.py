@@ -4,6 +4,7 @@ import math
 import re
 from collections import namedtuple
 
+import numpy as np
 from easydict import EasyDict
 
 from kit.console import did_you_mean
@@ -182,10 +183,11 @@ def fixed(cfg):
 
 
 def checked(cfg):
-    """A copy of settings with all texts as they are written today.
+    """A copy of settings with all texts as they are written today, and NumPy's numbers as Python's.
 
     Raises ValueError for the first setting that is unknown, missing or has no meaning.
     """
+    cfg = EasyDict({name: value.item() if isinstance(value, np.generic) else value for name, value in cfg.items()})
     copy = EasyDict(current_names(cfg))
     for name in cfg:
         if name not in SETTINGS:

@@ -71,3 +71,14 @@ def test_json_that_would_fill_the_memory_is_not_read(tmp_path):
     (tmp_path / "a.json").write_text("[" + "[]," * JSON + "0]", encoding="utf-8")
     with pytest.raises(ValueError, match="a.json: has more than 2 MB"):
         text_of(tmp_path / "a.json", JSON)
+
+
+def test_links_in_a_tar_are_left_out(tmp_path):
+    """`tar` takes them along as they are: data -> /datasets."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "models.py").write_text("x = 1", encoding="utf-8")
+    (tmp_path / "in" / "data").symlink_to("/etc")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "in", "work")
+    root, _ = opened(tmp_path / "a.tar.gz", tmp_path / "out")
+    assert [path.name for path in root.iterdir()] == ["models.py"]

@@ -11,7 +11,9 @@ from torch import nn
 import models
 import solver
 from helpers import changed, equal, interrupted, last, learner, train, weights_of
+from kit.compare.sweeps import sweep
 from kit.compute.inference import receptive_field
+from kit.evaluation.generators import load_generator
 from kit.runs.provenance import trained_by
 from solver import Phase
 
@@ -221,3 +223,18 @@ def test_a_disk_that_changes_the_time_of_a_file_is_no_other_program(small_settin
     os.utime(last(small_settings), (1e9, 1e9))
     trainer.train()
     assert trainer.history[-1]["phase"] == "adversarial"
+
+
+def test_a_state_with_an_average_is_the_generator_that_was_validated(small_settings):
+    trainer = train(small_settings, ema_decay=0.9)
+    loaded = load_generator(last(small_settings))
+    assert equal(dict(loaded.state_dict()), dict(trainer.result.state_dict()))
+    other = solver.Trainer(changed(small_settings, name="other", start_from=str(last(small_settings))), progress=False)
+    assert equal(weights_of(other), dict(trainer.result.state_dict()))
+
+
+def test_numbers_of_numpy_are_numbers_in_settings_and_sweeps(small_settings):
+    cfg = changed(small_settings, warmup_lr=np.float64(1e-3), warmup_epochs=np.int64(1), adversarial_epochs=0)
+    assert len(solver.Trainer(cfg, progress=False).train()) == 1
+    table = sweep(cfg, warmup_lr=np.logspace(-4, -3, 2))
+    assert "0.0001" in str(table) and "0.001" in str(table)
