@@ -56,7 +56,7 @@ class QuickCopy:
         self.scale = wanted.shape[-1] // probe.shape[-1]
         folded = _fold_batch_norm(copy_of(plain))
         # A layer may be used in another way than its place suggests: what folding changes stays unfolded.
-        same = folded and (folded(probe) - wanted).abs().max() <= 1e-3 * wanted.abs().max()
+        same = folded is not None and (folded(probe) - wanted).abs().max() <= 1e-3 * wanted.abs().max()
         self._choose_format(folded if same else plain, probe, wanted, bf16)
 
     def _choose_format(self, network, probe, wanted, bf16):

@@ -1,7 +1,9 @@
 """Layers of any network: a copy of them, their shapes alone, and quicker ones for CPUs with the same results."""
 
 import copy
+from collections import deque
 from itertools import chain
+from types import ModuleType, SimpleNamespace
 
 import torch
 from torch import nn
@@ -12,18 +14,28 @@ PART = 2**20  # so many numbers of a layer's output are summed up at once
 def copy_of(network):
     """A deep copy of a network, also of one that keeps results of its forward pass, as weight_norm's older form does.
 
-    PyTorch refuses to copy those, because they hang on gradients; the copy has their values.
+    PyTorch refuses to copy those, because they hang on gradients; the copy has their values. Raises ValueError for what
+    cannot be copied.
     """
     kept = {id(value): value.detach().clone() for module in network.modules()
             for value in _tensors_in(vars(module)) if not value.is_leaf}
-    return copy.deepcopy(network, kept)
+    kept |= {id(value): value for module in network.modules() for value in vars(module).values()
+             if isinstance(value, ModuleType)}  # `self.F = torch.nn.functional`
+    try:
+        return copy.deepcopy(network, kept)
+    except (TypeError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "deepcopy" not in str(error):  # memory ran out, say
+            raise
+        raise ValueError(f"this {type(network).__name__} cannot be copied ({str(error).splitlines()[0]}); let it keep "
+                         f"modules, tensors and plain values alone") from error
 
 
 def _tensors_in(value):
-    """The tensors in a value, or in lists, tuples and dictionaries in it."""
+    """The tensors in a value, or in lists, tuples, dictionaries and the like in it."""
+    value = vars(value) if isinstance(value, SimpleNamespace) else value
     if isinstance(value, torch.Tensor):
         yield value
-    elif isinstance(value, (list, tuple, dict)):
+    elif isinstance(value, (list, tuple, deque, dict)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _tensors_in(part)
 

@@ -171,7 +171,9 @@ def place_told(network):
     def leave(*_):
         inside.pop()  # (what it returned would be the output)
 
-    hooks = [hook for name, module in network.named_modules() for hook in (
+    # (One that torch.compile has made takes no hooks, and compiles itself when it is tried.)
+    inner = () if type(network).__name__ == "OptimizedModule" else network.named_modules()
+    hooks = [hook for name, module in inner for hook in (
         module.register_forward_pre_hook(partial(enter, name)), module.register_forward_hook(leave))]
     try:
         yield

@@ -64,7 +64,7 @@ class Networks:
     @property
     def result(self):
         """The generator that is validated and kept: with `cfg.ema_decay` the average of the weights."""
-        return self.average or self.generator
+        return self.generator if self.average is None else self.average
 
     def begin_phase(self):
         """Go on from the result, with optimizers anew: a new task, for which old momentum would mislead."""
@@ -95,13 +95,13 @@ class Networks:
             if name in phase.parameters:
                 with torch.random.fork_rng(devices=[]):
                     network = getattr(self, name)
-                    network = copy_of(network) if network else self.new_discriminator()
+                    network = self.new_discriminator() if network is None else copy_of(network)
                 learners[name] = self._learner(name, network.train(), self._adam(network, name), machine)
         return _with_optimizers(phase, learners)
 
     def follow(self, steps):
         """Draw the average towards the generator after an update, the number `steps` of its phase."""
-        if self.average:
+        if self.average is not None:
             decay = min(self.cfg.ema_decay, (1 + steps) / (10 + steps))  # at first quickly, to forget random weights
             get_ema_multi_avg_fn(decay)(*([getattr(layers[i], kind)[name] for i, kind, name in self._averaged]
                                           for layers in self._layers), steps)
@@ -118,9 +118,9 @@ class Networks:
         """What a saved state has of them."""
         saved = {"generator": self.generator.state_dict(), "generator_settings": section(self.cfg, "generator"),
                  "g_optimizer": state_of(self.optimizers["generator"]), "scaler": self.machine.scaler.state_dict()}
-        if self.average:
+        if self.average is not None:
             saved["average"] = self.average.state_dict()
-        if self.discriminator:
+        if self.discriminator is not None:
             saved |= {"discriminator": self.discriminator.state_dict(),
                       "d_optimizer": state_of(self.optimizers["discriminator"])}
         return saved
@@ -132,7 +132,7 @@ class Networks:
         if saved["scaler"] and self.machine.scaler.is_enabled():  # fp16, then and now
             self.machine.scaler.load_state_dict(saved["scaler"])
         self._begin_average()
-        if self.average and "average" in saved:
+        if self.average is not None and "average" in saved:
             _load(self.average, saved["average"])
         if "discriminator" in saved:
             self.add_discriminator()

@@ -1,7 +1,10 @@
 """Habits that people bring from other code of training: freezing, fading in, NumPy's numbers, functools.partial."""
 
+import collections
 import functools
 import os
+import threading
+import types
 
 import numpy as np
 import pytest
@@ -238,3 +241,38 @@ def test_numbers_of_numpy_are_numbers_in_settings_and_sweeps(small_settings):
     assert len(solver.Trainer(cfg, progress=False).train()) == 1
     table = sweep(cfg, warmup_lr=np.logspace(-4, -3, 2))
     assert "0.0001" in str(table) and "0.001" in str(table)
+
+
+class Keeps(models.Generator):
+    """A generator that keeps what it is made with, and puts what it has made into it."""
+
+    def __init__(self, kept):
+        super().__init__(4, channels=4, blocks=1)
+        self.kept = kept
+
+    def forward(self, lr):
+        made = super().forward(lr)
+        if isinstance(self.kept, types.SimpleNamespace):
+            self.kept.made = made
+        elif isinstance(self.kept, collections.deque):
+            self.kept.append(made)
+        return made
+
+
+@pytest.mark.parametrize("kept", [lambda: nn.functional, types.SimpleNamespace, lambda: collections.deque(maxlen=2)])
+def test_networks_that_keep_modules_of_python_and_results_are_trained(small_settings, monkeypatch, kept):
+    monkeypatch.setattr(solver, "make_generator", lambda cfg: Keeps(kept()))
+    assert len(train(small_settings).history) == 4
+
+
+def test_a_network_that_cannot_be_copied_is_refused_in_a_sentence(small_settings, monkeypatch):
+    monkeypatch.setattr(solver, "make_generator", lambda cfg: Keeps(threading.Lock()))
+    with pytest.raises(ValueError, match="this Keeps cannot be copied .cannot pickle .*; let it keep"):
+        train(small_settings)
+
+
+def test_a_compiled_network_is_trained_and_resumed(small_settings, monkeypatch):
+    monkeypatch.setattr(solver, "make_generator", lambda cfg: torch.compile(
+        models.Generator(4, channels=4, blocks=1), backend="eager"))
+    trainer = interrupted(changed(small_settings, adversarial_epochs=0), monkeypatch, 3)
+    assert len(trainer.history) == 2
