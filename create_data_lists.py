@@ -293,7 +293,7 @@ def main(arguments=None, prog=None):
             if not equals:
                 raise ValueError(f"--test needs NAME=FOLDER, not {first!r}")
             if name in given:
-                raise ValueError(f"--test: there is another list called {name!r}; choose another name")
+                raise ValueError(f"--test: {name!r} is the name of another list, or of the demo's; choose another")
             given.add(name)
             tests[name] = _folders([hr, *lr], "--test")
         if not (options.demo or options.faces or train or tests):

@@ -326,8 +326,8 @@ def super_resolve_folder(generator, folder, out, *, progress=True, **options):
 
     Where several files differ in their endings alone, these stay in the names: `IMG_1.jpg.png`. `options` go to
     `super_resolve`. Returns (written, left_out): the list of files written, and one of (file name, reason) for files
-    that are not pictures. Raises FileNotFoundError for a missing folder, and ValueError where `out` is the same, for
-    originals would be overwritten, and where two results would have one name.
+    that are not pictures, and pictures whose result would have the name of another's. Raises FileNotFoundError for a
+    missing folder, and ValueError where `out` is the same, for originals would be overwritten.
     """
     folder, out = Path(folder).expanduser(), Path(out).expanduser()
     if not folder.is_dir():
@@ -336,16 +336,18 @@ def super_resolve_folder(generator, folder, out, *, progress=True, **options):
         raise ValueError(f"{out}: the pictures themselves would be overwritten; choose another folder for the results")
     written, left_out, enlarge = [], [], Enlarger(generator, **options)
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    names = result_names(files)
-    for path, name in zip(files, names):
-        if [str(other).lower() for other in names].count(str(name).lower()) > 1:
-            raise ValueError(f"{path}: its result would be called {name.name}, and so would another's; rename it")
+    taken = {}
     bar = progress_bar(files, tr("enlarging"), progress, unit=f" {tr('pictures')}")
-    for path, name in zip(bar, names):
+    for path, name in zip(bar, result_names(files)):
         try:
             picture = read_picture(path)
         except ValueError as error:
             left_out.append((path.name, str(error)))
+            continue
+        other = taken.setdefault(name.name.lower(), path)  # (there are systems that know one case only)
+        if other != path:
+            left_out.append((path.name, tr("would become {target}, as {other} does; enlarge it with another --out",
+                                           target=name.name, other=other.name)))
             continue
         written.append(out / name.name)
         save_picture(written[-1], enlarge(picture))

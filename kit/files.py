@@ -119,6 +119,14 @@ def _no_formula(value):
     return "'" + value if isinstance(value, str) and re.match(r"'*[=+\-@\t\r]", value) else value
 
 
+class TooMuch(ValueError):
+    """An archive has more in it than it may."""
+
+
+class Link(str):
+    """What is wrong with a file of an archive that is a symbolic link: it leads to what is not in there."""
+
+
 class NoRoom(OSError):
     """The disk has no room for what is to be written."""
 
@@ -230,8 +238,8 @@ def waiting_lock(path, what, progress=True):
 def members(file, largest=math.inf):
     """The files of a zip or tar archive as a list of (name, size, what is wrong with it or None, how to open it).
 
-    Names are as their writer saw them, with "/" between folders. The list of a tar ends with the file by which all
-    together have more than `largest` bytes.
+    Names are as their writer saw them, with "/" between folders. Raises TooMuch for a tar with more than `largest`
+    bytes in it.
     """
 
     def leads_out(name):
@@ -241,7 +249,7 @@ def members(file, largest=math.inf):
 
     def unreadable(item):
         if stat.S_ISLNK(item.external_attr >> 16):
-            return tr("a link")
+            return Link(tr("a link"))
         if item.flag_bits & 1:
             return tr("encrypted: make the archive without a password")
         known = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -255,7 +263,8 @@ def members(file, largest=math.inf):
     else:
         with tarfile.open(file) as archive:
             names = [(item.name.replace("\\", "/"), item) for item in _upto(archive, largest) if not item.isdir()]
-            yield [(name, item.size, leads_out(name) if item.isreg() else tr("a link or a device"),
+            other = tr("a link or a device")
+            yield [(name, item.size, leads_out(name) if item.isreg() else Link(other) if item.issym() else other,
                     partial(archive.extractfile, item)) for name, item in names]
 
 
@@ -291,7 +300,7 @@ def _zip_name(item):
 
 
 def _upto(archive, largest):
-    """The members of a tar archive until they have more than so many bytes: what is behind is not even unpacked."""
+    """The members of a tar archive; raises TooMuch at the one by which they have more than so many bytes."""
     size = 0
     for item in archive:
         if item.size < 0:
@@ -299,4 +308,4 @@ def _upto(archive, largest):
         yield item
         size += item.size + tarfile.BLOCKSIZE  # (with its header: there may be millions of empty ones)
         if size > largest:
-            return
+            raise TooMuch(f"it has more than {largest} bytes in it")

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -32,11 +33,14 @@ Image.MAX_IMAGE_PIXELS = 2**29
 # So with texts and profiles that are packed in a PNG, of which it takes 1 MB.
 PngImagePlugin.MAX_TEXT_CHUNK = 2**25
 
-# TIFF's tags, and how EXIF's orientations are undone.
-NEW_SUBFILE_TYPE, BITS, PHOTOMETRIC, PLANES = 254, 258, 262, 284
+# TIFF's tags, and how EXIF's orientations are undone, by Pillow and of an array.
+NEW_SUBFILE_TYPE, BITS, PHOTOMETRIC, ORIENTATION, PLANES, SUB_IFDS = 254, 258, 262, 274, 284, 330
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
          8: Image.Transpose.ROTATE_90}
+TURNED = {2: lambda values: values[:, ::-1], 3: lambda values: values[::-1, ::-1], 4: lambda values: values[::-1],
+          5: lambda values: values.swapaxes(0, 1), 6: lambda values: np.rot90(values, -1),
+          7: lambda values: values[::-1, ::-1].swapaxes(0, 1), 8: np.rot90}
 
 
 def open_picture(path, stored=False):
@@ -81,7 +85,8 @@ def open_picture(path, stored=False):
                 if raw.startswith("LA;16"):  # grey, which Pillow reads as RGBA
                     image = image.convert("LA")
     except Exception as error:  # Pillow raises a dozen different ones for damaged files
-        raise ValueError(f"{path}: not a readable picture ({error})") from error
+        told = re.sub(r"<_io\.\S+ name=(.*)>", r"\1", str(error))  # (Pillow names what it reads from)
+        raise ValueError(f"{path}: not a readable picture ({told})") from error
     if frames > 1:
         raise ValueError(f"{path}: has {frames} frames; save the one you mean as PNG")
     return image
@@ -110,14 +115,14 @@ def _is_adobe_rgb(image):
 
 def _refuse_previews(image):
     """Raise ValueError for the small preview in a raw photograph, which Pillow takes for the picture."""
-    if image.format == "TIFF" and image.tag_v2.get(NEW_SUBFILE_TYPE, 0) & 1:
+    if image.format == "TIFF" and image.tag_v2.get(NEW_SUBFILE_TYPE, 0) & 1 and SUB_IFDS in image.tag_v2:
         raise ValueError("a raw photograph, of which only a small preview can be read here; save it as PNG or JPEG")
 
 
 def _has_planes_of_16_bits(image):
-    """Whether a TIFF has red, green and blue one after the other, with 16 bits, which Pillow reads as 8."""
+    """Whether a TIFF has red, green and blue one after the other, of 16 bits and not packed: Pillow reads them as 8."""
     return (image.format == "TIFF" and image.mode in ("RGB", "RGBA") and image.tag_v2.get(PLANES) == 2
-            and 16 in image.tag_v2.get(BITS, ()))
+            and 16 in image.tag_v2.get(BITS, ()) and image.tile[0][0] == "raw")
 
 
 def _odd_grey(image):
@@ -160,8 +165,10 @@ def _round_to_8_bits(image, path, planes):
         with suppress(Exception), TiffFile(path) as file:  # (it has no decoder for some compressions)
             page = file.pages[0]
             read = page.asarray()
-            if planes and read.shape[1:] == np.shape(image)[:2]:
+            if read.ndim == 3 and page.planarconfig == 2:
                 read = np.moveaxis(read, 0, -1)
+            turned = page.tags.get(ORIENTATION)
+            read = TURNED.get(turned and int(turned.value), lambda values: values)(read)  # as Pillow has done
             values = read if read.shape == np.shape(image) else None
     if planes:
         if values is None:

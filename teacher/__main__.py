@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from kit.console import Parser, Table, did_you_mean
-from kit.files import waiting_lock, write_csv
+from kit.files import write_csv
 from kit.language import LANGUAGES, language, speaking
 from teacher.course import read_course
 from teacher.roster import read_own, read_roster
@@ -136,11 +136,8 @@ def _check(options):
     if options.vgg and not Path(options.vgg).is_file():
         raise FileNotFoundError(f"--vgg: there is no file {options.vgg}")
     roster = read_roster(options.roster) if options.roster else None
-    Path(options.out).mkdir(parents=True, exist_ok=True)
-    with waiting_lock(Path(options.out, ".lock"), f"checking into {options.out}"):
-        rows = classes.check_all(options.folder, options.out, options.lists, options.jobs, options.again,
-                                 options.seconds, pattern=options.names, roster=roster, vgg=options.vgg,
-                                 execute=options.execute)
+    rows = classes.check_all(options.folder, options.out, options.lists, options.jobs, options.again, options.seconds,
+                             pattern=options.names, roster=roster, vgg=options.vgg, execute=options.execute)
     missing, unclear = ([row for row in rows if row["complete"] == word] for word in ("missing", "unclear"))
     rows = [row for row in rows if row["handin"]]
     complete = sum(row["complete"] == "yes" for row in rows)

@@ -14,7 +14,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from kit.console import Table, progress_bar
-from kit.files import NoRoom, extract, is_no_room, members, require_room, writable, write_csv, write_whole
+from kit.files import (
+    NoRoom,
+    extract,
+    is_no_room,
+    members,
+    require_room,
+    waiting_lock,
+    writable,
+    write_csv,
+    write_whole,
+)
 from kit.handin import sandbox
 from kit.handin.check import check
 from kit.handin.contents import NEEDED
@@ -63,14 +73,21 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
         found, _ = submissions(_download(found[0].path, out, pattern), pattern)
     for name in left_out if progress else ():
         print(f"{sanitize(name)}: is no hand-in, left out")
+    if not found:
+        raise ValueError(f"{folder}: holds no hand-ins, neither zips nor folders")
+    sandbox.require()
+    out.mkdir(parents=True, exist_ok=True)
+    with waiting_lock(out / ".lock", f"checking into {out}", progress):
+        return _check_found(found, out, lists, jobs, again, seconds, progress, roster, vgg, execute)
+
+
+def _check_found(found, out, lists, jobs, again, seconds, progress, roster, vgg, execute):
+    """Check hand-ins, as `check_all` does, while nobody else writes to the folder `out`."""
     named = _named(found, out)
     for name, one in named.items() if progress else ():
         if one.older:
             older = ", ".join(sanitize(path.name) for path in one.older)
             print(f"{name}: the newest is looked at, and not {older}")
-    if not named:
-        raise ValueError(f"{folder}: holds no hand-ins, neither zips nor folders")
-    sandbox.require()
     edition = handout.contents()
     done, todo = {}, []
     graded = Path(lists, "Set5.csv")  # with another list pictures may get another verdict

@@ -27,6 +27,7 @@ PATTERNS = {
 # Beside hand-ins stand lists and pages of the platform's; those are none.
 NO_HANDIN = {".csv", ".tsv", ".xlsx", ".xls", ".html", ".htm", ".txt", ".json", ".log", ".md"}
 WHOSE = {"student_id", "name", "platform_id"}
+_DATE = r"20\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
 _ATTEMPT = r"(?:[-_ ]|\()(?:v|attempt|第)?(\d{1,2})\)?次?$"
 
 
@@ -89,14 +90,15 @@ def whose(one):
 
 
 def _without_shared_number(group):
-    """Hand-ins with one number; without it where several people have it, for then it is a date, say."""
+    """Hand-ins with one number; without it where several people have it and it is a date, or where many have it."""
     if group[0].platform_id or not group[0].student_id or not all(one.name and _is_whole(one) for one in group):
         return group
     people = []
     for one in group:
         if not any(is_called(one._asdict(), other._asdict()) for other in people):
             people.append(one)
-    return group if len(people) < 2 else [one._replace(student_id="") for one in group]
+    least = 2 if re.fullmatch(_DATE, group[0].student_id) else 3  # (two may be one person, who is called otherwise)
+    return group if len(people) < least else [one._replace(student_id="") for one in group]
 
 
 def _read_name(path, patterns):

@@ -288,8 +288,8 @@ def test_names_that_can_be_written_can_be_listed(tmp_path, name):
 
 @pytest.mark.parametrize("arguments, words", [
     (["--train", "A", "--test", "train=A"], "a test set cannot be called 'train'"),
-    (["--test", "x=A", "--test", "x=B"], "there is another list called 'x'"),
-    (["--test", "demo_train=A"], "there is another list called 'demo_train'")])
+    (["--test", "x=A", "--test", "x=B"], "'x' is the name of another list"),
+    (["--test", "demo_train=A"], "'demo_train' is the name of another list, or of the demo's")])
 def test_two_sets_of_one_name_are_refused(tmp_path, monkeypatch, arguments, words, capsys):
     for name in ("A", "B"):
         picture(tmp_path / name / "a.png", 96, 96)
@@ -307,3 +307,10 @@ def test_a_tilde_is_the_home_of_what_is_read_and_of_what_is_written(tmp_path, mo
     utils.save_picture("~/S/a.png", np.zeros((40, 32, 3), np.uint8))
     make_lists(None, {"S": "~/S"}, "~/lists")
     assert (tmp_path / "home" / "lists" / "S.csv").is_file() and not list((tmp_path / "here").iterdir())
+
+
+def test_low_resolution_alone_is_not_taken_for_high(tmp_path):
+    for seed in (0, 1):
+        picture(tmp_path / "S" / f"img_00{seed}_SRF_4_LR.png", 10, 8, seed)
+    with pytest.raises(ValueError, match="none of its pictures can be used"):
+        make_lists(None, {"S": tmp_path / "S"}, tmp_path / "lists")

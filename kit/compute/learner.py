@@ -28,10 +28,10 @@ class Learner:
     """
 
     def __init__(self, network, optimizer, machine, clip=None):
-        self.network, self.optimizer, self.machine, self.clip = network, optimizer, machine, clip
-        self._parallel, self._frozen = machine.data_parallel(network), False
-        self.gives_fp32 = False  # whatever format it computes in: for losses that are written with fp32 in mind
-        self.update = 0  # the batch's number within the epoch; the trainer counts
+        # `gives_fp32`, whatever format it computes in: for losses that are written with fp32 in mind. `update` is the
+        # batch's number within the epoch; the trainer counts. (What a network has under these names stays its own.)
+        vars(self).update(network=network, optimizer=optimizer, machine=machine, clip=clip, gives_fp32=False, update=0,
+                          _parallel=machine.data_parallel(network), _frozen=False)
 
     def __call__(self, *batches, **options):
         # Frozen, it goes without the wrapper of several processes, which counts on gradients of its weights.

@@ -48,7 +48,7 @@ def find_pairs(folder, lr_folder=None, scale=4):
         partner = {stem: next((name for name in (f"{stem}x{scale}", stem) if name in lr), None) for stem in hr}
         expected = {stem: f"{stem}x{scale}.png in {lr_folder}" for stem in hr}
         left_out += foreign
-    elif any(stem.endswith("_LR") and re.sub("_LR$", "_HR", stem) in hr for stem in hr):
+    elif _has_low_resolution(hr):
         lr = {stem: hr.pop(stem) for stem in list(hr) if stem.endswith("_LR")}
         partner = {stem: re.sub("_HR$", "_LR", stem) for stem in hr}
         expected = {stem: f"{partner[stem]}.png" for stem in hr}
@@ -62,6 +62,12 @@ def find_pairs(folder, lr_folder=None, scale=4):
     left_out += [(lr[stem].name, tr("has no high-resolution partner")) for stem in lr
                  if stem not in partner.values()]
     return pairs, left_out
+
+
+def _has_low_resolution(pictures):
+    """Whether those that are called …_LR are low resolution, and not each a photograph that happens to be called so."""
+    low, names = [name for name in pictures if name.endswith("_LR")], {name.lower() for name in pictures}
+    return low and (len(low) == len(pictures) or any(re.sub("_LR$", "_hr", name).lower() in names for name in low))
 
 
 def _parts(folder, scale):

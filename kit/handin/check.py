@@ -3,6 +3,7 @@
 Nothing in a hand-in is trusted: its files are only read, within limits, and its code runs in a sandbox.
 """
 
+import codecs
 import json
 import re
 import tempfile
@@ -11,6 +12,7 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
+from kit.files import is_no_room
 from kit.handin import sandbox
 from kit.handin.contents import (
     DIGESTS,
@@ -90,8 +92,8 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
             findings.append(_problem("pictures", error))
         findings += _guarded("report", check_report, root)
         if (root / "models.py").is_file():
-            place = Path(temporary, "trial")
-            findings += _guarded("code", lambda root: check_code(root, place, trusted, seconds, edition, vgg), root)
+            try_code = partial(_check_code, Path(temporary, "trial"), trusted, seconds, edition, vgg)
+            findings += _guarded("code", try_code, root)
         if execute:
             findings += check_execution(root, Path(temporary, "execution"), EXECUTING * seconds, edition, vgg)
     finally:
@@ -99,13 +101,17 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
     return findings, scores
 
 
+def _check_code(folder, trusted, seconds, edition, vgg, root):
+    return check_code(root, folder, trusted, seconds, edition, vgg)
+
+
 def _guarded(what, look, root):
     """What a look at a part finds; a problem where it fails, whatever the files are."""
     try:
         return look(root)
-    except sandbox.CannotKeepIn:
-        raise
     except Exception as error:
+        if isinstance(error, sandbox.CannotKeepIn) or is_no_room(error):  # which is this machine's
+            raise
         return [_problem(what, error)]
 
 
@@ -150,13 +156,15 @@ def check_files(root):
 
 
 def _odd_coding(file):
-    """The encoding that a source names for itself, where it is none in which texts are written; else None."""
+    """The encoding that a source names for itself, where it makes other letters of plain ones; else None."""
+    plain = bytes(range(ord("0"), ord("Z") + 1))
     try:
         with open(file, "rb") as source:
             coding = tokenize.detect_encoding(source.readline)[0]
-    except (OSError, SyntaxError):
-        return None
-    return None if re.match(r"(utf-?8|gb|big5|euc|shift|cp\d|iso-8859|latin|ascii|koi8|windows)", coding) else coding
+        name, same = codecs.lookup(coding).name, plain.decode(coding) == plain.decode("ascii")
+    except (OSError, SyntaxError, LookupError):
+        return None  # (it cannot be imported then)
+    return None if same and not re.search("escape|utf.7|punycode", name) else coding
 
 
 def _other_report(root):

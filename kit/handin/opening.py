@@ -3,9 +3,7 @@
 Nothing that is opened is run, and nothing is written outside the new folder.
 """
 
-import bz2
-import gzip
-import lzma
+import importlib
 import os
 import re
 import shutil
@@ -17,7 +15,7 @@ import zipfile
 from contextlib import suppress
 from pathlib import Path
 
-from kit.files import extract, is_no_room, members
+from kit.files import Link, TooMuch, extract, is_no_room, members
 from kit.handin import sandbox
 from kit.handin.contents import NEEDED, NOT_OWN, RESULT
 from kit.handin.findings import Finding, sanitize
@@ -41,8 +39,8 @@ def opened(handin, target):
     Parameters
     ----------
     handin : path, list of paths, or dict of path → str
-        An archive, a folder, a folder that holds a lone archive, or several files, with what they are called, from the
-        oldest to the newest.
+        An archive, a folder, one that holds an archive, or several files, with what they are called, from the oldest
+        to the newest.
     target : path
 
     Returns
@@ -52,8 +50,8 @@ def opened(handin, target):
     findings : list of Finding
         What was found in another place, or under another name, than the kit writes it.
 
-    Links are left out. Raises Refused for what is neither, for a damaged archive, one that leads out of its folder, and
-    one that is too large; OSError where the disk is full.
+    Symbolic links are left out. Raises Refused for another file, for a damaged archive, one that leads out of its
+    folder, and one that is too large; OSError where the disk is full.
     """
     target = Path(target)
     target.mkdir(parents=True)
@@ -73,6 +71,9 @@ def opened(handin, target):
     except Refused:
         sandbox.remove(target)
         raise
+    except TooMuch:
+        sandbox.remove(target)
+        raise Refused(_too_large(_named(handin))) from None
     except Exception as error:  # of all that can be wrong with a stranger's files, nothing may come through
         sandbox.remove(target)
         if is_no_room(error):  # here, which is not theirs
@@ -135,7 +136,7 @@ def _put_beside(path, root, name, whole):
 
 
 def _open_inner(target):
-    """Unpack the archive that a folder or an archive holds, as platforms and browsers wrap them, in place of files."""
+    """Unpack the one archive in what was handed in, as platforms wrap them, where no file that counts is beside it."""
     for _ in range(3):
         files = [path for path in target.rglob("*") if path.is_file() and not is_junk(path.relative_to(target))]
         archives = [path for path in files if is_archive(path) or path.suffix.lower() in UNREADABLE]
@@ -178,10 +179,9 @@ def _unpack(path, target):
             if any(item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
                    for item in archive.infolist()):
                 raise Refused(tr("{name}: is compressed in an unusual way; make it with python -m kit zip", name=name))
-    with members(path, largest=LARGEST * 2**20) as entries:
-        entries = [entry for entry in entries if not is_junk(entry[0])]
-        # (What a link leads to was not handed in; `tar` takes links along, to where the pictures are, say.)
-        entries = [entry for entry in entries if entry[2] not in (tr("a link"), tr("a link or a device"))]
+    with members(path, largest=2 * LARGEST * 2**20) as entries:  # (with headers and what systems leave)
+        # (`tar` takes links along, to where the pictures are, say.)
+        entries = [entry for entry in entries if not is_junk(entry[0]) and not isinstance(entry[2], Link)]
         for inside, _, problem, _ in entries:
             if problem:
                 raise Refused(tr("{name}: refused, because it contains {inside!r}, {problem}", name=name,
@@ -194,12 +194,10 @@ def _unpack(path, target):
 def _is_far_too_large(path):
     """Whether an archive has so many names, or so much in it, that it is not even listed."""
     if zipfile.is_zipfile(path):
-        with open(path, "rb") as file:
-            file.seek(-min(path.stat().st_size, 2**16 + 22), os.SEEK_END)
-            end = file.read().rpartition(b"PK\5\6")[2]
-        return int.from_bytes(end[8:12], "little") > 1000 * MOST_FILES  # bytes of its directory
-    for opener in (gzip.open, bz2.open, lzma.open):
-        with suppress(OSError, EOFError, lzma.LZMAError), opener(path) as unpacked:
+        with open(path, "rb") as file:  # (asked as zipfile asks, whatever else a file says)
+            return zipfile._EndRecData(file)[zipfile._ECD_SIZE] > 1000 * MOST_FILES  # bytes of its directory
+    for kind in ("gzip", "bz2", "lzma"):  # (not every Python has all)
+        with suppress(Exception), importlib.import_module(kind).open(path) as unpacked:
             size, most = 0, 2 * LARGEST * 2**20
             while size <= most and (read := len(unpacked.read(2**20))):
                 size += read
@@ -218,8 +216,9 @@ def root_of(folder):
 
 def _copies(folder):
     """A note for the first file that is there in two folders, none in the other: which one is looked at."""
+    files = _own_files(folder)
     for name, path in _needed_in(folder).items():
-        for other in _own_files(folder):
+        for other in files:
             if (other != path and other.name == path.name and len(other.parts) == len(path.parts)
                     and other.read_bytes() != path.read_bytes()):
                 return [Finding("files", "note", tr(

@@ -29,6 +29,7 @@ from contextlib import suppress
 from multiprocessing import connection
 from pathlib import Path
 
+from kit.files import KIT
 from kit.handin import walls
 from kit.handin.walls import DISK, THREADS, signature
 
@@ -125,8 +126,13 @@ def _environment(font_list):
 
 
 def _places_of_libraries():
-    """The folders that packages are installed in: isolated, Python leaves out the user's own and PYTHONPATH's."""
-    return [path for path in sys.path if path and any(Path(path).glob("*.dist-info"))]
+    """The folders that packages are installed in: isolated, Python leaves out the user's own and PYTHONPATH's.
+
+    None in which there are other things of the user's: the folder in which this runs, and those around it.
+    """
+    here = {KIT.parent, *KIT.parent.parents, Path.cwd(), *Path.cwd().parents}
+    places = [Path(path).resolve() for path in sys.path if path]
+    return [str(place) for place in places if place not in here and any(place.glob("*.dist-info"))]
 
 
 class CannotKeepIn(OSError):

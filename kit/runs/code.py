@@ -54,7 +54,9 @@ def code_of(*functions, told_by=None):
                 todo.append((type(value), f"{where}{word}."))
             elif isinstance(value, functools.partial) and is_own(value.func):
                 todo.append((value.func, f"{where}{word}."))
-                found[f"{where}{word}.given"] = _digest_of((value.args, sorted(value.keywords.items())))
+                given = [*enumerate(value.args), *sorted(value.keywords.items())]
+                found[f"{where}{word}.given"] = _digest_of([(key, told(one)) for key, one in given
+                                                            if isinstance(one, (*CONSTANTS, set, frozenset))])
             elif isinstance(value, CONSTANTS) and not word.startswith("__"):
                 found[where + word] = _digest_of(value)
     return found
@@ -62,6 +64,14 @@ def code_of(*functions, told_by=None):
 
 def _digest_of(value):
     return hashlib.sha256(lasting(repr(value)).encode()).hexdigest()[:12]
+
+
+def told(value):
+    """A value as a text that is the same in each process."""
+    if isinstance(value, (set, frozenset)) and value:
+        members = ", ".join(sorted(map(repr, value)))
+        return f"{{{members}}}" if isinstance(value, set) else f"frozenset({{{members}}})"
+    return lasting(repr(value))
 
 
 def lasting(text):

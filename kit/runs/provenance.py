@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kit.console import did_you_mean
 from kit.files import is_portable
-from kit.runs.code import code_of, former_digest, is_own, lasting
+from kit.runs.code import code_of, former_digest, is_own, lasting, told
 from kit.runs.folder import Run
 from kit.runs.history import run_names
 from kit.settings.schema import SECTIONS, SETTINGS, fixed
@@ -48,16 +48,11 @@ def trained_by(phase, cfg, extras):
     """What the epochs of a phase hang on, but for their number: a dictionary from what a user sets to its value."""
     own = {name: parameter.default for name, parameter in phase.parameters.items()
            if name not in cfg and parameter.default is not parameter.empty} | phase.given
-    own = {f"{name} of the epoch function": _told(value) for name, value in own.items()}
+    own = {f"{name} of the epoch function": told(value) for name, value in own.items()}
     values = phase.settings(cfg)
     return {named(phase, "lr", cfg): phase.learning_rate, named(phase, "schedule", cfg): phase.schedule_text,
             "the epoch function": phase.function.__name__, **own,
             **{name: values[name] for name in EVERYWHERE + phase.hangs_on(cfg, extras)}}
-
-
-def _told(value):
-    """A value as a text that is the same in each process."""
-    return repr(sorted(value, key=repr)) if isinstance(value, (set, frozenset)) else lasting(repr(value))
 
 
 def named(phase, what, cfg):
@@ -172,7 +167,8 @@ def _still_valid(state, phases, cfg, extras, makers, may_have_moved=False):
             continue
         count, over = trained[phase.name], phase.name != state["phase"]
         old = [segment for segment in record if segment["phase"] == phase.name][-1:]
-        now = trained_by(phase, cfg, extras)
+        # (Older kits gave an epoch function the setting, whatever a functools.partial said.)
+        now = {**{name: value for name, value in phase.given.items() if name in cfg}, **trained_by(phase, cfg, extras)}
         for setting, value in _trained_by_then(old[0], now.keys()).items() if old else ():
             if may_have_moved and setting == "valid_list" and "validation" in state:
                 continue
@@ -200,9 +196,10 @@ def _different_code(old, phase, extras, makers):
         return []
     # What has a dot was not looked at by older kits; what uses it now, and did not then, is told by its own digest.
     now = {name: digest for name, digest in now.items() if name in old or "." not in name}
-    then = code(phase, extras, makers, former_digest)  # what they would have been told by
-    return sorted(name for name in {*old, *now} if old.get(name) not in (now.get(name), then.get(name))
-                  and not {old.get(name), now.get(name)} <= KIT_CODE.get(name.rpartition(".")[2], set()))
+    other = [name for name in {*old, *now} if old.get(name) != now.get(name)
+             and not {old.get(name), now.get(name)} <= KIT_CODE.get(name.rpartition(".")[2], set())]
+    then = code(phase, extras, makers, former_digest) if other else {}  # what they would have been told by
+    return sorted(name for name in other if old.get(name) != then.get(name))
 
 
 def _trained_by_then(segment, names):

@@ -133,8 +133,8 @@ def check_saved(what, made, network):
                          f"it in __init__, or register it with persistent=False")
     if odd := [name for name, value in tried.items() if not can_be_loaded(name, value)]:
         raise ValueError(f"the {what} keeps {odd[0][:LONGEST]} in its state ({tried[odd[0]].dtype}), and a run could "
-                         f"not be resumed: what is kept may have no complex or large unsigned numbers, none that is no "
-                         f"number, and no name of more than {LONGEST} letters; register it with persistent=False")
+                         f"not be resumed: what is kept may have no complex numbers, no uint16, uint32 or uint64, no "
+                         f"NaN, and no name of more than {LONGEST} letters; register it with persistent=False")
     try:
         torch.nn.Module.load_state_dict(network, tried)
     except RuntimeError as error:

@@ -14,7 +14,7 @@ from kit.compute.layers import copy_of, use_fast_layers
 from kit.compute.learner import Learner, load_optimizer, state_of
 from kit.console import printable
 from kit.evaluation.formats import fill, misfit, recognised, stored
-from kit.language import N_
+from kit.language import N_, tr
 from kit.settings.recipes import generator_settings
 from kit.settings.schema import section
 from kit.training.checks import check_kind, check_logits, check_memory, settle_format
@@ -41,7 +41,7 @@ class Networks:
     def __init__(self, cfg, machine, make_generator, make_discriminator, judged, say):
         self.cfg, self.machine, self._discriminator_of = cfg, machine, make_discriminator
         seed_all(cfg.seed)
-        self.generator = self._placed(check_kind(_made(make_generator, cfg), "generator"))
+        self.generator = self._placed(check_kind(_made(make_generator, cfg, say), "generator"))
         self.discriminator = self.average = None
         size = cfg.batch_size // machine.world
         # Of several processes one downloads what a network needs.
@@ -202,16 +202,17 @@ class Networks:
             self._averaged = _averaged(self._layers[0])
 
 
-def _made(make_generator, cfg):
+def _made(make_generator, cfg, say):
     """A generator, made of its own settings: when a checkpoint of it is loaded there are no others."""
     own = section(cfg, "generator")
     try:
         return make_generator(type(cfg)(own))
     except (AttributeError, KeyError) as error:
-        if set(cfg) - set(own) & set(re.findall(r"\w+", str(error))):
-            raise ValueError(f"make_generator: {error}; a generator can be made of {', '.join(own)} alone, for without "
-                             f"the others its checkpoints are loaded") from error
-        raise
+        if not (set(cfg) - set(own)) & set(re.findall(r"\w+", str(error))):
+            raise
+        say(tr("make_generator asks for other settings than {names} ({error}): it is trained, but its checkpoints "
+               "cannot be loaded, for without them it cannot be made again", names=", ".join(own), error=error))
+        return make_generator(cfg)
 
 
 def _with_optimizers(phase, learners):

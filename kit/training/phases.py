@@ -47,8 +47,9 @@ class Phase(namedtuple("Phase", "name epoch epochs learning_rate schedule change
     @property
     def parameters(self):
         """What the epoch function asks for: name → inspect.Parameter."""
+        given = self.given
         return {name: parameter for name, parameter in inspect.signature(self.epoch).parameters.items()
-                if name not in self.given}
+                if name not in given}
 
     @property
     def given(self):

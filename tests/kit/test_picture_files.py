@@ -45,10 +45,17 @@ def test_grey_of_12_bits_and_grey_whose_0_is_white(tmp_path, detail):
     assert np.array_equal(utils.read_picture(tmp_path / "a.tif"), grey)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("packed", [None, "zlib"])
 @pytest.mark.parametrize("stored", [False, True])
-def test_colours_of_16_bits_in_planes(tmp_path, detail, stored, capsys):
-    tifffile.imwrite(tmp_path / "a.tif", (detail.astype(np.uint16) * 257).transpose(2, 0, 1), photometric="rgb")
-    assert np.array_equal(utils.read_picture(tmp_path / "a.tif", stored=stored), detail)
+def test_colours_of_16_bits_in_planes(tmp_path, detail, stored, packed, orientation, capsys):
+    tifffile.imwrite(tmp_path / "a.tif", (detail.astype(np.uint16) * 257).transpose(2, 0, 1), photometric="rgb",
+                     compression=packed, extratags=[(274, "H", 1, orientation, True)])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(detail).save(tmp_path / "a.png", exif=exif)
+    wanted = utils.read_picture(tmp_path / "a.png")
+    assert np.array_equal(utils.read_picture(tmp_path / "a.tif", stored=stored), wanted)
     assert not capsys.readouterr().out
 
 
@@ -59,6 +66,11 @@ def test_the_preview_in_a_raw_photograph_is_not_taken_for_it(tmp_path, detail):
                    extratags=[(33421, "H", 2, (2, 2), True), (33422, "B", 4, (0, 1, 1, 2), True)])
     with pytest.raises(ValueError, match="DSC_0001.NEF: .*a raw photograph, of which only a small preview"):
         utils.read_picture(tmp_path / "DSC_0001.NEF")
+
+
+def test_a_small_version_that_is_a_file_of_its_own_is_a_picture(tmp_path, detail):
+    tifffile.imwrite(tmp_path / "a.tif", detail, photometric="rgb", subfiletype=1)
+    assert np.array_equal(utils.read_picture(tmp_path / "a.tif"), detail)
 
 
 def exif_of(*entries):

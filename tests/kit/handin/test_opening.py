@@ -2,11 +2,13 @@
 
 import gzip
 import io
+import os
 import tarfile
 import zipfile
 
 import pytest
 
+from kit.handin.check import check_files
 from kit.handin.opening import Refused, opened
 from kit.handin.texts import JSON, text_of
 
@@ -47,6 +49,24 @@ def test_a_packed_tar_is_not_listed_with_more_in_it_than_may_be(tmp_path, monkey
         opened(tmp_path / "a.tar.gz", tmp_path / "out")
 
 
+def test_a_tar_with_too_much_in_it_is_refused_whole(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for number in range(3):
+            item = tarfile.TarInfo(f"__MACOSX/{number}")
+            item.size = 70 * 2**20
+            archive.addfile(item, io.BytesIO(bytes(item.size)))
+        archive.addfile(tarfile.TarInfo("models.py"), io.BytesIO())
+    with pytest.raises(Refused, match="more than 2000 files or 100 MB"):
+        opened(tmp_path / "a.tar", tmp_path / "out")
+
+
+@pytest.mark.parametrize("coding, told", [("GBK", False), ("UTF8", False), ("us-ascii", False), ("CP936", False),
+                                          ("Unicode_Escape", True), ("utf-7", True), ("cp037", True)])
+def test_encodings_in_which_people_write_are_no_secret_ones(tmp_path, coding, told):
+    (tmp_path / "models.py").write_bytes(f"# -*- coding: {coding} -*-\n".encode())
+    assert told == any("is read by Python as" in one.text for one in check_files(tmp_path))
+
+
 def test_an_archive_beside_a_note_is_opened(tmp_path):
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w") as archive:
@@ -73,6 +93,7 @@ def test_json_that_would_fill_the_memory_is_not_read(tmp_path):
         text_of(tmp_path / "a.json", JSON)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="making links needs a right there")
 def test_links_in_a_tar_are_left_out(tmp_path):
     """`tar` takes them along as they are: data -> /datasets."""
     (tmp_path / "in").mkdir()

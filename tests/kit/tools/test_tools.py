@@ -148,6 +148,6 @@ def test_a_kernel_that_dies_is_not_called_stopped(tmp_path):
     cells = [nbformat.v4.new_code_cell("import os\nos.kill(os.getpid(), 9)")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "dies.ipynb")
     done = subprocess.run([sys.executable, "-m", "kit.tools.run_notebooks", str(tmp_path / "dies.ipynb"), "--out",
-                           str(tmp_path / "out")], cwd=ROOT, capture_output=True, text=True)
+                           str(tmp_path / "out")], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "the kernel that ran it could not go on (DeadKernelError" in done.stderr and "stopped" not in done.stderr
