@@ -11,7 +11,7 @@ from kit.compute.device import is_out_of_memory
 from kit.compute.inference import reason_of
 from kit.compute.layers import copy_of, shapes_of
 from kit.language import tr
-from kit.runs.checkpoints import LONGEST, can_be_loaded
+from kit.runs.checkpoints import LONGEST, STORED, can_be_loaded
 
 
 @contextmanager
@@ -131,7 +131,8 @@ def check_saved(what, made, network):
     if odd := [name for name in tried if name not in made or made[name] != tried[name].shape]:
         raise ValueError(f"the {what} makes or changes {odd[0]} in its forward pass: a run could not be resumed; make "
                          f"it in __init__, or register it with persistent=False")
-    if odd := [name for name, value in tried.items() if not can_be_loaded(name, value)]:
+    if odd := [name for name, value in tried.items()
+               if value.dtype not in STORED or what == "generator" and not can_be_loaded(name, value)]:
         raise ValueError(f"the {what} keeps {odd[0][:LONGEST]} in its state ({tried[odd[0]].dtype}), and a run could "
                          f"not be resumed: what is kept may have no complex numbers, no uint16, uint32 or uint64, no "
                          f"NaN, and no name of more than {LONGEST} letters; register it with persistent=False")

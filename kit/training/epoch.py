@@ -59,6 +59,8 @@ def updates(phase, arguments, rest, state, seed, discriminator_rate, say):
         return
     before, set_to, used, told, steps = fingerprint(learners.values()), {}, {}, [], []
     whole = state.step == 0
+    # What it freezes is its own affair: the next epoch, or what resumes this one, begins as it did.
+    learned = [(weight, weight.requires_grad) for one in learners.values() for weight in one.network.parameters()]
 
     def prepare():
         for name, learner in learners.items():
@@ -91,6 +93,8 @@ def updates(phase, arguments, rest, state, seed, discriminator_rate, say):
     finally:
         for hook in hooks:
             hook.remove()
+        for weight, learns in learned:
+            weight.requires_grad_(learns)
     if state.step != state.steps_per_epoch:
         raise ValueError(f"phase {phase.name!r}: its epoch function yielded {state.step} times for "
                          f"{state.steps_per_epoch} batches; it must yield its losses once for each")

@@ -190,7 +190,7 @@ class Networks:
         """An optimizer of all weights that learned when the network was made, whatever a phase has frozen since."""
         weights = dict(network.named_parameters())
         names = self._learning.setdefault(name, [one for one, weight in weights.items() if weight.requires_grad])
-        learning = [weights[one].requires_grad_(True) for one in names]
+        learning = [weights[one] for one in names]
         return torch.optim.Adam(learning, betas=(self.cfg.adam_beta1, self.cfg.adam_beta2), eps=self.cfg.adam_eps,
                                 fused=(self.cfg.fused_adam and self.machine.device.type != "mps") or None)
 

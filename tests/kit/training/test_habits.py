@@ -90,6 +90,18 @@ def test_what_one_phase_freezes_the_next_can_train(small_settings, monkeypatch):
     assert equal(weights_of(interrupted(small_settings, monkeypatch, updates, phases)), now)
 
 
+def test_what_was_frozen_between_two_phases_stays_so(small_settings):
+    trainer = solver.Trainer(small_settings, progress=False)
+    trainer.train("warmup")
+    trainer.generator.residual.requires_grad_(False)
+    before = weights_of(trainer)
+    trainer.train("adversarial")
+    now = weights_of(trainer)
+    frozen = [name for name, _ in trainer.generator.named_parameters() if name.startswith("residual")]
+    assert frozen and all(torch.equal(now[name], before[name]) for name in frozen)
+    assert not equal(now, before)
+
+
 def pix2pix_epoch(generator, discriminator, batches):
     for lr, hr in batches:
         sr = generator(lr)
@@ -233,6 +245,18 @@ def test_what_could_not_be_resumed_is_refused_before_it_is_trained(small_setting
     monkeypatch.setattr(solver, "make_generator", make)
     with pytest.raises(ValueError, match=words):
         train(small_settings)
+
+
+class NotKnownYet(models.Discriminator):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.register_buffer("lowest", torch.tensor(float("nan")))
+
+
+def test_a_discriminator_may_keep_what_is_not_known_yet(small_settings, monkeypatch):
+    monkeypatch.setitem(solver.make_discriminator.__globals__, "Discriminator", NotKnownYet)
+    train(small_settings, adversarial_epochs=1)
+    assert len(train(small_settings, adversarial_epochs=2).history) == 4
 
 
 def test_a_disk_that_changes_the_time_of_a_file_is_no_other_program(small_settings):
