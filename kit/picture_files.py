@@ -33,14 +33,11 @@ Image.MAX_IMAGE_PIXELS = 2**29
 # So with texts and profiles that are packed in a PNG, of which it takes 1 MB.
 PngImagePlugin.MAX_TEXT_CHUNK = 2**25
 
-# TIFF's tags, and how EXIF's orientations are undone, by Pillow and of an array.
+# TIFF's tags, and how EXIF's orientations are undone.
 NEW_SUBFILE_TYPE, BITS, PHOTOMETRIC, ORIENTATION, PLANES, SUB_IFDS = 254, 258, 262, 274, 284, 330
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
          8: Image.Transpose.ROTATE_90}
-TURNED = {2: lambda values: values[:, ::-1], 3: lambda values: values[::-1, ::-1], 4: lambda values: values[::-1],
-          5: lambda values: values.swapaxes(0, 1), 6: lambda values: np.rot90(values, -1),
-          7: lambda values: values[::-1, ::-1].swapaxes(0, 1), 8: np.rot90}
 
 
 def open_picture(path, stored=False):
@@ -167,8 +164,10 @@ def _round_to_8_bits(image, path, planes):
             read = page.asarray()
             if read.ndim == 3 and page.planarconfig == 2:
                 read = np.moveaxis(read, 0, -1)
-            turned = page.tags.get(ORIENTATION)
-            read = TURNED.get(turned and int(turned.value), lambda values: values)(read)  # as Pillow has done
+            tag = page.tags.get(ORIENTATION)
+            if tag and tag.value in TURNS:  # as Pillow has done
+                read = np.dstack([Image.fromarray(np.ascontiguousarray(read[..., i])).transpose(TURNS[tag.value])
+                                  for i in range(read.shape[2])])
             values = read if read.shape == np.shape(image) else None
     if planes:
         if values is None:
@@ -223,10 +222,9 @@ def as_srgb(image, path):
     if not profile or image.mode not in ("L", "RGB", "CMYK"):
         return image
     try:
-        transform = _transform_of(profile, image.mode)
+        transform = _transform(profile, image.mode)
         if image.mode != "CMYK" and _is_identity(transform, transform.input_mode):
             return image
-        # (A grey picture may have a profile of colours.)
         converted = ImageCms.applyTransform(image.convert(transform.input_mode), transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
         print(tr("{path}: its colour profile cannot be used ({error}), and is ignored", path=path, error=error))
@@ -246,19 +244,16 @@ def _from_adobe_rgb(picture):
     return result
 
 
-def _transform_of(profile, mode):
+@lru_cache(8)
+def _transform(profile, mode):
+    """From a profile to sRGB; of a grey picture, which may have a profile of colours, perhaps as RGB."""
     try:
-        return _transform(profile, mode)
+        return ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"),
+                                       mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
     except ImageCms.PyCMSError:
         if mode != "L":
             raise
         return _transform(profile, "RGB")
-
-
-@lru_cache(8)
-def _transform(profile, mode):
-    return ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), mode,
-                                   "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
 
 
 def _is_identity(transform, mode):

@@ -4,7 +4,6 @@ import inspect
 from contextlib import contextmanager
 from functools import wraps
 
-import numpy as np
 import torch
 
 
@@ -126,14 +125,6 @@ def joint_step(*losses):
     for learner, _ in losses:
         learner._step()
     losses[0][0].machine.scaler.update()
-
-
-def state_of(optimizer):
-    """What is saved of an optimizer; the numbers of NumPy's that an epoch function has set in it as Python's."""
-    state = optimizer.state_dict()
-    groups = [{name: value.item() if isinstance(value, np.generic) else value for name, value in group.items()}
-              for group in state["param_groups"]]
-    return {**state, "param_groups": groups}
 
 
 def load_optimizer(optimizer, state):

@@ -92,17 +92,13 @@ def check(handin, lists="data/lists", scratch=None, trusted=False, seconds=120, 
             findings.append(_problem("pictures", error))
         findings += _guarded("report", check_report, root)
         if (root / "models.py").is_file():
-            try_code = partial(_check_code, Path(temporary, "trial"), trusted, seconds, edition, vgg)
-            findings += _guarded("code", try_code, root)
+            options = Path(temporary, "trial"), trusted, seconds, edition, vgg
+            findings += _guarded("code", lambda handed_in: check_code(handed_in, *options), root)
         if execute:
             findings += check_execution(root, Path(temporary, "execution"), EXECUTING * seconds, edition, vgg)
     finally:
         sandbox.remove(temporary)
     return findings, scores
-
-
-def _check_code(folder, trusted, seconds, edition, vgg, root):
-    return check_code(root, folder, trusted, seconds, edition, vgg)
 
 
 def _guarded(what, look, root):

@@ -14,6 +14,7 @@ import traceback
 from functools import partial
 
 import _pytest
+import pluggy
 import pytest
 
 
@@ -74,9 +75,9 @@ class Reports:
 
     def _skips_itself(self, error):
         """A test may, and the code that is tested may not."""
-        pytests = os.path.dirname(os.path.realpath(_pytest.__file__))
+        pytests = tuple(os.path.dirname(os.path.realpath(part.__file__)) for part in (_pytest, pluggy))
         places = [os.path.realpath(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
-        places = [place for place in places if not place.startswith(pytests) and "pluggy" not in place]
+        places = [place for place in places if not place.startswith(pytests)]
         return not places or places[-1] == self.tests
 
 

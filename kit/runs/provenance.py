@@ -65,9 +65,8 @@ def named(phase, what, cfg):
 def code(phase, extras, makers, told_by=None):
     """The digests of what makes the updates of a phase; `makers` are the functions by networks: name → function."""
     made = {**makers, **{name: extra.make for name, extra in extras.items()}}
-    given = (value for value in phase.given.values() if inspect.isfunction(value) and is_own(value))
-    return code_of(phase.function, *given, *(make for name, make in made.items() if name in phase.parameters),
-                   told_by=told_by)
+    return code_of(phase.function, *filter(is_own, phase.given.values()),
+                   *(make for name, make in made.items() if name in phase.parameters), told_by=told_by)
 
 
 def segment(phase, epoch, cfg, extras, makers):

@@ -4,7 +4,6 @@ import math
 import re
 from collections import namedtuple
 
-import numpy as np
 from easydict import EasyDict
 
 from kit.console import did_you_mean
@@ -182,12 +181,17 @@ def fixed(cfg):
     return {key: value for name in FIXED_SECTIONS for key, value in section(cfg, name).items()}
 
 
+def plain(value):
+    """What NumPy or PyTorch counted or computed as Python's number, which can be saved; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
 def checked(cfg):
     """A copy of settings with all texts as they are written today, and NumPy's numbers as Python's.
 
     Raises ValueError for the first setting that is unknown, missing or has no meaning.
     """
-    cfg = EasyDict({name: value.item() if isinstance(value, np.generic) else value for name, value in cfg.items()})
+    cfg = EasyDict({name: plain(value) for name, value in cfg.items()})
     copy = EasyDict(current_names(cfg))
     for name in cfg:
         if name not in SETTINGS:

@@ -45,6 +45,11 @@ class Rest:
         return self.length
 
 
+def rest_of_epoch(length, machine, train_set, cfg, first, count):
+    """The batches of `batches_on`, with the length of the whole epoch."""
+    return Rest(batches_on(machine, train_set, cfg, first, count), length)
+
+
 def updates(phase, arguments, rest, state, seed, discriminator_rate, say):
     """Make the updates of an epoch that are not made yet, with the `rest` of its batches; yields the losses of each.
 
@@ -85,7 +90,7 @@ def updates(phase, arguments, rest, state, seed, discriminator_rate, say):
     try:
         state.torn = True  # until it is counted
         seed_all(seed)
-        for losses in phase.losses(arguments, Rest(rest, state.steps_per_epoch)):
+        for losses in phase.losses(arguments, rest):
             yield losses
             prepare()
             state.torn = True

@@ -11,12 +11,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from kit.compute.inference import reason_of
 from kit.compute.layers import copy_of, use_fast_layers
-from kit.compute.learner import Learner, load_optimizer, state_of
+from kit.compute.learner import Learner, load_optimizer
 from kit.console import printable
 from kit.evaluation.formats import fill, misfit, recognised, stored
 from kit.language import N_, tr
 from kit.settings.recipes import generator_settings
-from kit.settings.schema import section
+from kit.settings.schema import plain, section
 from kit.training.checks import check_kind, check_logits, check_memory, settle_format
 from kit.training.phases import OPTIMIZERS
 
@@ -117,12 +117,12 @@ class Networks:
     def to_save(self):
         """What a saved state has of them."""
         saved = {"generator": self.generator.state_dict(), "generator_settings": section(self.cfg, "generator"),
-                 "g_optimizer": state_of(self.optimizers["generator"]), "scaler": self.machine.scaler.state_dict()}
+                 "g_optimizer": _state_of(self.optimizers["generator"]), "scaler": self.machine.scaler.state_dict()}
         if self.average is not None:
             saved["average"] = self.average.state_dict()
         if self.discriminator is not None:
             saved |= {"discriminator": self.discriminator.state_dict(),
-                      "d_optimizer": state_of(self.optimizers["discriminator"])}
+                      "d_optimizer": _state_of(self.optimizers["discriminator"])}
         return saved
 
     def load(self, saved):
@@ -221,6 +221,13 @@ def _with_optimizers(phase, learners):
     for learner in learners.values():
         learner.gives_fp32 = bool(optimizers)
     return learners | optimizers
+
+
+def _state_of(optimizer):
+    """What is saved of an optimizer; an epoch function may have set numbers of NumPy's in it."""
+    state = optimizer.state_dict()
+    groups = [{name: plain(value) for name, value in group.items()} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
 
 
 def _averaged(layers):

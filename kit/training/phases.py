@@ -9,7 +9,7 @@ from functools import partial
 from kit.console import did_you_mean
 from kit.files import is_portable
 from kit.language import tr
-from kit.settings.schema import COUNT_0, POSITIVE, SCHEDULE, checked, fixed
+from kit.settings.schema import COUNT_0, POSITIVE, SCHEDULE, checked, fixed, plain
 
 # What an epoch function can ask for beside networks, batches and settings: `make(cfg, machine)`, and the names of
 # the settings that it hangs on.
@@ -124,10 +124,7 @@ def find_phase(phases, name):
 
 
 def with_plain_numbers(phases):
-    """The same phases; what NumPy or PyTorch counted or computed for them as Python's numbers, which can be saved."""
-    def plain(value):
-        return value.item() if getattr(value, "ndim", None) == 0 else value
-
+    """The same phases, their numbers as Python's."""
     return [phase._replace(epochs=plain(phase.epochs), learning_rate=plain(phase.learning_rate))
             if isinstance(phase, Phase) else phase for phase in phases]
 

@@ -18,7 +18,7 @@ from kit.training import divergence
 from kit.training.checks import check_enlarges, check_same, memory_told
 from kit.training.cost import cost_table, seconds_per_update, seconds_to_validate
 from kit.training.display import HOURS, Display, long_told
-from kit.training.epoch import Rest, batches_on, explained, seed_of, updates
+from kit.training.epoch import explained, rest_of_epoch, seed_of, updates
 from kit.training.keeping import Keeper
 from kit.training.networks import Networks
 from kit.training.pace import Pace
@@ -67,8 +67,8 @@ class Trainer:
         self.train_set = training_patches(self.cfg, self.machine, self.progress)
         self.valid_set = validation_set(self.cfg)
         self._digests = {"data": self.train_set.digest, "validation": digest_of(self.valid_set, cfg.valid_pictures)}
-        self._batches = partial(batches_on, self.machine, self.train_set, self.cfg)
         steps = cfg.updates_per_epoch or len(batches(self.train_set, cfg.batch_size))
+        self._batches = partial(rest_of_epoch, steps, self.machine, self.train_set, self.cfg)
         self.state = RunState(self.phases, steps, self.machine)
         judged = any(phase.asks_for("discriminator") for phase in self.phases)
         with memory_told(self.machine):
@@ -130,8 +130,7 @@ class Trainer:
             count = max(updates, phase.settings(self.cfg).penalty_every)  # the slower ones as often as they come
             arguments = phase.arguments(self.cfg, {**self._made.of(phase), **self.networks.copies(phase)})
             with self.machine.tuned():
-                rest = Rest(self._batches(0, count + 1), self.state.steps_per_epoch)
-                return seconds_per_update(phase, arguments, rest, count)
+                return seconds_per_update(phase, arguments, self._batches(0, count + 1), count)
 
         make = partial(enlarger, self.generator, self.machine)
         validating = seconds_to_validate(make, self.valid_set, self.cfg.valid_pictures)
