@@ -9,10 +9,9 @@ import torch.nn.functional as F
 
 from imresize import imresize
 from kit.compute.inference import receptive_field
-from kit.evaluation.measure import shown
 from kit.language import tr
 from kit.lessons.figure import closed, detail, picture_row, picture_rows
-from kit.plots.pictures import detail_window
+from kit.plots.pictures import detail_window, drawn
 from utils import super_resolve, to_batch, to_rgb
 
 
@@ -43,10 +42,10 @@ def edge(methods):
     for axis, (name, picture) in zip(axes, pictures.items()):
         axis.imshow(picture[24:72, 24:72], interpolation="nearest")
         axis.axhline(middle - 24, color="tab:red", linewidth=0.8)
-        axis.set_title(shown(name), fontsize=8)
+        axis.set_title(drawn(name), fontsize=8)
         axis.set_axis_off()
         plain = name in ("nearest", "bilinear", "bicubic")
-        profile.plot(picture[middle, :, 1], label=shown(name), linewidth=2.5 if name == "original" else 1.4,
+        profile.plot(picture[middle, :, 1], label=drawn(name), linewidth=2.5 if name == "original" else 1.4,
                      color="black" if name == "original" else None, linestyle=":" if plain else "-")
     profile.set(xlim=(34, 62), xlabel=tr("column along the red line, in pixels"), ylabel=tr("grey value"))
     profile.legend(fontsize=8, loc="upper left")
@@ -113,5 +112,5 @@ def twice(methods, picture, side=32):
     lr = np.ascontiguousarray(to_rgb(picture)[top : top + side, left : left + side])
     once = [method(lr) for method in methods.values()]
     twice = [method(picture) for method, picture in zip(methods.values(), once)]
-    return picture_rows([once, twice], [[f"{shown(name)}, ×{factor}" for name in methods] for factor in (4, 16)],
+    return picture_rows([once, twice], [[f"{drawn(name)}, ×{factor}" for name in methods] for factor in (4, 16)],
                  size=2.4, interpolation="nearest")

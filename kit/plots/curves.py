@@ -5,9 +5,9 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 
-from kit.evaluation.measure import ORIGINAL, mean_scores, shown
+from kit.evaluation.measure import ORIGINAL, mean_scores
 from kit.language import N_, tr
-from kit.plots.pictures import NO_TICKS, detail_window, short_name
+from kit.plots.pictures import NO_TICKS, detail_window, drawn, short_name
 from kit.runs.folder import Run, losses_in
 from kit.runs.history import read_history
 from utils import to_rgb
@@ -58,7 +58,7 @@ def plot_history(histories, lines=None, details=None):
         if all("niqe" in row for row in rows):
             axes[3].plot(x, [row["niqe"] for row in rows], **line)
     for (name, value), style in zip((lines or {}).items(), ["--", "-.", ":"] * len(lines or {})):
-        axes[2].axhline(value, color="grey", linewidth=1, linestyle=style, label=f"{shown(name)}, {value:.2f}")
+        axes[2].axhline(value, color="grey", linewidth=1, linestyle=style, label=f"{drawn(name)}, {value:.2f}")
     titles = [tr("Content loss"), tr("Adversarial losses"), tr("Validation PSNR (dB), higher is better"),
               tr("Validation NIQE, lower is better")]
     for axis, title in zip(axes, titles):
@@ -176,10 +176,10 @@ def plot_scores(scores):
         axis.axhline(0, color="black", linewidth=1)
         for method in others:
             axis.plot([gains[method][picture] for picture in order], "o",
-                      markersize=5 if few else 2.5, label=shown(method))
-        names = [short_name(picture) for picture in order]
+                      markersize=5 if few else 2.5, label=drawn(method))
+        names = [drawn(short_name(picture)) for picture in order]
         axis.set_xticks(range(len(order)) if few else [], names if few else [], rotation=60, ha="right", fontsize=8)
-        axis.set(title=name, ylabel=tr("dB over {method}", method=shown(baseline)),
+        axis.set(title=drawn(name), ylabel=tr("dB over {method}", method=drawn(baseline)),
                  xlabel="" if few else tr("{count} pictures", count=len(order)))
         axis.grid(alpha=0.3)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -209,8 +209,8 @@ def plot_plane(scores, histories=None, validated_on=None):
             if found.niqe is not None and method == ORIGINAL:
                 axis.axhline(found.niqe, color="black", linestyle="--", linewidth=1, label=tr("the originals"))
             elif found.niqe is not None:
-                axis.plot(found.psnr, found.niqe, marker, markersize=8, label=shown(method), zorder=3)
-        axis.set(title=name, xlabel=tr("PSNR (dB): nearer to the original →"),
+                axis.plot(found.psnr, found.niqe, marker, markersize=8, label=drawn(method), zorder=3)
+        axis.set(title=drawn(name), xlabel=tr("PSNR (dB): nearer to the original →"),
                  ylabel=tr("← NIQE: more natural"))
         axis.grid(alpha=0.3)
     for _, history, line in _curves(histories if histories and validated_on in sets else {}):

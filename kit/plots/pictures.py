@@ -61,7 +61,7 @@ def plot_comparison(pictures, detail=96, captions=None):
     height, width = original.shape[:2]
     for column, (title, picture) in zip(places, pictures.items()):
         column[0].imshow(reduced(picture), extent=(-0.5, width - 0.5, height - 0.5, -0.5))
-        column[0].set_title(f"{shown(title)}\n{(captions or {}).get(title, '')}", fontsize=12)
+        column[0].set_title(f"{drawn(title)}\n{(captions or {}).get(title, '')}", fontsize=12)
         column[0].add_patch(plt.Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor="red"))
         column[1].imshow(_cut(picture, original, top, left, side), interpolation="nearest")
         for axis in column:
@@ -92,6 +92,11 @@ def short_name(picture):
     return picture.removesuffix("_HR").removesuffix("_SRF_4")
 
 
+def drawn(name):
+    """The name of a method or picture for a figure, where what is between two "$" would be a formula."""
+    return shown(name).replace("$", r"\$")
+
+
 def save_pictures(pictures, folder, name):
     """Write pictures, a dictionary title → picture, to a folder as `<name> <title>.png`; a bar where they are large."""
     large = sum(picture.size for picture in pictures.values()) > 10**8
@@ -118,9 +123,9 @@ def plot_rows(rows, detail=128):
         top, left, side = detail_window(original, detail)
         for axis, picture in zip(line, pictures.values()):
             axis.imshow(_cut(picture, original, top, left, side), interpolation="nearest")
-        line[0].set_ylabel(name, fontsize=12)
+        line[0].set_ylabel(drawn(name), fontsize=12)
     for axis, title in zip(axes[0], titles):
-        axis.set_title(shown(title), fontsize=11)
+        axis.set_title(drawn(title), fontsize=11)
     plt.close(figure)
     return figure
 
@@ -155,7 +160,7 @@ def plot_samples(folder, epochs):
             axis.imshow(to_rgb(read_picture(Path(folder, column, name))))
             axis.set_axis_off()
     for axis, column in zip(axes[0], columns):
-        axis.set_title(shown(column), fontsize=10)
+        axis.set_title(drawn(column), fontsize=10)
     plt.close(figure)
     return figure
 

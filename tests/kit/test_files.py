@@ -57,7 +57,7 @@ def test_another_program_is_waited_for(tmp_path, capsys):
         waiting.start()
         waiting.join(0.5)
         assert waiting.is_alive()
-    waiting.join(10)
+    waiting.join(300)
     assert not waiting.is_alive() and "another program is packing; waiting for it" in capsys.readouterr().out
 
 

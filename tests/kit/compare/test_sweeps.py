@@ -31,7 +31,7 @@ def test_a_sweep_that_is_killed_is_resumed_and_ends_as_if_it_had_not_been(small_
         time.sleep(0.05)
     process.kill()
     process.join()
-    end = time.monotonic() + 30  # its processes notice, save and end
+    end = time.monotonic() + 300  # its processes notice, save and end
     while any(runs.Run(name, cfg.runs).is_locked() for name in runs.run_names(cfg.runs)):
         assert time.monotonic() < end
         time.sleep(0.1)

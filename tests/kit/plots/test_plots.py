@@ -1,11 +1,12 @@
 """Figures show what they are given."""
 
 import numpy as np
+from matplotlib.text import Text
 
 import models
 import solver
 import utils
-from kit import evaluation, plots
+from kit import evaluation, lessons, plots
 
 
 def test_plots_show_what_they_are_given(photograph, tmp_path):
@@ -22,6 +23,19 @@ def test_plots_show_what_they_are_given(photograph, tmp_path):
     six = plots.plot_comparison({str(n): pair.hr for n in range(6)})
     assert [axis.get_title().strip() for axis in six.axes if axis.get_title()] == list("012345")
     assert len(six.axes) == 4 * 3  # two bands of three, each with wholes and details
+
+
+def test_dollars_in_names_are_dollars(photograph, small_lists, tmp_path):
+    """Between two of them matplotlib reads a formula, and ends with an error where it is none."""
+    name, hr = "5$_per_{10$", photograph[:64, :64]
+    generator = models.Generator(4, channels=4, blocks=1)
+    methods = evaluation.methods({name: generator})
+    list_file = small_lists / "valid.csv"
+    scores = [{**row, "set": name, "picture": name} for row in evaluation.score_sets(methods, [list_file])]
+    for figure in [plots.plot_comparison({name: hr}), plots.plot_rows({name: {name: hr}}), plots.plot_scores(scores),
+                   plots.plot_plane(scores), plots.plot_history({}, lines={name: 20.0}), lessons.edge(methods)]:
+        plots.save_figure(figure, tmp_path / "figure.png")
+        assert r"5\$_per_{10\$" in "".join(text.get_text() for text in figure.findobj(Text))
 
 
 def test_rows_of_pictures_show_the_detail_of_their_own_photograph():
