@@ -78,49 +78,49 @@ def check_all(folder, out, lists="data/lists", jobs=2, again=False, seconds=120,
     sandbox.require()
     out.mkdir(parents=True, exist_ok=True)
     with waiting_lock(out / ".lock", f"checking into {out}", progress):
-        return _check_found(found, out, lists, jobs, again, seconds, progress, roster, vgg, execute)
+        named = _named(found, out)
+        for name, one in named.items() if progress else ():
+            if one.older:
+                older = ", ".join(sanitize(path.name) for path in one.older)
+                print(f"{name}: the newest is looked at, and not {older}")
+        graded = Path(lists, "Set5.csv")  # with another list pictures may get another verdict
+        wanted = {language(), f"Set5 {_digest(graded)[:12] if graded.is_file() else 'without a list'}",
+                  *(name for name, asked in (("vgg", vgg), ("execute", execute)) if asked)}
+        done, todo = _outstanding(named, out, wanted, again)
+        _remove_others(out, named)
+        options = dict(lists=lists, seconds=seconds, edition=handout.contents(), vgg=vgg, execute=execute)
+        with progress_bar(None, "checking", progress, total=len(named), initial=len(named) - len(todo)) as bar, \
+                ThreadPoolExecutor(max(1, jobs)) as pool:
+            working = {pool.submit(_check_one, named[name], out, name, digest, wanted, **options): name
+                       for name, digest in todo.items()}
+            try:
+                for future in as_completed(working):
+                    done[working[future]] = future.result()
+                    bar.set_postfix_str(working[future][:30])
+                    bar.update()
+            finally:
+                pool.shutdown(cancel_futures=True)  # those that run end first; the others wait for the same call again
+                rows = [_row(name, named[name], result) for name, result in done.items() if result]
+                others = _with_roster(rows, roster or [])
+                rows += others if all(done.values()) else []  # else theirs may be among those that wait
+                write_csv(out / "checks.csv", [{key: row[key] for key in FIELDS} for row in rows], FIELDS,
+                          for_spreadsheets=True)
+    return rows
 
 
-def _check_found(found, out, lists, jobs, again, seconds, progress, roster, vgg, execute):
-    """Check hand-ins, as `check_all` does, while nobody else writes to the folder `out`."""
-    named = _named(found, out)
-    for name, one in named.items() if progress else ():
-        if one.older:
-            older = ", ".join(sanitize(path.name) for path in one.older)
-            print(f"{name}: the newest is looked at, and not {older}")
-    edition = handout.contents()
-    done, todo = {}, []
-    graded = Path(lists, "Set5.csv")  # with another list pictures may get another verdict
-    wanted = {language(), f"Set5 {_digest(graded)[:12] if graded.is_file() else 'without a list'}",
-              *(name for name, asked in (("vgg", vgg), ("execute", execute)) if asked)}
+def _outstanding(named, out, wanted, again):
+    """What is known of each hand-in by an earlier call, name → result or None, and what is to do, name → digest."""
+    done, todo = {}, {}
     for name, one in named.items():
         try:
             digest = _digest(one.path, one.names)
         except (OSError, RecursionError):  # what is wrong with it will be said when it is checked
             digest = None
         old = None if again or not digest else _earlier(out / f"{name}.json", digest)
-        old = old if old and wanted <= set(old.get("asked", [])) else None  # of what is asked now, all was looked at
-        done[name] = old
-        todo += [] if old else [(name, digest)]
-    _remove_others(out, named)
-    with progress_bar(None, "checking", progress, total=len(named), initial=len(named) - len(todo)) as bar, \
-            ThreadPoolExecutor(max(1, jobs)) as pool:
-        options = dict(lists=lists, seconds=seconds, edition=edition, vgg=vgg, execute=execute)
-        working = {pool.submit(_check_one, named[name], out, name, digest, wanted, **options): name
-                   for name, digest in todo}
-        try:
-            for future in as_completed(working):
-                done[working[future]] = future.result()
-                bar.set_postfix_str(working[future][:30])
-                bar.update()
-        finally:
-            pool.shutdown(cancel_futures=True)  # those that run end first; the others wait for the same call again
-            rows = [_row(name, named[name], result) for name, result in done.items() if result]
-            others = _with_roster(rows, roster or [])
-            rows += others if all(done.values()) else []  # else theirs may be among those that wait
-            write_csv(out / "checks.csv", [{key: row[key] for key in FIELDS} for row in rows], FIELDS,
-                      for_spreadsheets=True)
-    return rows
+        done[name] = old if old and wanted <= set(old.get("asked", [])) else None  # all was looked at that is asked now
+        if not done[name]:
+            todo[name] = digest
+    return done, todo
 
 
 def _with_roster(rows, roster):
