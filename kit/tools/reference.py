@@ -1,10 +1,10 @@
 """Train the reference generators from nothing, in the way that led to those in `weights/`.
 
-    python -m kit.tools.reference FOLDER --more FOLDER2 --vgg_weights vgg16-397923af.pth
+    python -m kit.tools.reference FOLDER --more FOLDER2 --most FOLDER3 --vgg_weights vgg16-397923af.pth
 
-FOLDER has the training pictures, FOLDER2 the same and more for the last stages. The same command goes on where it was
-stopped. It takes some fifteen hours on two CPU cores. weights/README.md says what these generators get to, what they
-were trained on, and why so.
+FOLDER has the training pictures, FOLDER2 and FOLDER3 the same and more for the last stages. The same command goes on
+where it was stopped. It takes some seventeen hours on two CPU cores. weights/README.md says what these generators get
+to, what they were trained on, and why so.
 """
 
 import sys
@@ -42,8 +42,9 @@ def settled_epoch(generator, batches):
     yield from solver.warmup_epoch(generator, batches)
 
 
-# Then towards true pictures again, of which there are more now.
+# Then towards true pictures again, of which there are more now, and then more again.
 MORE = [Phase("more", settled_epoch, 10, 2e-4, "cosine")]
+MOST = [Phase("most", settled_epoch, 16, 3e-4, "cosine")]
 
 # Adversarial training from the third cycle's end, with a discriminator of pixels, then with one of features.
 ADVERSARIAL = dict(ema_decay=0.998, updates_per_epoch=250, batch_size=8, adversarial_weight=3e-3)
@@ -123,10 +124,12 @@ def draw_details(generators, path):
     plots.save_figure(plots.plot_rows(rows), path, dpi=70)
 
 
-def train_reference(folder, more=None, vgg_weights=None, out="results/reference", runs="runs", epochs=None, **changes):
+def train_reference(folder, more=None, most=None, vgg_weights=None, out="results/reference", runs="runs", epochs=None,
+                    **changes):
     """Train `srresnet.safetensors`, and with a file of VGG16's weights `srgan.safetensors`, into the folder `out`.
 
-    The last stage of each takes the pictures of the folder `more`; without, it is left out. Beside the two
+    The last stages take the pictures of the folders `more` and, for SRResNet alone, `most`; without these folders they
+    are left out. Beside the two
     `details.png` shows what they do. `epochs` is the most that a phase has, to try it all; `changes` are
     settings that all runs get.
 
@@ -144,6 +147,13 @@ def train_reference(folder, more=None, vgg_weights=None, out="results/reference"
         trainer.train()
         return trainer.run
 
+    def settled(phases, train_list, before, seed):
+        """A checkpoint: a third of some weights, two thirds of what a run makes of them; better than either."""
+        name = phases[0].name
+        run = trained(name, phases, train_list, before, seed=seed, adam_beta2=0.99)
+        combine({before: 1 / 3, run.checkpoint(name): 2 / 3}, out / f"{name}.pt")
+        return out / f"{name}.pt"
+
     def listed(name, pictures):
         """The list of the pictures in a folder; made once, for a run hangs on it."""
         path = out / "lists" / name / "train.csv"
@@ -158,14 +168,15 @@ def train_reference(folder, more=None, vgg_weights=None, out="results/reference"
     teach(load_generator(out / "teacher.pt"), pictures, out)
     halfway = trained("halfway", HALFWAY, listed("halfway", out / "halfway"), out / "teacher.pt")
     taught = trained("taught", TAUGHT, listed("taught", out / "taught"), halfway.checkpoint("halfway"), seed=1)
-    shares, results = {taught.checkpoint("taught"): 1}, {"SRResNet": out / "srresnet.safetensors"}
+    srresnet = taught.checkpoint("taught")
     if more:
-        last = trained("more", MORE, listed("more", more), taught.checkpoint("taught"), seed=3, adam_beta2=0.99)
-        # The mean of both is better than either, with more of the last.
-        shares = {taught.checkpoint("taught"): 1 / 3, last.checkpoint("more"): 2 / 3}
-    else:
-        print("the last stages of both generators are left out: they need more pictures, see --more")
-    combine(shares, results["SRResNet"])
+        srresnet = learned = settled(MORE, listed("more", more), srresnet, seed=3)
+    if most:
+        srresnet = settled(MOST, listed("most", most), srresnet, seed=5)
+    if not (more and most):
+        print("some of the last stages are left out: they need more pictures, see --more and --most")
+    results = {"SRResNet": out / "srresnet.safetensors"}
+    combine({srresnet: 1}, results["SRResNet"])
     if vgg_weights:
         results["SRGAN"], adversarial = out / "srgan.safetensors", {**ADVERSARIAL, "vgg_weights": str(vgg_weights)}
         pixels = trained("pixels", PIXELS, pictures, warm.checkpoint("third"), discriminator_halving_kernel=4,
@@ -175,8 +186,8 @@ def train_reference(folder, more=None, vgg_weights=None, out="results/reference"
         first = results["SRGAN"] if not more else out / "srgan_first.pt"
         average(epochs_of(features, "consistent", "fine")[-AVERAGED:], first)
         if more:
-            start = out / "srgan_start.pt"  # which has what SRResNet has learned since then, too
-            combine({first: 1, results["SRResNet"]: 1, out / "teacher.pt": -1}, start)
+            start = out / "srgan_start.pt"  # which has what SRResNet had learned since then, too
+            combine({first: 1, learned: 1, out / "teacher.pt": -1}, start)
             finer = trained("finer", FINER_FEATURES, listed("more", more), start, discriminator="features",
                             adam_beta2=0.99, **adversarial)
             shares = {first: 0.1}
@@ -193,12 +204,14 @@ def main(arguments=None):
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="folder with the training pictures")
     parser.add_argument("--more", metavar="FOLDER2", help="folder with these pictures and more, for the last stages")
+    parser.add_argument("--most", metavar="FOLDER3", help="folder with these and more again, for SRResNet's last")
     parser.add_argument("--out", default="results/reference", help="folder for the results (default: %(default)s)")
     parser.add_argument("--vgg_weights", metavar="FILE", help="torchvision's weights of VGG16, for SRGAN's losses")
     parser.add_argument("--epochs", type=int, help="train no phase longer than this, to try it all")
     options = parser.parse_args(arguments)
     try:
-        train_reference(options.folder, options.more, options.vgg_weights, options.out, epochs=options.epochs)
+        train_reference(options.folder, options.more, options.most, options.vgg_weights, options.out,
+                        epochs=options.epochs)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"reference: error: {error}")
     except KeyboardInterrupt as stopped:

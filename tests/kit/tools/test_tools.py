@@ -38,7 +38,7 @@ def test_one_command_trains_the_reference_from_nothing(small_lists, photograph, 
     from kit.tools import reference
 
     monkeypatch.chdir(tmp_path)  # the lists of the demo are made there
-    for folder, count in [("pictures", 3), ("more", 4)]:
+    for folder, count in [("pictures", 3), ("more", 4), ("most", 5)]:
         for i in range(count):
             utils.save_picture(tmp_path / folder / f"{i}.png", photograph[40 * i : 40 * i + 98, 100:200])
     small = dict(valid_list=str(small_lists / "valid.csv"), updates_per_epoch=2, channels=4, blocks=1, crop=32,
@@ -46,14 +46,14 @@ def test_one_command_trains_the_reference_from_nothing(small_lists, photograph, 
                  threads=torch.get_num_threads())
 
     def train():
-        reference.train_reference(tmp_path / "pictures", tmp_path / "more", vgg16_weights[0], tmp_path / "out",
-                                  tmp_path / "runs", 1, **small)
+        reference.train_reference(tmp_path / "pictures", tmp_path / "more", tmp_path / "most", vgg16_weights[0],
+                                  tmp_path / "out", tmp_path / "runs", 1, **small)
         return ({path: path.read_bytes() for path in tmp_path.glob("runs/*/history.csv")},
                 [load_generator(tmp_path / "out" / f"{name}.safetensors") for name in ("srresnet", "srgan")])
 
     histories, first = train()
     again, second = train()  # what is done is not done again
-    assert len(histories) == 7 and again == histories
+    assert len(histories) == 8 and again == histories
     for one, other in zip(first, second):
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
     assert utils.read_picture(tmp_path / "out" / "details.png").shape[:2] == (1050, 1050)
@@ -62,25 +62,28 @@ def test_one_command_trains_the_reference_from_nothing(small_lists, photograph, 
     older, newer = ([runs.load_checkpoint(tmp_path / f"runs/reference_{run}/checkpoints/{phase}_001.pt")["generator"]
                      for phase in phases] for run, phases in
                     [("features", ["consistent", "fine"]), ("finer", ["lighter", "calm", "even"])])
-    start, teacher = (runs.load_checkpoint(tmp_path / "out" / f"{name}.pt")["generator"]
-                      for name in ("srgan_start", "teacher"))
+    start, teacher, *learned = (runs.load_checkpoint(tmp_path / "out" / f"{name}.pt")["generator"]
+                                for name in ("srgan_start", "teacher", "more", "most"))
     for name, value in srgan.state_dict().items():
         if value.is_floating_point():
             before = (older[0][name] + older[1][name]) / 2
             wanted = 0.1 * before + 0.2 * newer[0][name] + 0.35 * (newer[1][name] + newer[2][name])
             assert torch.allclose(value, wanted, rtol=2e-3, atol=1e-5)
-            learned = srresnet.state_dict()[name] - teacher[name]  # (srresnet.safetensors is rounded)
-            assert torch.allclose(start[name], before + learned, rtol=2e-3, atol=1e-5), name
+            assert torch.allclose(start[name], before + learned[0][name] - teacher[name], rtol=2e-3, atol=1e-5), name
     recorded = json.loads((tmp_path / "runs" / "reference_pixels" / "settings.json").read_text(encoding="utf-8"))
     assert [segment["trained_by"]["discriminator_rate"] for segment in recorded] == [1, 1, 2]
     assert [segment["trained_by"]["content_loss"][:3] for segment in recorded] == ["0.5", "0.1", "0.1"]
-    before, after = (runs.load_checkpoint(tmp_path / f"runs/reference_{name}/checkpoints/{name}.pt")["generator"]
-                     for name in ("taught", "more"))
-    for name, value in after.items():  # the statistics stay while the weights learn
-        assert torch.equal(value, before[name]) == ("running" in name or "num_batches" in name), name
-        if value.is_floating_point():
-            assert torch.allclose(srresnet.state_dict()[name], (before[name] + 2 * value) / 3, rtol=1e-3, atol=1e-6)
-    assert len(datasets.read_list(tmp_path / "out" / "lists" / "more" / "train.csv")) == 4
+    taught, *trained = (runs.load_checkpoint(tmp_path / f"runs/reference_{name}/checkpoints/{name}.pt")["generator"]
+                        for name in ("taught", "more", "most"))
+    for before, after, mean in zip([taught, *learned], trained, learned):
+        for name, value in after.items():  # the statistics stay while the weights learn
+            assert torch.equal(value, before[name]) == ("running" in name or "num_batches" in name), name
+            if value.is_floating_point():
+                assert torch.allclose(mean[name], (before[name] + 2 * value) / 3, rtol=1e-5, atol=1e-7)
+    for name, value in srresnet.state_dict().items():  # (srresnet.safetensors is rounded)
+        assert torch.allclose(value, learned[-1][name], rtol=1e-3, atol=1e-6), name
+    lists = [datasets.read_list(tmp_path / "out" / "lists" / name / "train.csv") for name in ("more", "most")]
+    assert [len(rows) for rows in lists] == [4, 5]
     teacher = utils.Enlarger(load_generator(tmp_path / "out" / "teacher.pt"), self_ensemble=True)
     for pair in datasets.TestDataset(tmp_path / "out" / "lists" / "taught" / "train.csv"):
         original, halfway = (utils.read_picture(tmp_path / folder / name) for folder, name in
