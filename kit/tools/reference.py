@@ -129,9 +129,8 @@ def train_reference(folder, more=None, most=None, vgg_weights=None, out="results
     """Train `srresnet.safetensors`, and with a file of VGG16's weights `srgan.safetensors`, into the folder `out`.
 
     The last stages take the pictures of the folders `more` and, for SRResNet alone, `most`; without these folders they
-    are left out. Beside the two
-    `details.png` shows what they do. `epochs` is the most that a phase has, to try it all; `changes` are
-    settings that all runs get.
+    are left out. Beside the two `details.png` shows what they do. `epochs` is the most that a phase has, to try it all;
+    `changes` are settings that all runs get.
 
     Raises ValueError, OSError and FloatingPointError as making lists and training does.
     """
