@@ -93,8 +93,8 @@ class Page:
     def text(self):
         return "\n".join(self.page.locator(".jp-OutputArea").all_inner_texts())
 
-    def wait_for(self, words, seconds=300):
-        end = time.monotonic() + seconds
+    def wait_for(self, words):
+        end = time.monotonic() + 300
         while words not in self.text():
             assert time.monotonic() < end, f"{words!r} is not in:\n{self.text()[-3000:]}"
             time.sleep(0.2)

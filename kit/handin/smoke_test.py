@@ -72,7 +72,6 @@ class Reports:
             self.rows.append({"test": item.name, "paper": item.get_closest_marker("paper") is not None,
                               "outcome": outcome, "why": why})
 
-
     def _skips_itself(self, error):
         """A test may, and the code that is tested may not."""
         pytests = tuple(os.path.dirname(os.path.realpath(part.__file__)) for part in (_pytest, pluggy))
