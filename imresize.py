@@ -73,7 +73,7 @@ def imresize(image, scale=None, output_shape=None, *, padding="symmetric"):
     x, dtype, limit = _to_tensor(image)
     if x.device.type == "mps" and dtype == torch.float64:  # which MPS has not
         return imresize(image.cpu(), scale, output_shape, padding=padding).to(image.device)
-    if limit is None and x.device.type not in ("cpu", "meta"):
+    if limit is None and x.device.type != "meta" and (x.device.type != "cpu" or x.requires_grad):
         return _resize_at_once(x.to(dtype), steps, padding).to(image.dtype).contiguous()
     for factor, axis, length in steps:
         x = _resize_axis(x, axis, factor, length, padding, dtype, limit)
@@ -162,7 +162,10 @@ def _taps(length, new_length, scale, padding):
 
 
 def _resize_at_once(x, steps, padding):
-    """A floating-point image …×H×W as two matrix products: on a GPU, every single tap would be an operation."""
+    """A floating-point image …×H×W as two matrix products: every single tap would be an operation.
+
+    On a GPU that is slow, and on the way back of a gradient.
+    """
     with torch.autocast(x.device.type, enabled=False):  # which would round to half precision
         for factor, axis, new_length in steps:
             matrix = _matrix(x.shape[axis], new_length, factor, padding, x.device, x.dtype)

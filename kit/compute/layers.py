@@ -127,12 +127,21 @@ class _SlopeForAll(torch.autograd.Function):
             below = x.clamp(max=0)
             return gradient * torch.where(x > 0, 1, slope), (gradient * below).sum().to(slope.dtype).view_as(slope)
         of_x = torch.ops.aten.leaky_relu_backward(gradient, x, slope.item(), False)
-        last = (0, *range(2, x.dim()), 1)  # channels last: flat without a copy, as training lays them out
-        # In fp32, for which there is a quick product on every processor, and whose sum is not rounded to 8 bits; a part
-        # after the other, so that the copies stay in the cache.
-        parts = zip(*(t.permute(last).reshape(-1).split(PART) for t in (gradient, x)))
-        of_slope = sum(torch.dot(g.float(), below.clamp(max=0).float()) for g, below in parts)
+        of_slope = sum(_sum_below(*part) for part in _parts(gradient, x))
         return of_x, of_slope.to(slope.dtype).view_as(slope)
+
+
+def _sum_below(gradient, x):
+    """The sum of gradient · min(x, 0), in fp32: in bf16 it would be rounded to 8 bits."""
+    return (gradient * x.clamp(max=0)).sum(dtype=torch.float32)
+
+
+def _parts(*tensors):
+    """The same tensors, large ones in flat parts that stay in the cache."""
+    if tensors[0].numel() <= PART:
+        return [tensors]
+    last = (0, *range(2, tensors[0].dim()), 1)  # channels last: flat without a copy, as training lays them out
+    return zip(*(tensor.permute(last).reshape(-1).split(PART) for tensor in tensors))
 
 
 class FastPixelShuffle(nn.PixelShuffle):

@@ -23,7 +23,7 @@ def batches_on(machine, train_set, cfg, first, count):
                     pinned=machine.device.type == "cuda")
     for number, (lr, hr) in enumerate(found, first):
         batch = to_unit(machine.move(lr)), to_signed(machine.move(hr))
-        seed_all(seed_of(cfg.seed, number, machine.rank))
+        seed_all(seed_of(cfg.seed, number, machine.rank), machine.device)
         yield batch
 
 
