@@ -81,6 +81,16 @@ def test_gradients_flow_and_are_right():
         assert torch.autograd.gradcheck(lambda x, s=scale: imresize(x, s), image)
 
 
+def test_what_a_gradient_is_wanted_of_gets_the_same_pixels_also_in_training_and_without_a_device():
+    image = torch.rand(2, 3, 40, 24)
+    for scale in (0.25, 2):
+        wanted = imresize(image, scale)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = imresize(image.clone().requires_grad_(), scale)
+        torch.testing.assert_close(found.detach(), wanted)
+        assert imresize(image.to("meta").requires_grad_(), scale).shape == wanted.shape
+
+
 @pytest.mark.parametrize("scale, shape, padding", [(0.25, None, "symmetric"), (4, None, "replicate"),
                                                    (None, (24, 50), "symmetric")])
 def test_as_two_products_it_is_the_same(scale, shape, padding):
