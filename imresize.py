@@ -178,8 +178,8 @@ def _matrix(length, new_length, scale, padding, device, dtype):
     """The resize of an axis as a matrix, kept on its device: to bring it there makes a GPU wait."""
     index, weight = _taps(length, new_length, scale, padding)
     with torch.inference_mode(False):  # one that was made for inference could not be used in training
-        matrix = torch.zeros(new_length, length, dtype=torch.float64).scatter_add_(1, index.T, weight.T)
-        return matrix.to(device, dtype)
+        matrix = torch.zeros(new_length, length, dtype=weight.dtype, device=weight.device)
+        return matrix.scatter_add_(1, index.T, weight.T).to(device, dtype)
 
 
 @lru_cache(maxsize=16)
