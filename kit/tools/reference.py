@@ -3,7 +3,7 @@
     python -m kit.tools.reference FOLDER --more FOLDER2 --most FOLDER3 --vgg_weights vgg16-397923af.pth
 
 FOLDER has the training pictures, FOLDER2 and FOLDER3 the same and more for the last stages. The same command goes on
-where it was stopped. It takes some seventeen hours on two CPU cores. weights/README.md says what these generators get
+where it was stopped. It takes some eighteen hours on two CPU cores. weights/README.md says what these generators get
 to, what they were trained on, and why so.
 """
 
@@ -42,9 +42,10 @@ def settled_epoch(generator, batches):
     yield from solver.warmup_epoch(generator, batches)
 
 
-# Then towards true pictures again, of which there are more now, and then more again.
+# Then towards true pictures again, of which there are more now, then more again, and those for longer.
 MORE = [Phase("more", settled_epoch, 10, 2e-4, "cosine")]
 MOST = [Phase("most", settled_epoch, 16, 3e-4, "cosine")]
+LONGEST = [Phase("longest", settled_epoch, 34, 4e-4, "cosine")]
 
 # Adversarial training from the third cycle's end, with a discriminator of pixels, then with one of features.
 ADVERSARIAL = dict(ema_decay=0.998, updates_per_epoch=250, batch_size=8, adversarial_weight=3e-3)
@@ -172,6 +173,7 @@ def train_reference(folder, more=None, most=None, vgg_weights=None, out="results
         srresnet = learned = settled(MORE, listed("more", more), srresnet, seed=3)
     if most:
         srresnet = settled(MOST, listed("most", most), srresnet, seed=5)
+        srresnet = settled(LONGEST, listed("most", most), srresnet, seed=7)
     if not (more and most):
         print("some of the last stages are left out: they need more pictures, see --more and --most")
     results = {"SRResNet": out / "srresnet.safetensors"}

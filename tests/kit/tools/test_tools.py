@@ -53,7 +53,7 @@ def test_one_command_trains_the_reference_from_nothing(small_lists, photograph, 
 
     histories, first = train()
     again, second = train()  # what is done is not done again
-    assert len(histories) == 8 and again == histories
+    assert len(histories) == 9 and again == histories
     for one, other in zip(first, second):
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
     assert utils.read_picture(tmp_path / "out" / "details.png").shape[:2] == (1050, 1050)
@@ -63,7 +63,7 @@ def test_one_command_trains_the_reference_from_nothing(small_lists, photograph, 
                      for phase in phases] for run, phases in
                     [("features", ["consistent", "fine"]), ("finer", ["lighter", "calm", "even"])])
     start, teacher, *learned = (runs.load_checkpoint(tmp_path / "out" / f"{name}.pt")["generator"]
-                                for name in ("srgan_start", "teacher", "more", "most"))
+                                for name in ("srgan_start", "teacher", "more", "most", "longest"))
     for name, value in srgan.state_dict().items():
         if value.is_floating_point():
             before = (older[0][name] + older[1][name]) / 2
@@ -74,7 +74,7 @@ def test_one_command_trains_the_reference_from_nothing(small_lists, photograph, 
     assert [segment["trained_by"]["discriminator_rate"] for segment in recorded] == [1, 1, 2]
     assert [segment["trained_by"]["content_loss"][:3] for segment in recorded] == ["0.5", "0.1", "0.1"]
     taught, *trained = (runs.load_checkpoint(tmp_path / f"runs/reference_{name}/checkpoints/{name}.pt")["generator"]
-                        for name in ("taught", "more", "most"))
+                        for name in ("taught", "more", "most", "longest"))
     for before, after, mean in zip([taught, *learned], trained, learned):
         for name, value in after.items():  # the statistics stay while the weights learn
             assert torch.equal(value, before[name]) == ("running" in name or "num_batches" in name), name
