@@ -148,7 +148,7 @@ def train_reference(folder, more=None, most=None, vgg_weights=None, out="results
         return trainer.run
 
     def settled(phases, train_list, before, seed):
-        """A checkpoint: a third of some weights, two thirds of what a run makes of them; better than either."""
+        """A checkpoint: a third of some weights, two thirds of what a run makes of them."""
         name = phases[0].name
         run = trained(name, phases, train_list, before, seed=seed, adam_beta2=0.99)
         combine({before: 1 / 3, run.checkpoint(name): 2 / 3}, out / f"{name}.pt")
