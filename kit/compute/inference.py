@@ -5,6 +5,7 @@ Knows nothing of a network but its forward pass: N×3×H×W in [0, 1] → N×3×
 
 import math
 from contextlib import nullcontext, suppress
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -50,23 +51,42 @@ class QuickCopy:
     @torch.no_grad()
     def __init__(self, generator, device, bf16):
         self.device, self.note = torch.device(device), None
-        plain = placed(use_fast_layers(copy_of(generator)), self.device, torch.contiguous_format, torch.float32)
-        plain = plain.requires_grad_(False).eval()
-        self.pad_to, probe, wanted, self.widest = tried_sizes(plain, self.device)
+        network = self._copy(generator)
+        self.pad_to, probe, wanted, self.widest = tried_sizes(network, self.device)
         self.scale = wanted.shape[-1] // probe.shape[-1]
-        folded = _fold_batch_norm(copy_of(plain))
-        # A layer may be used in another way than its place suggests: what folding changes stays unfolded.
-        same = folded is not None and (folded(probe) - wanted).abs().max() <= 1e-3 * wanted.abs().max()
-        self._choose_format(folded if same else plain, probe, wanted, bf16)
+        fold = False
+        if _norms_behind_convolutions(network):
+            folded = self._copy(generator, fold=True)
+            # A layer may be used in another way than its place suggests: what folding changes stays unfolded.
+            fold = bool((folded(probe) - wanted).abs().max() <= 1e-3 * wanted.abs().max())
+            network = folded if fold else network
 
-    def _choose_format(self, network, probe, wanted, bf16):
-        """Take the first number format and layout, the quickest first, in which the network computes."""
+        def another():
+            made = self._copy(generator, fold)
+            made(probe)  # as the first was tried: some networks keep what they computed
+            return made
+
+        self._choose_format(network, another, probe, wanted, bf16)
+
+    def _copy(self, generator, fold=False):
+        """A copy to compute with, in fp32."""
+        network = placed(use_fast_layers(copy_of(generator)), self.device, torch.contiguous_format, torch.float32)
+        network.requires_grad_(False).eval()
+        for sequence, i in _norms_behind_convolutions(network) if fold else []:
+            sequence[i], sequence[i + 1] = fuse_conv_bn_eval(sequence[i], sequence[i + 1]), nn.Identity()
+        return network
+
+    def _choose_format(self, network, another, probe, wanted, bf16):
+        """Take the first number format and layout, the quickest first, in which the network, or `another()`, computes.
+
+        What has failed in one format is not tried in the next: it may have kept numbers of the first.
+        """
         ways = [(torch.bfloat16, False), (torch.float32, True)] if bf16 else []
         reasons = []
         for dtype, autocast in [*ways, (torch.float32, False)]:
             for layout in dict.fromkeys([layout_for(self.device), torch.contiguous_format]):
                 self._dtype, self._autocast, self._layout = dtype, autocast, layout
-                self.network = placed(copy_of(network), self.device, layout, dtype)
+                self.network = placed(another() if reasons else network, self.device, layout, dtype)
                 try:
                     sr = self(probe)
                 except Exception as error:  # a network may raise anything where it is used as it was not meant to be
@@ -163,16 +183,12 @@ def tried_sizes(network, device):
                      f"{type(network).__name__} makes {shape} of (1, 3, 16, 16)")
 
 
-def _fold_batch_norm(network):
-    """A network with batch norms that directly follow a convolution put into its weights; None if there are none."""
-    found = False
-    for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        for i in range(len(sequence) - 1):
-            conv, norm = sequence[i], sequence[i + 1]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) \
-                    and norm.track_running_stats and norm.affine and "weight" in conv._parameters:
-                sequence[i], sequence[i + 1], found = fuse_conv_bn_eval(conv, norm), nn.Identity(), True
-    return network if found else None
+def _norms_behind_convolutions(network):
+    """Where batch norms directly follow a convolution, into whose weights they can be put: (sequence, its place)."""
+    return [(sequence, i) for sequence in network.modules() if isinstance(sequence, nn.Sequential)
+            for i, (conv, norm) in enumerate(pairwise(sequence))
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            and norm.track_running_stats and norm.affine and "weight" in conv._parameters]
 
 
 class _WithoutAddresses(TorchDispatchMode):

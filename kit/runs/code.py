@@ -8,10 +8,12 @@ import functools
 import hashlib
 import inspect
 import io
+import os
 import re
 import sys
 import textwrap
 import tokenize
+import weakref
 from pathlib import Path
 
 from kit.files import KIT
@@ -38,7 +40,7 @@ def code_of(*functions, told_by=None):
             continue
         seen.add(id(one))
         try:
-            found[name], words, parts, counted = _read(inspect.getsource(one), told_by or digest)
+            found[name], words, parts, counted = _read(source_of(one), told_by or digest)
         except (OSError, TypeError, SyntaxError):
             continue
         scope = getattr(one, "__globals__", None) or vars(sys.modules.get(one.__module__, object))
@@ -60,6 +62,24 @@ def code_of(*functions, told_by=None):
             elif isinstance(value, CONSTANTS) and not word.startswith("__"):
                 found[where + word] = _digest_of(value)
     return found
+
+
+_sources = weakref.WeakKeyDictionary()  # function or class → (the state of its file, what stood there)
+
+
+def source_of(one):
+    """The source of a function or class. Raises what `inspect.getsource` raises.
+
+    Kept while its file stays as it is: Python looks for a class in all of its file, and each run asks several times.
+    """
+    try:
+        status = os.stat(inspect.getfile(one))
+    except OSError:  # a notebook's cell is in no file
+        return inspect.getsource(one)
+    state, kept = (status.st_mtime_ns, status.st_size), _sources.get(one)
+    if not kept or kept[0] != state:
+        kept = _sources[one] = state, inspect.getsource(one)
+    return kept[1]
 
 
 def _digest_of(value):

@@ -6,12 +6,11 @@ the epoch function, and the digests of all code of the user's that it and the ne
 """
 
 import hashlib
-import inspect
 from pathlib import Path
 
 from kit.console import did_you_mean
 from kit.files import is_portable
-from kit.runs.code import code_of, former_digest, is_own, lasting, told
+from kit.runs.code import code_of, former_digest, is_own, lasting, source_of, told
 from kit.runs.folder import Run
 from kit.runs.history import run_names
 from kit.settings.schema import SECTIONS, SETTINGS, fixed
@@ -72,7 +71,7 @@ def code(phase, extras, makers, told_by=None):
 def segment(phase, epoch, cfg, extras, makers):
     """The segment that begins with this epoch of a phase (the first is 1)."""
     try:
-        source = inspect.getsource(phase.function)
+        source = source_of(phase.function)
     except (OSError, TypeError):  # typed into a terminal
         source = ""
     return {"phase": phase.name, "first_epoch": epoch, "planned_epochs": phase.epochs,

@@ -13,6 +13,8 @@ from kit.compute.layers import copy_of, shapes_of
 from kit.language import tr
 from kit.runs.checkpoints import LONGEST, STORED, can_be_loaded
 
+MOST = 2**16  # numbers for each pixel of a patch, hundreds of times as many as the paper's networks have
+
 
 @contextmanager
 def memory_told(machine):
@@ -46,6 +48,11 @@ def check_memory(cfg, generator, make_discriminator, size, memory):
     The least that it needs are the outputs of all convolutions, found by shapes alone, as far as networks can be tried
     so. Without `make_discriminator` there is none.
     """
+    discriminator = None
+    if make_discriminator:  # also where nothing is tried: this downloads what it needs
+        discriminator = shapes_of(lambda: check_kind(make_discriminator(cfg), "discriminator"))
+    if 2 * MOST * size * cfg.crop**2 <= memory:  # to try them takes as long as a dozen updates of small ones
+        return
     needed = 0
 
     def add_up(module, inputs, output):
@@ -54,8 +61,8 @@ def check_memory(cfg, generator, make_discriminator, size, memory):
             needed += 2 * output.numel()  # in half precision, where the hardware has it
 
     networks = [(copy_of(generator).to("meta"), cfg.crop // cfg.scale)]
-    if make_discriminator:
-        networks.append((shapes_of(lambda: check_kind(make_discriminator(cfg), "discriminator")), cfg.crop))
+    if discriminator is not None:
+        networks.append((discriminator, cfg.crop))
     for network, side in networks:
         for module in network.modules():
             module.register_forward_hook(add_up)

@@ -51,7 +51,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch, "from_file", lambda file, size, dtype: torch.zeros(size, dtype=dtype))
     monkeypatch.setattr(FakeTensor, "__bool__", lambda tensor: True, raising=False)  # "it is finite"
     monkeypatch.setattr(inference, "copy_of", lambda network: network)  # (copies need a GPU)
-    monkeypatch.setattr(inference, "_fold_batch_norm", lambda network: None)
+    monkeypatch.setattr(inference, "_norms_behind_convolutions", lambda network: [])
     monkeypatch.setattr(Machine, "_device", lambda machine, wanted: GPU)
     kept = [imresize._taps, imresize._matrix, imresize._taps_on]
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:

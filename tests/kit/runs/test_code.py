@@ -68,6 +68,16 @@ def test_what_changes_is_named_and_comments_and_layout_are_not(own, old, new, na
     assert sorted(name for name in {*before, *after} if before.get(name) != after.get(name)) == names
 
 
+def test_an_edited_file_is_read_anew(own, tmp_path):
+    """IPython's autoreload gives functions and classes that are there their new code."""
+    epoch = own(EPOCH).my_epoch
+    before = code_of(epoch)
+    edited = EPOCH.replace("square()", "abs()").replace("WEIGHT * loss", "loss / WEIGHT")
+    (tmp_path / "own_phases.py").write_text(edited, encoding="utf-8")
+    after = code_of(epoch)
+    assert [name for name in before if before[name] != after[name]] == ["my_loss", "Scale"]
+
+
 def test_each_python_tells_code_by_the_same_digest():
     """As 3.10, 3.11, 3.12 and 3.13 gave it."""
     assert digest(r'''
