@@ -13,7 +13,7 @@ from kit.compute.layers import copy_of, shapes_of
 from kit.language import tr
 from kit.runs.checkpoints import LONGEST, STORED, can_be_loaded
 
-MOST = 2**16  # numbers for each pixel of a patch, hundreds of times as many as the paper's networks have
+MOST = 2**16  # numbers for each pixel of a patch, over a hundred times as many as the paper's networks have
 
 
 @contextmanager
