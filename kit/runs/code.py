@@ -73,7 +73,7 @@ def source_of(one):
     Kept while its file stays as it is: Python looks for a class in all of its file, and each run asks several times.
     """
     try:
-        status = os.stat(inspect.getfile(one))
+        status = os.stat(inspect.getfile(inspect.unwrap(one)))  # (of what decorators have put something around)
     except OSError:  # a notebook's cell is in no file
         return inspect.getsource(one)
     state, kept = (status.st_mtime_ns, status.st_size), _sources.get(one)

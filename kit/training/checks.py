@@ -46,12 +46,12 @@ def check_memory(cfg, generator, make_discriminator, size, memory):
     """Raise ValueError when training on batches of `size` patches needs more than `memory` bytes.
 
     The least that it needs are the outputs of all convolutions, found by shapes alone, as far as networks can be tried
-    so. Without `make_discriminator` there is none.
+    so, and only where `MOST` of them would be too many. Without `make_discriminator` there is none.
     """
     discriminator = None
     if make_discriminator:  # also where nothing is tried: this downloads what it needs
         discriminator = shapes_of(lambda: check_kind(make_discriminator(cfg), "discriminator"))
-    if 2 * MOST * size * cfg.crop**2 <= memory:  # to try them takes as long as a dozen updates of small ones
+    if 2 * MOST * size * cfg.crop**2 <= memory:  # (to try small networks takes as long as to train them for an update)
         return
     needed = 0
 

@@ -11,7 +11,7 @@ import solver
 from helpers import changed, train
 from kit import runs
 from kit.runs import provenance
-from kit.runs.code import code_of, digest, former_digest
+from kit.runs.code import code_of, digest, former_digest, source_of
 from kit.training.phases import Phase
 
 EPOCH = '''
@@ -31,6 +31,17 @@ def my_epoch(generator, batches):
         loss = Scale()(my_loss(generator(lr), hr))
         generator.descend(loss)
         yield {"my_loss": loss}
+'''
+
+
+NOTED = '''
+import functools
+
+def noted(function):
+    @functools.wraps(function)
+    def inner(*given):
+        return function(*given)
+    return inner
 '''
 
 
@@ -76,6 +87,16 @@ def test_an_edited_file_is_read_anew(own, tmp_path):
     (tmp_path / "own_phases.py").write_text(edited, encoding="utf-8")
     after = code_of(epoch)
     assert [name for name in before if before[name] != after[name]] == ["my_loss", "Scale"]
+
+
+def test_an_edited_file_is_read_anew_of_a_function_whose_decorator_stands_in_another(own, tmp_path):
+    (tmp_path / "own_tools.py").write_text(NOTED, encoding="utf-8")
+    text = "import own_tools\n\n\n@own_tools.noted\ndef my_epoch(batches):\n    yield 1\n"
+    epoch = own(text).my_epoch
+    assert "yield 1" in source_of(epoch)
+    (tmp_path / "own_phases.py").write_text(text.replace("1", "100"), encoding="utf-8")
+    assert "yield 100" in source_of(epoch)
+    sys.modules.pop("own_tools")
 
 
 def test_each_python_tells_code_by_the_same_digest():
